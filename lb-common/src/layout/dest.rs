@@ -1,0 +1,119 @@
+use bytemuck::{Pod, Zeroable};
+
+use crate::tables::Cell;
+
+/// What the packet path must know of a server at every packet, in one word so
+/// that a change is one store: the next hop in the low half, flags in the high.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct DestWord(pub u64);
+
+/// Flags in a [`DestWord`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct DestFlags(pub u32);
+
+impl DestFlags {
+    /// The server is configured (cleared when it is deleted: packets of its
+    /// connections are then dropped, as the kernel does).
+    pub const AVAILABLE: u32 = 1;
+    /// The service's address belongs to this director at the moment; without
+    /// it the packets are the stack's.
+    pub const CLAIMED: u32 = 1 << 1;
+    /// The server is this director itself: packets are passed up.
+    pub const LOCAL: u32 = 1 << 2;
+    /// The next hop is resolved.
+    pub const RESOLVED: u32 = 1 << 3;
+    /// Overload threshold reached (reserved for `-x`).
+    pub const OVERLOAD: u32 = 1 << 4;
+}
+
+impl DestWord {
+    /// Puts a word together.
+    pub const fn new(next_hop: u32, flags: u32) -> Self {
+        Self(next_hop as u64 | (flags as u64) << 32)
+    }
+
+    /// Index in the next-hop table.
+    #[inline(always)]
+    pub const fn next_hop(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether all of `flags` are set.
+    #[inline(always)]
+    pub const fn has(self, flags: u32) -> bool {
+        (self.0 >> 32) as u32 & flags == flags
+    }
+
+    /// The flags.
+    pub const fn flags(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// A server's slot. It is stable: connections refer to it by index, and it is
+/// reused only when none does.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct DestEntry {
+    /// [`DestWord`].
+    pub word: u64,
+    /// RIP in network byte order; IPv4 uses the first word.
+    pub addr: [u32; 4],
+    /// Server port in network byte order; 0 keeps the packet's.
+    pub port: u16,
+    /// 4 or 6.
+    pub family: u8,
+    /// Zero.
+    pub reserved0: u8,
+    /// Slot of the service.
+    pub service_slot: u32,
+    /// Incremented whenever the slot gets a new tenant.
+    pub generation: u32,
+    /// Zero.
+    pub reserved1: u32,
+    /// Zero.
+    pub reserved2: [u64; 3],
+}
+
+/// A [`DestEntry`] as the engine reads it.
+#[derive(Clone, Copy)]
+pub struct DestView<C>(pub C);
+
+impl<C: Cell> DestView<C> {
+    /// [`DestEntry::word`].
+    #[inline(always)]
+    pub fn word(self) -> DestWord {
+        DestWord(self.0.load(0))
+    }
+}
+
+/// A server's load: written by packets and by the sweep with atomic additions,
+/// exact at rest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct DestLoad {
+    /// Active connections in the low half, inactive in the high: a connection
+    /// that changes sides is one addition.
+    pub conns: u64,
+    /// Persistence templates bound to the server (reserved for `-p`).
+    pub templates: u64,
+    /// Zero.
+    pub reserved: [u64; 6],
+}
+
+impl DestLoad {
+    /// One active connection.
+    pub const ACTIVE: u64 = 1;
+    /// One inactive connection.
+    pub const INACTIVE: u64 = 1 << 32;
+
+    /// Active connections.
+    pub const fn active(&self) -> u32 {
+        self.conns as u32
+    }
+
+    /// Inactive connections.
+    pub const fn inactive(&self) -> u32 {
+        (self.conns >> 32) as u32
+    }
+}

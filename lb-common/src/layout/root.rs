@@ -1,0 +1,42 @@
+/// The root word: which half of the configuration is current, and since which
+/// transaction. Read once a packet, so that a packet sees one configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Root(pub u64);
+
+impl Root {
+    const V4_SERVICES: u64 = 1 << 1;
+    const V6_SERVICES: u64 = 1 << 2;
+    const EPOCH_SHIFT: u32 = 8;
+
+    /// A root for transaction `epoch` on `side`; a family without services is
+    /// transparent, as in the kernel, which then unhooks itself.
+    pub const fn new(epoch: u64, side: u32, v4_services: bool, v6_services: bool) -> Self {
+        let mut word = (epoch << Self::EPOCH_SHIFT) | (side & 1) as u64;
+        if v4_services {
+            word |= Self::V4_SERVICES;
+        }
+        if v6_services {
+            word |= Self::V6_SERVICES;
+        }
+        Self(word)
+    }
+
+    /// 0 or 1: the half that packets read.
+    #[inline(always)]
+    pub const fn side(self) -> u32 {
+        (self.0 & 1) as u32
+    }
+
+    /// Number of the transaction that made this configuration.
+    #[inline(always)]
+    pub const fn epoch(self) -> u64 {
+        self.0 >> Self::EPOCH_SHIFT
+    }
+
+    /// Whether any service of the family (4 or 6) exists.
+    #[inline(always)]
+    pub const fn has_services(self, family: u8) -> bool {
+        let bit = if family == 4 { Self::V4_SERVICES } else { Self::V6_SERVICES };
+        self.0 & bit != 0
+    }
+}

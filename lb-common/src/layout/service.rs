@@ -1,0 +1,192 @@
+use bytemuck::{Pod, Zeroable};
+
+use crate::tables::Cell;
+
+/// Slots probed for a service. The daemon picks the table's seed so that every
+/// service lies within its window.
+pub const SERVICE_WINDOW: u32 = 8;
+
+/// The schedulers that are built. The numbers are stored in maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum SchedulerKind {
+    /// No scheduler: every new connection takes the "leave" path.
+    None = 0,
+    /// Round robin.
+    Rr = 1,
+    /// Weighted round robin.
+    Wrr = 2,
+}
+
+impl SchedulerKind {
+    /// The scheduler called `name` by `ipvsadm -s`, if it is built.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "rr" => Some(Self::Rr),
+            "wrr" => Some(Self::Wrr),
+            _ => None,
+        }
+    }
+}
+
+/// Flags of a service, with the kernel's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ServiceFlags(pub u16);
+
+impl ServiceFlags {
+    /// The service's address belongs to this director at the moment.
+    pub const CLAIMED: u16 = 1 << 15;
+}
+
+/// What an exact service look-up compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServiceKey {
+    /// VIP in network byte order; IPv4 uses the first word.
+    pub addr: [u32; 4],
+    /// Service port in network byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 4 or 6.
+    pub family: u8,
+}
+
+impl ServiceKey {
+    /// First slot to probe in a table of `slots` (a power of two).
+    #[inline(always)]
+    pub const fn home(self, seed: u64, slots: u32) -> u32 {
+        let folded = self.addr[0] ^ self.addr[1] ^ self.addr[2] ^ self.addr[3];
+        let tail = self.tail() as u64;
+        let mut x = (folded as u64 | tail << 32) ^ seed;
+        x = (x ^ (x >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (x >> 40) as u32 & (slots - 1)
+    }
+
+    /// Port, protocol and family as stored.
+    #[inline(always)]
+    pub const fn tail(self) -> u32 {
+        self.port as u32 | (self.protocol as u32) << 16 | (self.family as u32) << 24
+    }
+}
+
+/// A virtual service in one half of the configuration.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceEntry {
+    /// VIP in network byte order.
+    pub addr: [u32; 4],
+    /// Port in network byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// 4 or 6; 0 is an empty slot.
+    pub family: u8,
+    /// [`ServiceFlags`].
+    pub flags: u16,
+    /// [`SchedulerKind`].
+    pub scheduler: u8,
+    /// Zero.
+    pub reserved0: u8,
+    /// Slot of the service: index of its [`ServiceState`].
+    pub slot: u32,
+    /// Generation of the list: equal to that of the cursor once it is carried over.
+    pub generation: u32,
+    /// First entry of the list, counted from the start of this half.
+    pub list_start: u32,
+    /// Entries of the list.
+    pub list_len: u32,
+    /// wrr: greatest weight − (gcd − 1).
+    pub max_weight: u32,
+    /// wrr: greatest common divisor of the weights above 0, or 1.
+    pub gcd: u32,
+    /// The cursor word that `seed` was computed from.
+    pub seed_from: u64,
+    /// The cursor word of this generation, when the old one is `seed_from`.
+    pub seed: u64,
+    /// Zero.
+    pub reserved: [u64; 8],
+}
+
+/// A [`ServiceEntry`] as the engine reads it.
+#[derive(Clone, Copy)]
+pub struct ServiceView<C>(pub C);
+
+impl<C: Cell> ServiceView<C> {
+    /// Whether this is the service `key`.
+    #[inline(always)]
+    pub fn matches(self, key: &ServiceKey) -> bool {
+        self.0.load(2) as u32 == key.tail()
+            && self.0.load(0) == (key.addr[0] as u64 | (key.addr[1] as u64) << 32)
+            && self.0.load(1) == (key.addr[2] as u64 | (key.addr[3] as u64) << 32)
+    }
+
+    /// [`ServiceEntry::flags`].
+    #[inline(always)]
+    pub fn flags(self) -> ServiceFlags {
+        ServiceFlags((self.0.load(2) >> 32) as u16)
+    }
+
+    /// [`ServiceEntry::scheduler`] as a number.
+    #[inline(always)]
+    pub fn scheduler(self) -> u8 {
+        (self.0.load(2) >> 48) as u8
+    }
+
+    /// [`ServiceEntry::slot`].
+    #[inline(always)]
+    pub fn slot(self) -> u32 {
+        self.0.load(3) as u32
+    }
+
+    /// [`ServiceEntry::generation`].
+    #[inline(always)]
+    pub fn generation(self) -> u32 {
+        (self.0.load(3) >> 32) as u32
+    }
+
+    /// [`ServiceEntry::list_start`].
+    #[inline(always)]
+    pub fn list_start(self) -> u32 {
+        self.0.load(4) as u32
+    }
+
+    /// [`ServiceEntry::list_len`].
+    #[inline(always)]
+    pub fn list_len(self) -> u32 {
+        (self.0.load(4) >> 32) as u32
+    }
+
+    /// [`ServiceEntry::max_weight`].
+    #[inline(always)]
+    pub fn max_weight(self) -> u32 {
+        self.0.load(5) as u32
+    }
+
+    /// [`ServiceEntry::gcd`].
+    #[inline(always)]
+    pub fn gcd(self) -> u32 {
+        (self.0.load(5) >> 32) as u32
+    }
+
+    /// [`ServiceEntry::seed_from`].
+    #[inline(always)]
+    pub fn seed_from(self) -> u64 {
+        self.0.load(6)
+    }
+
+    /// [`ServiceEntry::seed`].
+    #[inline(always)]
+    pub fn seed(self) -> u64 {
+        self.0.load(7)
+    }
+}
+
+/// What a service remembers between packets, outside the halves.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceState {
+    /// Scheduler cursor ([`Cursor`](crate::sched::Cursor)).
+    pub cursor: u64,
+    /// Zero.
+    pub reserved: [u64; 7],
+}

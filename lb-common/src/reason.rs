@@ -1,0 +1,84 @@
+//! The one outcome every packet is counted under.
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $class:ident;)+) => {
+        /// Why a packet ended as it did. Every packet ends in exactly one: the sum
+        /// of the counters is the number of packets received.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum Reason { $($(#[doc = $doc])+ $variant,)+ }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The name that status and metrics show.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What happened to the packet.
+            pub const fn class(self) -> Class {
+                match self { $(Self::$variant => Class::$class,)+ }
+            }
+        }
+    };
+}
+
+/// What happened to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Left towards a server.
+    Forwarded,
+    /// Went to the local stack, untouched.
+    Passed,
+    /// Ended here.
+    Dropped,
+}
+
+reasons! {
+    /// Sent to a server out of the interface it came in by.
+    ForwardedTx = "forwarded-tx", Forwarded;
+    /// Sent to a server out of another interface.
+    ForwardedRedirect = "forwarded-redirect", Forwarded;
+    /// Delivered to the local stack because the server is this director.
+    PassedLocalServer = "passed-local-server", Passed;
+    /// Not an IP packet (ARP, LLDP, …).
+    PassedNotIp = "passed-not-ip", Passed;
+    /// IPv6, which this version leaves to the stack.
+    PassedIpv6 = "passed-ipv6", Passed;
+    /// Came in by an interface or VLAN, or to a station address, that is not ours.
+    PassedNotOurs = "passed-not-ours", Passed;
+    /// Destination is no service's address, by the VIP filter.
+    PassedNoVip = "passed-no-vip", Passed;
+    /// Wrong version, lengths or header checksum: the stack drops and counts it.
+    PassedMalformed = "passed-malformed", Passed;
+    /// A fragment to a service's address, which this version leaves to the stack.
+    PassedFragment = "passed-fragment", Passed;
+    /// Neither TCP nor UDP (ICMP included).
+    PassedProtocol = "passed-protocol", Passed;
+    /// No service has this address, protocol and port.
+    PassedNoService = "passed-no-service", Passed;
+    /// The service's address is not (or no longer) an address of this director.
+    PassedNotClaimed = "passed-not-claimed", Passed;
+    /// Of no connection and not able to start one (TCP without SYN, source port 20).
+    PassedNoConnection = "passed-no-connection", Passed;
+    /// The server of the connection was removed.
+    DroppedNoDest = "dropped-no-dest", Dropped;
+    /// No server of the service can take a new connection.
+    DroppedNoServer = "dropped-no-server", Dropped;
+    /// The server's next hop is not resolved.
+    DroppedUnresolved = "dropped-unresolved", Dropped;
+    /// Time to live ran out.
+    DroppedTtl = "dropped-ttl", Dropped;
+    /// Too long for the way on.
+    DroppedTooBig = "dropped-too-big", Dropped;
+    /// The key's window and the stash are full.
+    DroppedWindowFull = "dropped-window-full", Dropped;
+    /// The lock of the key's home cell was not to be had in 32 tries.
+    DroppedContended = "dropped-insert-contended", Dropped;
+    /// The scheduler's cursor was not to be had in 8 tries.
+    DroppedCursor = "dropped-cursor-contended", Dropped;
+    /// A table entry that must exist did not: a defect, never expected.
+    DroppedInternal = "dropped-internal", Dropped;
+}

@@ -1,0 +1,98 @@
+//! How the engine reaches its tables.
+
+use crate::{
+    layout::{Root, Stats},
+    reason::Reason,
+    time::Tick,
+};
+
+/// A record in a table: a `Copy` handle to 64-bit words that other CPUs may
+/// write at the same time. Loads and stores are of whole words and never tear.
+pub trait Cell: Copy {
+    /// Word `word`, with acquire ordering on the host (on x86-64 every load has it).
+    fn load(self, word: usize) -> u64;
+    /// Stores word `word`, with release ordering.
+    fn store(self, word: usize, value: u64);
+    /// Replaces word `word` by `new` if it is `old`; returns what it was. A
+    /// full barrier.
+    fn compare_exchange(self, word: usize, old: u64, new: u64) -> u64;
+    /// Adds to word `word` (wrapping); a full barrier.
+    fn add(self, word: usize, value: u64);
+}
+
+/// The tables that are addressed by an index. Those marked *halved* hold two
+/// halves one after the other; see [`Root::side`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// IPv4 connections and templates: 8 words a cell.
+    Flow4,
+    /// IPv6 connections and templates: 16 words a cell.
+    Flow6,
+    /// Occupied cells of each block of [`crate::flow::BLOCK`] flow cells, IPv4: 1 word.
+    Blocks4,
+    /// As `Blocks4` for IPv6.
+    Blocks6,
+    /// VIP filter words, halved: 1 word.
+    Filter,
+    /// Interfaces: 8 words.
+    Iface,
+    /// Services, halved: 16 words.
+    Service,
+    /// Server lists, halved: 2 words.
+    List,
+    /// Scheduler state by service slot: 8 words.
+    ServiceState,
+    /// Servers by slot: 8 words.
+    Dest,
+    /// Servers' loads by slot: 8 words.
+    DestLoad,
+    /// Next hops: 8 words.
+    NextHop,
+    /// One [`Settings`](crate::layout::Settings): 8 words.
+    Settings,
+}
+
+/// Sizes and secrets that are fixed when the program is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Params {
+    /// Keys of the flow hash.
+    pub hash: [u32; 12],
+    /// Odd multiplier of the flow hash.
+    pub multiplier: u64,
+    /// Seed of the service table.
+    pub service_seed: u64,
+    /// Seed of the VIP filter.
+    pub filter_seed: u32,
+    /// Cells of the IPv4 flow table without its stash: a power of two, at least 1024.
+    pub flow4_cells: u32,
+    /// Cells of the IPv6 flow table without its stash.
+    pub flow6_cells: u32,
+    /// Slots of one half of the service table: a power of two.
+    pub service_slots: u32,
+    /// Entries of one half of the lists.
+    pub list_entries: u32,
+    /// Slots of the interface table: a power of two.
+    pub iface_slots: u32,
+}
+
+/// Everything the engine may ask for besides the packet.
+pub trait Tables: Copy {
+    /// Handle to a record.
+    type Cell: Cell;
+
+    /// Record `index` of `table`; `None` when it is out of range.
+    fn cell(self, table: Table, index: u32) -> Option<Self::Cell>;
+    /// The root word as it is now.
+    fn root(self) -> Root;
+    /// Load-time sizes and secrets.
+    fn params(self) -> Params;
+    /// The clock.
+    fn now(self) -> Tick;
+    /// Adds to the counters of the server in `slot` on this CPU.
+    fn count_dest(self, slot: u32, stats: Stats);
+    /// Counts one packet under `reason` on this CPU.
+    fn count(self, reason: Reason);
+    /// Calls `step` with 0, 1, … below `count` until it returns `false`.
+    fn repeat<S>(self, count: u32, state: &mut S, step: fn(Self, u32, &mut S) -> bool);
+}

@@ -1,0 +1,5 @@
+//! `lvx run`.
+
+mod status;
+
+pub use status::Status;

@@ -1,0 +1,18 @@
+//! lvx in user space: the configuration and who may change it, the loader of
+//! the data plane, netlink, and the command lines.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`model`] | services and servers as people configure them; requests and answers |
+//! | [`ipvsadm`] | the `ipvsadm` grammar and its listings: arguments to requests, answers to text |
+//! | [`netlink`] | where servers are: routes, neighbours, links; what bypasses netfilter |
+//! | [`dataplane`] | the loaded program and its maps, the only module that knows aya |
+//! | [`daemon`] | `lvx run`: the one writer of the configuration, the control socket |
+//! | [`cli`] | the verbs of `lvx` |
+
+pub mod cli;
+pub mod daemon;
+pub mod dataplane;
+pub mod ipvsadm;
+pub mod model;
+pub mod netlink;

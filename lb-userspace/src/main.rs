@@ -1,0 +1,2 @@
+//! The `lvx` binary.
+fn main() {}

@@ -1,0 +1,11 @@
+//! Services and servers as people configure them, and what can be asked of the
+//! daemon about them. Everything here is plain data that also travels over the
+//! control socket and stands in the saved configuration.
+
+mod request;
+mod service;
+mod snapshot;
+
+pub use request::{Refusal, Request, Response};
+pub use service::{Dest, DestId, DestSpec, Family, Method, Protocol, ServiceId, ServiceSpec, Tunnel, TunnelChecksum};
+pub use snapshot::{Connection, Counters, DestSnapshot, Listing, Rates, ServiceSnapshot};

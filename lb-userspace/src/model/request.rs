@@ -1,0 +1,89 @@
+use serde::{Deserialize, Serialize};
+
+use super::{Connection, Dest, DestId, Listing, ServiceId, ServiceSpec};
+use crate::daemon::Status;
+
+/// What the command line asks of the daemon. One request is one transaction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// `-A`.
+    AddService(ServiceId, ServiceSpec),
+    /// `-E`: replaces every parameter.
+    EditService(ServiceId, ServiceSpec),
+    /// `-D`.
+    DeleteService(ServiceId),
+    /// `-C`.
+    Clear,
+    /// `-a`.
+    AddDest(ServiceId, Dest),
+    /// `-e`: replaces every parameter.
+    EditDest(ServiceId, Dest),
+    /// `-d`.
+    DeleteDest(ServiceId, DestId),
+    /// `-Z`, of one service or of everything.
+    Zero(Option<ServiceId>),
+    /// `-L`, `-S`: one service or all.
+    List(Option<ServiceId>),
+    /// `-L -c`.
+    Connections,
+    /// `lvx status`.
+    Status,
+    /// `lvx down`: detach and remove the data plane.
+    Down {
+        /// Also with live connections.
+        force: bool,
+    },
+}
+
+/// The daemon's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// Done.
+    Ok,
+    /// Not done, and nothing changed.
+    Refused(Refusal),
+    /// Answer to [`Request::List`].
+    Listing(Listing),
+    /// Answer to [`Request::Connections`].
+    Connections(Vec<Connection>),
+    /// Answer to [`Request::Status`].
+    Status(Box<Status>),
+}
+
+/// Why a request was refused: the kernel's errors where it has one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// EEXIST of a service.
+    #[error("Service already exists")]
+    ServiceExists,
+    /// ESRCH.
+    #[error("No such service")]
+    NoSuchService,
+    /// EEXIST of a server.
+    #[error("Destination already exists")]
+    DestExists,
+    /// ENOENT of a server.
+    #[error("No such destination")]
+    NoSuchDest,
+    /// ENOENT of a scheduler or persistence engine.
+    #[error("Scheduler or persistence engine not found")]
+    NoScheduler,
+    /// EINVAL: server address not unicast, and the like.
+    #[error("Invalid operation.  Possibly wrong module version, address not unicast, ...")]
+    Invalid,
+    /// ERANGE: lower threshold above the upper one.
+    #[error("Numerical result out of range")]
+    Range,
+    /// ENOMEM: a table is full; the text says which and how to enlarge it.
+    #[error("{0}")]
+    Full(String),
+    /// Known to IPVS but not built into this lvx: exit status 2.
+    #[error("lvx: not supported yet: {0}")]
+    Unsupported(String),
+    /// Anything else, as one line that says what to do.
+    #[error("{0}")]
+    Other(String),
+}

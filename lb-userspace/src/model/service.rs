@@ -1,0 +1,202 @@
+use std::net::IpAddr;
+
+use lb_common::layout::ForwardMethod;
+use serde::{Deserialize, Serialize};
+
+/// Address family of a mark service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(addr: IpAddr) -> Self {
+        if addr.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// Transport protocol of an address service. Ordered by protocol number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// 6.
+    Tcp,
+    /// 17.
+    Udp,
+    /// 132.
+    Sctp,
+}
+
+impl Protocol {
+    /// IP protocol number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The protocol of a number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+
+    /// `TCP`, `UDP`, `SCTP`, as listings print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
+/// What identifies a virtual service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceId {
+    /// Protocol, VIP and port (`-t`, `-u`, `--sctp-service`).
+    Address {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// VIP.
+        addr: IpAddr,
+        /// Port, host order; 0 is any port.
+        port: u16,
+    },
+    /// A firewall mark (`-f`, with `-6`).
+    Mark {
+        /// The mark, not 0.
+        mark: u32,
+        /// Family of the packets.
+        family: Family,
+    },
+}
+
+/// The parameters of a service: what `-A` and `-E` set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Scheduler name, at most 15 bytes.
+    pub scheduler: String,
+    /// Scheduler flag bits (kernel values 0x08, 0x10, 0x20).
+    #[serde(default)]
+    pub sched_flags: u32,
+    /// One-packet scheduling (`-o`).
+    #[serde(default)]
+    pub ops: bool,
+    /// Persistence time-out in seconds (`-p`).
+    #[serde(default)]
+    pub persistent: Option<u32>,
+    /// Persistence granularity (`-M`): an IPv4 mask in host order, or an IPv6
+    /// prefix length.
+    pub netmask: u32,
+    /// Persistence engine (`--pe`).
+    #[serde(default)]
+    pub pe: Option<String>,
+}
+
+/// How packets reach a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// NAT (`-m`).
+    Masq,
+    /// Local delivery (never configured, listed only).
+    Local,
+    /// Tunnelling (`-i`).
+    Tunnel,
+    /// Direct routing (`-g`).
+    Route,
+}
+
+impl Method {
+    /// As the packet engine names it.
+    pub fn forward(self) -> ForwardMethod {
+        match self {
+            Self::Masq => ForwardMethod::Masq,
+            Self::Local => ForwardMethod::Local,
+            Self::Tunnel => ForwardMethod::Tunnel,
+            Self::Route => ForwardMethod::Route,
+        }
+    }
+}
+
+/// Checksum option of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelChecksum {
+    /// `--tun-nocsum` (default).
+    None,
+    /// `--tun-csum`.
+    Full,
+    /// `--tun-remcsum`.
+    Remote,
+}
+
+/// Kind of tunnel (`--tun-type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tunnel {
+    /// IP in IP.
+    Ipip,
+    /// Generic UDP encapsulation.
+    Gue {
+        /// `--tun-port`.
+        port: u16,
+        /// Checksum option.
+        checksum: TunnelChecksum,
+    },
+    /// GRE.
+    Gre {
+        /// Checksum option.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// What identifies a server within a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DestId {
+    /// RIP.
+    pub addr: IpAddr,
+    /// Server port, host order.
+    pub port: u16,
+}
+
+/// The parameters of a server: what `-a` and `-e` set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestSpec {
+    /// Forwarding method.
+    pub method: Method,
+    /// Weight, 0 to 2147483647.
+    pub weight: u32,
+    /// Upper connection threshold, 0 is none.
+    #[serde(default)]
+    pub u_threshold: u32,
+    /// Lower connection threshold, 0 is none.
+    #[serde(default)]
+    pub l_threshold: u32,
+    /// Tunnel kind; meaningful with [`Method::Tunnel`].
+    pub tunnel: Tunnel,
+}
+
+/// A server of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dest {
+    /// Its key.
+    #[serde(flatten)]
+    pub id: DestId,
+    /// Its parameters.
+    #[serde(flatten)]
+    pub spec: DestSpec,
+}

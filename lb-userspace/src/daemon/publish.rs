@@ -32,7 +32,12 @@ impl World<'_> {
     pub fn claims(&self, vip: IpAddr) -> bool {
         self.any_vip
             || matches!(self.view.targets.get(&vip), Some(Resolution::Local))
-            || self.view.addresses.iter().any(|(addr, _)| *addr == vip)
+            || self
+                .view
+                .addresses
+                .range((vip, 0)..=(vip, u32::MAX))
+                .next()
+                .is_some()
     }
 }
 

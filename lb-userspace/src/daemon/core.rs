@@ -1,0 +1,406 @@
+//! The daemon's single writer: what it holds and what it does with it. No
+//! waiting happens here; see the [`writer`](super::writer).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use lb_common::layout::Root;
+
+use super::{
+    Status, clock, compile,
+    connections::connections,
+    cursor::Cursor,
+    files::Files,
+    ifaces,
+    next_hops::NextHops,
+    publish::{self, Unresolved, World},
+    report, snapshot,
+    state::{Limits, State},
+    stats,
+    tables::Tables,
+};
+use crate::{
+    dataplane::{Mode, Plane},
+    model::{Refusal, Request, Response, ServiceId},
+    netlink::{self, View},
+};
+
+/// Word of the settings record that holds the heartbeat.
+const HEARTBEAT_WORD: usize = 7;
+
+/// What `lvx run` was asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Names of the interfaces.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub mode: Mode,
+    /// `--vip-scope any`.
+    pub any_vip: bool,
+}
+
+/// The configuration, the data plane and the network as the daemon knows them.
+pub struct Core {
+    plane: Plane,
+    state: State,
+    hops: NextHops,
+    files: Files,
+    wanted: Wanted,
+    view: Arc<View>,
+    /// Interfaces by name: index and mode.
+    attached: BTreeMap<String, (u32, Mode)>,
+    unresolved: Unresolved,
+    warnings: Vec<String>,
+    logged: BTreeSet<String>,
+    /// VIPs that the current half treats as this director's.
+    claimed: BTreeSet<IpAddr>,
+}
+
+impl Core {
+    /// Takes the data plane over, with the configuration it has.
+    ///
+    /// # Errors
+    /// When the configuration of a data plane that exists cannot be read.
+    pub fn new(plane: Plane, files: Files, wanted: Wanted) -> Result<Self> {
+        let tables = Tables::from(&plane.maps);
+        let root = Root(plane.maps.root.get(0));
+        let limits = Limits::of(plane.maps.sizes, &plane.maps.params);
+        let state = files.load(root.epoch(), limits)?;
+        let hops = NextHops::restore(&tables);
+        compile::settle_cursors(&tables, root.side());
+        Ok(Self {
+            state,
+            hops,
+            files,
+            wanted,
+            view: Arc::default(),
+            attached: BTreeMap::new(),
+            unresolved: Unresolved::new(),
+            warnings: Vec::new(),
+            logged: BTreeSet::new(),
+            claimed: BTreeSet::new(),
+            plane,
+        })
+    }
+
+    /// Attaches to every wanted interface, and detaches from those that are no
+    /// longer wanted.
+    ///
+    /// # Errors
+    /// When one cannot be attached. The interfaces that this call attached are
+    /// then detached again; those that were attached before stay.
+    pub fn attach_all(&mut self, view: Arc<View>) -> Result<()> {
+        self.view = view;
+        let before: BTreeSet<u32> = self
+            .plane
+            .attached()?
+            .into_iter()
+            .map(|(index, _)| index)
+            .collect();
+        let mut indexes = Vec::new();
+        for name in &self.wanted.interfaces {
+            let index = link_index(&self.view, name).ok_or_else(|| {
+                anyhow!("there is no interface '{name}': 'ip link' shows those there are")
+            })?;
+            indexes.push((name.clone(), index));
+        }
+        for (name, index) in &indexes {
+            if let Err(error) = self.attach(name, *index) {
+                for (index, _) in self
+                    .attached
+                    .values()
+                    .filter(|(index, _)| !before.contains(index))
+                {
+                    self.plane
+                        .detach(*index)
+                        .context("while undoing a failed start")?;
+                }
+                return Err(error);
+            }
+        }
+        for index in before
+            .into_iter()
+            .filter(|index| !indexes.iter().any(|(_, wanted)| wanted == index))
+        {
+            tracing::warn!("detaching from interface {index}, which is not asked for any more");
+            self.plane.detach(index)?;
+        }
+        self.files.save_interfaces(&self.interfaces())
+    }
+
+    fn attach(&mut self, name: &str, index: u32) -> Result<()> {
+        let attached = self.plane.attach(index, name, self.wanted.mode)?;
+        match attached.fallback {
+            Some(why) => tracing::warn!("{name}: generic mode, which is slower: {why}"),
+            None => tracing::info!("{name}: attached in {} mode", mode_name(attached.mode)),
+        }
+        self.attached.insert(name.into(), (index, attached.mode));
+        Ok(())
+    }
+
+    /// Attaches anew to interfaces that were deleted and made again.
+    fn follow_links(&mut self) {
+        for name in self.wanted.interfaces.clone() {
+            let now = link_index(&self.view, &name);
+            let then = self.attached.get(&name).map(|(index, _)| *index);
+            if now == then {
+                continue;
+            }
+            if let Some(index) = then {
+                tracing::warn!("{name}: the interface is gone");
+                self.attached.remove(&name);
+                // The link died with its interface; what is left is its pin.
+                if let Err(error) = self.plane.detach(index) {
+                    tracing::debug!("{name}: {error:#}");
+                }
+            }
+            if let Some(index) = now
+                && let Err(error) = self.attach(&name, index)
+            {
+                tracing::error!("{name}: {error:#}");
+            }
+            if let Err(error) = self.files.save_interfaces(&self.interfaces()) {
+                tracing::error!("{error:#}");
+            }
+        }
+    }
+
+    /// Addresses to resolve.
+    pub fn targets(&self) -> BTreeSet<IpAddr> {
+        self.state.targets().collect()
+    }
+
+    /// When the trash must be looked at, in seconds of the clock.
+    pub fn trash_due(&self) -> Option<u64> {
+        self.state.trash_due()
+    }
+
+    /// Opens a transaction; a grace period has passed since the last.
+    pub fn begin(&mut self) {
+        self.state.begin();
+        self.hops.begin();
+        let tables = Tables::from(&self.plane.maps);
+        self.state
+            .expire_trash(&tables, tables.raw, clock::seconds());
+    }
+
+    /// Applies a request that changes something.
+    pub fn change(&mut self, request: &Request) -> Response {
+        match self
+            .state
+            .apply(request, &self.plane.maps, clock::seconds())
+        {
+            Ok(()) => Response::Ok,
+            Err(refusal) => Response::Refused(refusal),
+        }
+    }
+
+    /// Whether the configuration differs from what packets read.
+    pub fn is_dirty(&self) -> bool {
+        self.state.is_dirty()
+    }
+
+    /// Takes note of the network. What follows from it is done by [`Core::commit`]
+    /// or [`Core::refresh`].
+    pub fn see(&mut self, view: Arc<View>) {
+        self.view = view;
+        self.follow_links();
+        let attached = self.attached.values().map(|(index, _)| *index).collect();
+        let claims = netlink::claims(&attached, &self.view);
+        self.warnings = claims.warnings;
+        for key in ifaces::publish(&self.plane.maps.ifaces, &claims.entries) {
+            self.warnings.push(format!(
+                "frames of interface {} with VLAN {} are not balanced: the table of interfaces is full",
+                key.ifindex, key.outer
+            ));
+        }
+        for warning in &self.warnings {
+            if self.logged.insert(warning.clone()) {
+                tracing::warn!("{warning}");
+            }
+        }
+    }
+
+    fn claimed_now(&self) -> BTreeSet<IpAddr> {
+        let world = World {
+            view: &self.view,
+            any_vip: self.wanted.any_vip,
+        };
+        let ids = self.state.services().map(|(id, _)| *id);
+        let ids = ids.chain(self.state.trash().iter().map(|trashed| trashed.service));
+        let vips = ids.filter_map(|id| match id {
+            ServiceId::Address { addr, .. } => Some(addr),
+            ServiceId::Mark { .. } => None,
+        });
+        vips.filter(|vip| world.claims(*vip)).collect()
+    }
+
+    /// Makes packets follow a change of the network: the servers' words, and
+    /// the whole configuration if an address came or went.
+    ///
+    /// # Errors
+    /// As [`Core::commit`].
+    pub fn refresh(&mut self) -> Result<()> {
+        if self.claimed_now() != self.claimed {
+            return self.commit();
+        }
+        let tables = Tables::from(&self.plane.maps);
+        let world = World {
+            view: &self.view,
+            any_vip: self.wanted.any_vip,
+        };
+        self.unresolved = publish::publish(&tables, &self.state, &mut self.hops, &world);
+        publish::withdraw(&tables, &self.state, &mut self.hops, &world);
+        Ok(())
+    }
+
+    /// Makes the configuration the one that packets read.
+    ///
+    /// # Errors
+    /// When it cannot be saved. Packets and the daemon then keep the old one.
+    pub fn commit(&mut self) -> Result<()> {
+        let claimed = self.claimed_now();
+        let tables = Tables::from(&self.plane.maps);
+        let world = World {
+            view: &self.view,
+            any_vip: self.wanted.any_vip,
+        };
+        let root = Root(self.plane.maps.root.get(0));
+        let side = root.side() ^ 1;
+        self.state.start_generations(|slot| {
+            Cursor::from_word(tables.service_states.get(slot).cursor)
+                .generation
+                .into()
+        });
+        self.state.number();
+        self.unresolved = publish::publish(&tables, &self.state, &mut self.hops, &world);
+        let carries = compile::compile(&tables, &self.state, side, &|vip| claimed.contains(&vip));
+        if let Err(error) = self.files.save(&self.state) {
+            self.state = self
+                .files
+                .load(root.epoch(), Limits::of(tables.sizes, tables.params))?;
+            return Err(error);
+        }
+        compile::switch(&tables, &self.state, side);
+        compile::carry_over(&tables, &carries);
+        publish::withdraw(&tables, &self.state, &mut self.hops, &world);
+        self.state.finish();
+        self.files.keep_only(self.state.epoch);
+        self.claimed = claimed;
+        Ok(())
+    }
+
+    /// Answers what changes no configuration.
+    pub fn read(&self, request: &Request) -> Response {
+        let tables = Tables::from(&self.plane.maps);
+        let refused = |result: Result<Response, Refusal>| result.unwrap_or_else(Response::Refused);
+        match request {
+            Request::List(id) => {
+                refused(snapshot::listing(&tables, &self.state, id.as_ref()).map(Response::Listing))
+            }
+            Request::Zero(id) => {
+                refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
+            }
+            Request::Connections => {
+                Response::Connections(connections(&self.plane.maps, &self.state))
+            }
+            Request::Status => Response::Status(Box::new(self.status())),
+            Request::Down { force: false } if self.connections() > 0 => {
+                Response::Refused(refuse_down(self.connections()))
+            }
+            _ => Response::Ok,
+        }
+    }
+
+    /// Connections that exist.
+    pub fn connections(&self) -> u64 {
+        report::connections(&Tables::from(&self.plane.maps), &self.state)
+    }
+
+    fn interfaces(&self) -> Vec<(String, String)> {
+        let interfaces = self.attached.iter();
+        interfaces
+            .map(|(name, (_, mode))| (name.clone(), mode_name(*mode).into()))
+            .collect()
+    }
+
+    /// What `lvx status` shows.
+    pub fn status(&self) -> Status {
+        Status {
+            daemon: Some(std::process::id()),
+            frozen_for: None,
+            interfaces: self.interfaces(),
+            warnings: self.warnings.clone(),
+            ..report::status(
+                &self.plane.maps,
+                &self.state,
+                self.files.netns(),
+                Some(&self.unresolved),
+            )
+        }
+    }
+
+    /// One pass of the rate estimator; due every two seconds.
+    pub fn estimate(&self) {
+        stats::estimate_all(&Tables::from(&self.plane.maps), &self.state);
+    }
+
+    /// Tells the data plane, and whoever reads it, that the daemon lives.
+    pub fn beat(&self) {
+        let word = self.plane.maps.settings.word(0, HEARTBEAT_WORD);
+        word.store(crate::dataplane::Maps::now().into(), Ordering::Release);
+    }
+
+    /// Detaches and removes the data plane.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        let Self { plane, files, .. } = self;
+        drop(plane);
+        crate::dataplane::remove(files.pins())?;
+        files.clear();
+        Ok(())
+    }
+}
+
+/// Why `lvx down` wants to be forced.
+pub fn refuse_down(connections: u64) -> Refusal {
+    Refusal::Other(format!(
+        "lvx: {connections} connections are being balanced, and the local stack would reset their packets: \
+         'lvx down --force' removes the data plane nevertheless"
+    ))
+}
+
+/// Name of a mode as status shows it.
+pub fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Native => "native",
+        Mode::Generic => "generic",
+        Mode::Auto => "auto",
+    }
+}
+
+fn link_index(view: &View, name: &str) -> Option<u32> {
+    view.links
+        .values()
+        .find(|link| link.name == name)
+        .map(|link| link.index)
+}
+
+/// Refuses names that cannot be interfaces, and names given twice.
+///
+/// # Errors
+/// Says which.
+pub fn check_names(names: &[String]) -> Result<()> {
+    for (i, name) in names.iter().enumerate() {
+        if names[..i].contains(name) {
+            bail!("interface '{name}' is named twice");
+        }
+    }
+    Ok(())
+}

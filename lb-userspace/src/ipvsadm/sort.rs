@@ -92,26 +92,52 @@ mod tests {
     use super::*;
     use crate::ipvsadm::fake;
 
-    #[test]
-    fn distances_above_two_to_the_31_sort_the_wrong_way_round() {
-        let sorted = [
-            "172.16.0.1", "192.168.0.1", "1.1.1.1", "8.8.8.8", "10.0.0.1", "127.0.0.5", "128.0.0.1", "200.1.1.1",
-        ];
-        // As the kernel's hash table listed them when the order was recorded.
-        let items: Vec<_> = sorted.iter().rev().map(|addr| fake::service(addr, 80)).collect();
-        let got = services(&items);
-        let position = |addr: &str| got.iter().position(|s| s.id == fake::service(addr, 80).id).unwrap();
-        assert!(position("172.16.0.1") < position("10.0.0.1"));
-        assert!(position("8.8.8.8") < position("10.0.0.1"));
-        assert_eq!(got.len(), items.len());
+    /// A service by the short form of the recorded lists: an address or a mark.
+    fn service(text: &str) -> ServiceSnapshot {
+        let mark = |text: &str, family| {
+            let mut service = fake::service("10.0.0.1", 80);
+            service.id = ServiceId::Mark { mark: text.parse().unwrap(), family };
+            service
+        };
+        match text.split_once(' ') {
+            Some(("mark4", value)) => mark(value, Family::V4),
+            Some(("mark6", value)) => mark(value, Family::V6),
+            _ => fake::service(text, 80),
+        }
     }
 
+    /// Recorded from ipvsadm 1.31: `--nosort`, then sorted, of one table.
     #[test]
-    fn mixed_families_compare_by_the_first_word() {
-        let ids = ["192.168.10.9", "2001:db8::1", "2001:db8::98", "10.0.0.1", "127.0.0.1"];
-        let items: Vec<_> = ids.iter().map(|addr| fake::dest(addr, 80)).collect();
-        let got: Vec<String> = dests(&items).iter().map(|d| d.dest.id.addr.to_string()).collect();
-        assert_eq!(got, ["192.168.10.9", "10.0.0.1", "2001:db8::1", "2001:db8::98", "127.0.0.1"]);
+    fn services_fall_as_recorded() {
+        let unsorted = [
+            "127.0.0.5", "::1", "fe00::1", "200.1.1.1", "128.0.0.1", "10.0.0.1", "1.1.1.1", "192.168.0.1",
+            "172.16.0.1", "8.8.8.8", "2001:db8:8000::1", "9001:db8::1", "2001:db8::1", "mark4 3000000000",
+            "mark6 2147483648", "mark4 5", "mark4 4294967295",
+        ];
+        let sorted = [
+            "127.0.0.5", "172.16.0.1", "192.168.0.1", "200.1.1.1", "1.1.1.1", "8.8.8.8", "10.0.0.1", "128.0.0.1",
+            "fe00::1", "::1", "2001:db8:8000::1", "9001:db8::1", "mark6 2147483648", "mark4 3000000000",
+            "mark4 4294967295", "2001:db8::1", "mark4 5",
+        ];
+        let items = unsorted.map(service);
+        let got: Vec<ServiceId> = services(&items).iter().map(|service| service.id).collect();
+        assert_eq!(got, sorted.map(|text| service(text).id));
+    }
+
+    /// The same of the servers of one service, with families mixed.
+    #[test]
+    fn servers_fall_as_recorded() {
+        let unsorted = [
+            "2001:db8:8000::1", "9001:db8::1", "fd00::1", "2001:db8::1", "200.1.1.1", "128.0.0.1", "127.0.0.5",
+            "10.0.0.1", "8.8.8.8", "1.1.1.1", "192.168.0.1", "172.16.0.1",
+        ];
+        let sorted = [
+            "172.16.0.1", "192.168.0.1", "1.1.1.1", "8.8.8.8", "10.0.0.1", "2001:db8:8000::1", "2001:db8::1",
+            "127.0.0.5", "128.0.0.1", "9001:db8::1", "200.1.1.1", "fd00::1",
+        ];
+        let items = unsorted.map(|addr| fake::dest(addr, 80));
+        let got: Vec<String> = dests(&items).iter().map(|server| server.dest.id.addr.to_string()).collect();
+        assert_eq!(got, sorted);
     }
 
     #[test]

@@ -75,6 +75,7 @@ mod tests {
     #[test]
     fn fits_a_screen_and_names_everything() {
         let text = text("ipvsadm");
+        println!("{text}");
         assert!(text.starts_with(&format!("{VERSION}\n\n")));
         assert!(text.lines().count() <= 60, "{} lines\n{text}", text.lines().count());
         for long in COMMANDS.iter().map(|c| c.long).chain(OPTIONS.iter().map(|o| o.long)) {

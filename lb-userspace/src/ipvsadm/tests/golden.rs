@@ -80,3 +80,8 @@ fn restore() {
 fn grammar() {
     replay_file(include_str!("../../../tests/golden/grammar.txt"));
 }
+
+#[test]
+fn unsupported() {
+    replay_file(include_str!("../../../tests/golden/unsupported.txt"));
+}

@@ -337,6 +337,8 @@ fn a_large_configuration_compiles_at_once() {
         }
     }
     lab.commit();
+    // The other half is touched for the first time here.
+    lab.commit();
     let start = Instant::now();
     lab.apply(Request::EditDest(id(5), dest(3, 7)));
     lab.commit();

@@ -86,6 +86,7 @@ impl State {
             left: Stats::default(),
             dests: Vec::new(),
             change: Some(change),
+            line: String::new(),
         };
         self.services.insert(id, service);
         self.dirty = true;
@@ -98,6 +99,7 @@ impl State {
         supported_spec(spec)?;
         let rebind = service.spec.scheduler != spec.scheduler;
         service.spec = spec.clone();
+        service.line.clear();
         if rebind {
             let weight = if spec.scheduler == "wrr" {
                 service.wrr().max
@@ -216,6 +218,7 @@ impl State {
             match self.services.get_mut(&trashed.service) {
                 Some(service) if service.slot == trashed.service_slot => {
                     service.left = add(service.left, stats.raw(trashed.slot));
+                    service.line.clear();
                 }
                 _ => {
                     orphaned.insert(trashed.service_slot);

@@ -67,6 +67,8 @@ pub struct Service {
     pub dests: Vec<Node>,
     /// What changed since the last compilation.
     pub change: Option<Change>,
+    /// Its line in the saved text; empty when that must be written anew.
+    line: String,
 }
 
 impl Service {

@@ -1,7 +1,5 @@
 //! The configuration as text: one JSON document with a service a line.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::layout::Stats;
 use serde::{Deserialize, Serialize};
@@ -56,31 +54,26 @@ impl State {
                 .due()
                 .map_or_else(|| "null".into(), |due| due.to_string()),
         );
-        let services = self.services.iter().map(|(id, service)| SavedService {
-            id: *id,
-            spec: service.spec.clone(),
-            slot: service.slot,
-            generation: service.generation,
-            left: counters(service.left),
-            dests: service
-                .dests
-                .iter()
-                .map(|node| SavedDest {
-                    slot: node.slot,
-                    dest: node.dest,
-                })
-                .collect(),
-        });
-        lines(&mut text, services);
+        // Lines of services that did not change are kept: with 10,000 services
+        // writing them all anew would take longer than all the rest.
+        for (i, (id, service)) in self.services.iter().enumerate() {
+            text.push_str(if i == 0 { "\n" } else { ",\n" });
+            match service.line.as_str() {
+                "" => text.push_str(&line(id, service)),
+                line => text.push_str(line),
+            }
+        }
         text.push_str("],\n\"trash\":[");
-        let trash = self.trash.dests().iter().map(|trashed| SavedTrash {
-            service: trashed.service,
-            service_slot: trashed.service_slot,
-            slot: trashed.slot,
-            dest: trashed.dest,
-            idle_since: trashed.idle_since,
-        });
-        lines(&mut text, trash);
+        for (i, trashed) in self.trash.dests().iter().enumerate() {
+            text.push_str(if i == 0 { "\n" } else { ",\n" });
+            text.push_str(&json(&SavedTrash {
+                service: trashed.service,
+                service_slot: trashed.service_slot,
+                slot: trashed.slot,
+                dest: trashed.dest,
+                idle_since: trashed.idle_since,
+            }));
+        }
         text.push_str("]}\n");
         text
     }
@@ -121,6 +114,7 @@ impl State {
                 left: stats(saved.left),
                 dests: nodes.collect(),
                 change: None,
+                line: String::new(),
             };
             ensure!(
                 state.services.insert(saved.id, service).is_none(),
@@ -153,13 +147,28 @@ impl State {
     }
 }
 
-fn lines<T: Serialize>(text: &mut String, items: impl Iterator<Item = T>) {
-    for (i, item) in items.enumerate() {
-        text.push_str(if i == 0 { "\n" } else { ",\n" });
-        // Plain structs of numbers, strings and enums: serialization cannot fail.
-        let item = serde_json::to_string(&item).expect("plain data serializes");
-        let _ = write!(text, "{item}");
-    }
+/// The text of one service.
+pub(super) fn line(id: &ServiceId, service: &Service) -> String {
+    json(&SavedService {
+        id: *id,
+        spec: service.spec.clone(),
+        slot: service.slot,
+        generation: service.generation,
+        left: counters(service.left),
+        dests: service
+            .dests
+            .iter()
+            .map(|node| SavedDest {
+                slot: node.slot,
+                dest: node.dest,
+            })
+            .collect(),
+    })
+}
+
+fn json<T: Serialize>(item: &T) -> String {
+    // Plain structs of numbers, strings and enums: serialization cannot fail.
+    serde_json::to_string(item).expect("plain data serializes")
 }
 
 /// Whether all slots are below `limit` and none occurs twice.

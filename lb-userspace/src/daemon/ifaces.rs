@@ -73,7 +73,7 @@ mod tests {
         let table = Mapping::anonymous(64).unwrap();
         let mut wanted: Vec<IfaceEntry> = (1..=10).map(|i| entry(i, i as u16 * 3, 1)).collect();
         assert_eq!(publish(&table, &wanted), []);
-        wanted.retain(|entry| key(entry.key).ifindex % 2 == 0);
+        wanted.retain(|entry| key(entry.key).ifindex.is_multiple_of(2));
         wanted[0].macs[1] = 99;
         wanted.push(entry(77, 0, 4));
         assert_eq!(publish(&table, &wanted), []);

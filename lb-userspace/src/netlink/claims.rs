@@ -33,13 +33,19 @@ pub fn claims(attached: &BTreeSet<u32>, view: &View) -> Claims {
         let Some(link) = view.links.get(index) else {
             continue;
         };
-        let mut walk = Walk { links: &view.links, found: BTreeMap::new(), too_deep: None };
+        let mut walk = Walk {
+            links: &view.links,
+            found: BTreeMap::new(),
+            too_deep: None,
+        };
         walk.add(link, &[], 0);
         if let Some(master) = link.master.and_then(|master| view.links.get(&master)) {
             walk.add(master, &[], 0);
         }
         if let Some(name) = walk.too_deep {
-            result.warnings.push(format!("frames to {name} are not balanced: it has more than two VLAN tags"));
+            result.warnings.push(format!(
+                "frames to {name} are not balanced: it has more than two VLAN tags"
+            ));
         }
         for (tags, macs) in walk.found {
             let key = IfaceKey {
@@ -47,12 +53,18 @@ pub fn claims(attached: &BTreeSet<u32>, view: &View) -> Claims {
                 outer: tags.first().copied().unwrap_or(0),
                 inner: tags.get(1).copied().unwrap_or(0),
             };
-            let mut entry = IfaceEntry { key: key.word(), ..IfaceEntry::default() };
+            let mut entry = IfaceEntry {
+                key: key.word(),
+                ..IfaceEntry::default()
+            };
             for (slot, (mac, _)) in entry.macs.iter_mut().zip(&macs) {
                 *slot = IfaceEntry::mac_word(*mac);
             }
             if macs.len() > IFACE_MACS {
-                let left: Vec<&str> = macs[IFACE_MACS..].iter().map(|(_, name)| name.as_str()).collect();
+                let left: Vec<&str> = macs[IFACE_MACS..]
+                    .iter()
+                    .map(|(_, name)| name.as_str())
+                    .collect();
                 result.warnings.push(format!(
                     "frames to {} are not balanced: {} has more than {IFACE_MACS} station addresses",
                     left.join(", "),
@@ -87,7 +99,9 @@ impl Walk<'_> {
             match upper.kind {
                 // The kernel drops what arrives for a link that is down.
                 _ if !upper.up => {}
-                LinkKind::Macvlan { parent } if parent == link.index => self.add(upper, tags, depth + 1),
+                LinkKind::Macvlan { parent } if parent == link.index => {
+                    self.add(upper, tags, depth + 1)
+                }
                 LinkKind::Vlan { parent, id, .. } if parent == link.index => {
                     if tags.len() == MAX_TAGS {
                         self.too_deep = Some(upper.name.clone());
@@ -109,11 +123,19 @@ mod tests {
 
     /// Claims of interface 2, as ((outer, inner), last bytes of the station addresses).
     fn claimed<const N: usize>(list: [Link; N]) -> (Vec<((u16, u16), Vec<u8>)>, Vec<String>) {
-        let view = View { links: links(list), ..View::default() };
+        let view = View {
+            links: links(list),
+            ..View::default()
+        };
         let result = claims(&BTreeSet::from([2]), &view);
         let entries = result.entries.iter().map(|entry| {
             assert_eq!(entry.key as u32, 2);
-            let macs = entry.macs.iter().filter(|m| **m != 0).map(|m| m.to_le_bytes()[5]).collect();
+            let macs = entry
+                .macs
+                .iter()
+                .filter(|m| **m != 0)
+                .map(|m| m.to_le_bytes()[5])
+                .collect();
             (((entry.key >> 32) as u16, (entry.key >> 48) as u16), macs)
         });
         (entries.collect(), result.warnings)
@@ -130,20 +152,39 @@ mod tests {
             vlan(7, "eth0.100.7", 5, 7, 0x8100),
             vlan(8, "eth1.100", 3, 100, 0x8100),
         ]);
-        assert_eq!(entries, [((0, 0), vec![2, 4]), ((100, 0), vec![5, 6]), ((100, 7), vec![7])]);
+        assert_eq!(
+            entries,
+            [
+                ((0, 0), vec![2, 4]),
+                ((100, 0), vec![5, 6]),
+                ((100, 7), vec![7])
+            ]
+        );
         assert!(warnings.is_empty());
     }
 
     #[test]
     fn a_shared_address_is_claimed_once_and_a_link_that_is_down_not_at_all() {
-        let same = Link { mac: [2, 0, 0, 0, 0, 2], ..macvlan(3, "ipvlan0", 2) };
-        let down = Link { up: false, ..vlan(4, "eth0.9", 2, 9, 0x8100) };
-        assert_eq!(claimed([link(2, "eth0"), same, down]).0, [((0, 0), vec![2])]);
+        let same = Link {
+            mac: [2, 0, 0, 0, 0, 2],
+            ..macvlan(3, "ipvlan0", 2)
+        };
+        let down = Link {
+            up: false,
+            ..vlan(4, "eth0.9", 2, 9, 0x8100)
+        };
+        assert_eq!(
+            claimed([link(2, "eth0"), same, down]).0,
+            [((0, 0), vec![2])]
+        );
     }
 
     #[test]
     fn a_bond_port_carries_what_is_for_the_bond() {
-        let port = Link { master: Some(9), ..link(2, "eth0") };
+        let port = Link {
+            master: Some(9),
+            ..link(2, "eth0")
+        };
         let (entries, _) = claimed([port, vlan(5, "bond0.5", 9, 5, 0x8100), link(9, "bond0")]);
         assert_eq!(entries, [((0, 0), vec![2, 9]), ((5, 0), vec![5])]);
     }
@@ -161,7 +202,10 @@ mod tests {
             macvlan(9, "g", 2),
         ]);
         assert_eq!(entries, [((0, 0), vec![2, 3, 4, 5, 6, 7])]);
-        assert_eq!(warnings, ["frames to f, g are not balanced: eth0 has more than 6 station addresses"]);
+        assert_eq!(
+            warnings,
+            ["frames to f, g are not balanced: eth0 has more than 6 station addresses"]
+        );
     }
 
     #[test]
@@ -173,11 +217,17 @@ mod tests {
             vlan(5, "q3", 4, 3, 0x8100),
         ]);
         assert_eq!(entries.last(), Some(&((1, 2), vec![4])));
-        assert_eq!(warnings, ["frames to q3 are not balanced: it has more than two VLAN tags"]);
+        assert_eq!(
+            warnings,
+            ["frames to q3 are not balanced: it has more than two VLAN tags"]
+        );
     }
 
     #[test]
     fn an_interface_that_is_gone_claims_nothing() {
-        assert_eq!(claims(&BTreeSet::from([2]), &View::default()), Claims::default());
+        assert_eq!(
+            claims(&BTreeSet::from([2]), &View::default()),
+            Claims::default()
+        );
     }
 }

@@ -81,7 +81,13 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Compares `wanted` with the kernel's `table`. With `sweep`, entries which
     /// an earlier lvx left behind are removed too.
-    pub(super) fn plan(&mut self, wanted: &BTreeSet<Key>, table: &Table, now: Instant, sweep: bool) -> Vec<Action> {
+    pub(super) fn plan(
+        &mut self,
+        wanted: &BTreeSet<Key>,
+        table: &Table,
+        now: Instant,
+        sweep: bool,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         self.asked.retain(|key, _| wanted.contains(key));
         for key in wanted {
@@ -98,16 +104,27 @@ impl Keeper {
             } else if entry.mac.is_none() || (!entry.managed && !entry.fresh) {
                 // The kernel itself repeats a failed managed entry every five
                 // seconds; a server that comes back need not wait so long.
-                Action::Probe { key: *key, managed: entry.managed }
+                Action::Probe {
+                    key: *key,
+                    managed: entry.managed,
+                }
             } else {
                 continue;
             };
-            if self.asked.get(key).is_none_or(|last| now.duration_since(*last) >= RETRY) {
+            if self
+                .asked
+                .get(key)
+                .is_none_or(|last| now.duration_since(*last) >= RETRY)
+            {
                 self.asked.insert(*key, now);
                 actions.push(action);
             }
         }
-        let ours = |key: &Key| table.get(key).is_some_and(|e| e.managed && e.ours && !e.fixed);
+        let ours = |key: &Key| {
+            table
+                .get(key)
+                .is_some_and(|e| e.managed && e.ours && !e.fixed)
+        };
         let gone: Vec<Key> = self.made.difference(wanted).copied().collect();
         for key in gone {
             self.made.remove(&key);
@@ -116,7 +133,10 @@ impl Keeper {
             }
         }
         if sweep {
-            for key in table.keys().filter(|key| ours(key) && !wanted.contains(key)) {
+            for key in table
+                .keys()
+                .filter(|key| ours(key) && !wanted.contains(key))
+            {
                 if !actions.contains(&Action::Remove(*key)) {
                     actions.push(Action::Remove(*key));
                 }
@@ -139,32 +159,70 @@ mod tests {
     const MAC: Option<[u8; 6]> = Some([2, 0, 0, 0, 0, 9]);
 
     fn ours() -> Neighbour {
-        Neighbour { mac: MAC, managed: true, ours: true, fresh: true, ..Neighbour::default() }
+        Neighbour {
+            mac: MAC,
+            managed: true,
+            ours: true,
+            fresh: true,
+            ..Neighbour::default()
+        }
     }
 
-    fn plan(keeper: &mut Keeper, wanted: &[Key], entry: Option<Neighbour>, sweep: bool) -> Vec<Action> {
+    fn plan(
+        keeper: &mut Keeper,
+        wanted: &[Key],
+        entry: Option<Neighbour>,
+        sweep: bool,
+    ) -> Vec<Action> {
         let table = entry.into_iter().map(|e| (KEY, e)).collect();
-        keeper.plan(&wanted.iter().copied().collect(), &table, Instant::now(), sweep)
+        keeper.plan(
+            &wanted.iter().copied().collect(),
+            &table,
+            Instant::now(),
+            sweep,
+        )
     }
 
     #[test]
     fn a_wanted_entry_is_made_managed_and_removed_when_it_is_no_longer_wanted() {
         let mut keeper = Keeper::default();
-        assert_eq!(plan(&mut keeper, &[KEY], None, false), [Action::Install(KEY)]);
+        assert_eq!(
+            plan(&mut keeper, &[KEY], None, false),
+            [Action::Install(KEY)]
+        );
         assert_eq!(plan(&mut keeper, &[KEY], Some(ours()), false), []);
-        assert_eq!(plan(&mut keeper, &[], Some(ours()), false), [Action::Remove(KEY)]);
+        assert_eq!(
+            plan(&mut keeper, &[], Some(ours()), false),
+            [Action::Remove(KEY)]
+        );
         assert_eq!(plan(&mut keeper, &[], Some(ours()), false), []);
     }
 
     #[test]
     fn entries_of_the_operator_are_left_alone() {
         for entry in [
-            Neighbour { mac: MAC, fixed: true, ..Neighbour::default() },
-            Neighbour { mac: MAC, external: true, ..Neighbour::default() },
-            Neighbour { mac: MAC, managed: true, ..Neighbour::default() },
+            Neighbour {
+                mac: MAC,
+                fixed: true,
+                ..Neighbour::default()
+            },
+            Neighbour {
+                mac: MAC,
+                external: true,
+                ..Neighbour::default()
+            },
+            Neighbour {
+                mac: MAC,
+                managed: true,
+                ..Neighbour::default()
+            },
         ] {
             let mut keeper = Keeper::default();
-            assert_eq!(plan(&mut keeper, &[KEY], Some(entry), true), [], "{entry:?}");
+            assert_eq!(
+                plan(&mut keeper, &[KEY], Some(entry), true),
+                [],
+                "{entry:?}"
+            );
             assert_eq!(plan(&mut keeper, &[], Some(entry), true), [], "{entry:?}");
         }
     }
@@ -173,7 +231,10 @@ mod tests {
     fn an_entry_the_operator_made_permanent_is_not_removed() {
         let mut keeper = Keeper::default();
         assert_eq!(plan(&mut keeper, &[KEY], Some(ours()), false), []);
-        let fixed = Neighbour { fixed: true, ..ours() };
+        let fixed = Neighbour {
+            fixed: true,
+            ..ours()
+        };
         assert_eq!(plan(&mut keeper, &[KEY], Some(fixed), false), []);
         assert_eq!(plan(&mut keeper, &[], Some(fixed), true), []);
     }
@@ -182,14 +243,24 @@ mod tests {
     fn what_an_earlier_run_left_is_swept_only_on_demand() {
         let mut keeper = Keeper::default();
         assert_eq!(plan(&mut keeper, &[], Some(ours()), false), []);
-        assert_eq!(plan(&mut keeper, &[], Some(ours()), true), [Action::Remove(KEY)]);
+        assert_eq!(
+            plan(&mut keeper, &[], Some(ours()), true),
+            [Action::Remove(KEY)]
+        );
     }
 
     #[test]
     fn requests_for_one_entry_are_a_second_apart() {
         let mut keeper = Keeper::default();
         let (wanted, start) = (BTreeSet::from([KEY]), Instant::now());
-        let at = |keeper: &mut Keeper, ms| keeper.plan(&wanted, &Table::new(), start + Duration::from_millis(ms), false);
+        let at = |keeper: &mut Keeper, ms| {
+            keeper.plan(
+                &wanted,
+                &Table::new(),
+                start + Duration::from_millis(ms),
+                false,
+            )
+        };
         assert_eq!(at(&mut keeper, 0).len(), 1);
         assert_eq!(at(&mut keeper, 999).len(), 0);
         assert_eq!(at(&mut keeper, 1000).len(), 1);
@@ -199,14 +270,27 @@ mod tests {
 
     #[test]
     fn an_old_kernel_is_asked_until_the_entry_is_fresh() {
-        let mut keeper = Keeper { support: Support::Absent, ..Keeper::default() };
-        let probe = [Action::Probe { key: KEY, managed: false }];
+        let mut keeper = Keeper {
+            support: Support::Absent,
+            ..Keeper::default()
+        };
+        let probe = [Action::Probe {
+            key: KEY,
+            managed: false,
+        }];
         assert_eq!(plan(&mut keeper, &[KEY], None, false), probe);
         keeper.forget(&KEY);
-        let stale = Neighbour { mac: MAC, ..Neighbour::default() };
+        let stale = Neighbour {
+            mac: MAC,
+            ..Neighbour::default()
+        };
         assert_eq!(plan(&mut keeper, &[KEY], Some(stale), false), probe);
         keeper.forget(&KEY);
-        let fresh = Neighbour { mac: MAC, fresh: true, ..Neighbour::default() };
+        let fresh = Neighbour {
+            mac: MAC,
+            fresh: true,
+            ..Neighbour::default()
+        };
         assert_eq!(plan(&mut keeper, &[KEY], Some(fresh), false), []);
         assert_eq!(plan(&mut keeper, &[], Some(fresh), true), []);
     }
@@ -214,7 +298,17 @@ mod tests {
     #[test]
     fn a_failed_managed_entry_is_probed_and_stays_managed() {
         let mut keeper = Keeper::default();
-        let failed = Neighbour { mac: None, fresh: false, ..ours() };
-        assert_eq!(plan(&mut keeper, &[KEY], Some(failed), false), [Action::Probe { key: KEY, managed: true }]);
+        let failed = Neighbour {
+            mac: None,
+            fresh: false,
+            ..ours()
+        };
+        assert_eq!(
+            plan(&mut keeper, &[KEY], Some(failed), false),
+            [Action::Probe {
+                key: KEY,
+                managed: true
+            }]
+        );
     }
 }

@@ -68,7 +68,9 @@ pub fn next_hop(
     let (ifindex, mac, mtu) = match resolution {
         Resolution::Local => return Ok(None),
         Resolution::Unreachable(text) => return Err(NextHopError::Unreachable(text.clone())),
-        Resolution::Via { ifindex, mac, mtu, .. } => (*ifindex, *mac, *mtu),
+        Resolution::Via {
+            ifindex, mac, mtu, ..
+        } => (*ifindex, *mac, *mtu),
     };
     let top = links.get(&ifindex).ok_or(NextHopError::Missing(ifindex))?;
     if top.mac == [0; 6] {
@@ -103,14 +105,21 @@ pub fn next_hop(
 }
 
 /// The device at the bottom, and the tags (EtherType, identifier) on the way down.
-fn descend(top: &Link, links: &BTreeMap<u32, Link>) -> Result<(u32, Vec<(u16, u16)>), NextHopError> {
+fn descend(
+    top: &Link,
+    links: &BTreeMap<u32, Link>,
+) -> Result<(u32, Vec<(u16, u16)>), NextHopError> {
     let mut tags = Vec::new();
     let mut link = top;
     for _ in 0..MAX_DEPTH {
         let below = match link.kind {
             LinkKind::Plain => return Ok((link.index, tags)),
             LinkKind::Macvlan { parent } => parent,
-            LinkKind::Vlan { parent, id, ethertype } => {
+            LinkKind::Vlan {
+                parent,
+                id,
+                ethertype,
+            } => {
                 if tags.len() == MAX_TAGS {
                     return Err(NextHopError::TooManyTags(top.name.clone()));
                 }
@@ -118,7 +127,9 @@ fn descend(top: &Link, links: &BTreeMap<u32, Link>) -> Result<(u32, Vec<(u16, u1
                 parent
             }
         };
-        link = links.get(&below).ok_or_else(|| NextHopError::Foreign(link.name.clone()))?;
+        link = links
+            .get(&below)
+            .ok_or_else(|| NextHopError::Foreign(link.name.clone()))?;
     }
     Err(NextHopError::Foreign(top.name.clone()))
 }
@@ -131,7 +142,12 @@ mod tests {
     const PEER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 0x99];
 
     fn via(ifindex: u32) -> Resolution {
-        Resolution::Via { ifindex, neighbour: "10.0.0.9".parse().unwrap(), mac: Some(PEER), mtu: 1500 }
+        Resolution::Via {
+            ifindex,
+            neighbour: "10.0.0.9".parse().unwrap(),
+            mac: Some(PEER),
+            mtu: 1500,
+        }
     }
 
     fn stack() -> BTreeMap<u32, Link> {
@@ -143,7 +159,10 @@ mod tests {
             macvlan(6, "vrrp.51", 2),
             macvlan(7, "vrrp.52", 3),
             vlan(8, "stray", 0, 9, 0x8100),
-            Link { mac: [0; 6], ..link(9, "tun0") },
+            Link {
+                mac: [0; 6],
+                ..link(9, "tun0")
+            },
         ])
     }
 
@@ -155,7 +174,10 @@ mod tests {
     fn a_plain_link_gets_fourteen_bytes() {
         let hop = built(2, PacketFamily::V4);
         assert_eq!((hop.ifindex, hop.mtu, hop.header_len), (2, 1500, 14));
-        assert_eq!(hop.header[..14], [0x52, 0x54, 0, 0, 0, 0x99, 2, 0, 0, 0, 0, 2, 8, 0]);
+        assert_eq!(
+            hop.header[..14],
+            [0x52, 0x54, 0, 0, 0, 0x99, 2, 0, 0, 0, 0, 2, 8, 0]
+        );
         assert_eq!(hop.header[14..], [0; 10]);
         assert_eq!(built(2, PacketFamily::V6).header[12..14], [0x86, 0xdd]);
     }
@@ -164,14 +186,22 @@ mod tests {
     fn one_tag_goes_through_the_parent() {
         let hop = built(3, PacketFamily::V4);
         assert_eq!((hop.ifindex, hop.header_len), (2, 18));
-        assert_eq!(hop.header[6..18], [2, 0, 0, 0, 0, 3, 0x88, 0xa8, 0, 100, 8, 0]);
+        assert_eq!(
+            hop.header[6..18],
+            [2, 0, 0, 0, 0, 3, 0x88, 0xa8, 0, 100, 8, 0]
+        );
     }
 
     #[test]
     fn the_lower_vlan_is_the_outer_tag() {
         let hop = built(4, PacketFamily::V6);
         assert_eq!((hop.ifindex, hop.header_len), (2, 22));
-        assert_eq!(hop.header[6..22], [2, 0, 0, 0, 0, 4, 0x88, 0xa8, 0, 100, 0x81, 0, 0, 7, 0x86, 0xdd]);
+        assert_eq!(
+            hop.header[6..22],
+            [
+                2, 0, 0, 0, 0, 4, 0x88, 0xa8, 0, 100, 0x81, 0, 0, 7, 0x86, 0xdd
+            ]
+        );
     }
 
     #[test]
@@ -186,28 +216,65 @@ mod tests {
 
     #[test]
     fn the_mtu_fits_its_field() {
-        let Resolution::Via { neighbour, .. } = via(2) else { panic!() };
-        let jumbo = Resolution::Via { ifindex: 2, neighbour, mac: Some(PEER), mtu: 65_536 };
-        assert_eq!(next_hop(&jumbo, &stack(), PacketFamily::V4).unwrap().unwrap().mtu, 65_535);
+        let Resolution::Via { neighbour, .. } = via(2) else {
+            panic!()
+        };
+        let jumbo = Resolution::Via {
+            ifindex: 2,
+            neighbour,
+            mac: Some(PEER),
+            mtu: 65_536,
+        };
+        assert_eq!(
+            next_hop(&jumbo, &stack(), PacketFamily::V4)
+                .unwrap()
+                .unwrap()
+                .mtu,
+            65_535
+        );
     }
 
     #[test]
     fn nothing_to_write_is_not_an_error() {
-        let Resolution::Via { neighbour, .. } = via(2) else { panic!() };
-        let unknown = Resolution::Via { ifindex: 2, neighbour, mac: None, mtu: 1500 };
+        let Resolution::Via { neighbour, .. } = via(2) else {
+            panic!()
+        };
+        let unknown = Resolution::Via {
+            ifindex: 2,
+            neighbour,
+            mac: None,
+            mtu: 1500,
+        };
         assert_eq!(next_hop(&unknown, &stack(), PacketFamily::V4), Ok(None));
-        assert_eq!(next_hop(&Resolution::Local, &stack(), PacketFamily::V4), Ok(None));
+        assert_eq!(
+            next_hop(&Resolution::Local, &stack(), PacketFamily::V4),
+            Ok(None)
+        );
     }
 
     #[test]
     fn what_cannot_be_says_why() {
         let text = |resolution: &Resolution| {
-            next_hop(resolution, &stack(), PacketFamily::V4).unwrap_err().to_string()
+            next_hop(resolution, &stack(), PacketFamily::V4)
+                .unwrap_err()
+                .to_string()
         };
-        assert_eq!(text(&Resolution::Unreachable("no route to 10.0.0.9".into())), "no route to 10.0.0.9");
-        assert_eq!(text(&via(5)), "eth0.100.7.8 stacks more than two VLANs, lvx writes at most two tags");
-        assert_eq!(text(&via(8)), "the device below stray is not in this network namespace");
-        assert_eq!(text(&via(9)), "tun0 is not an Ethernet interface: it has no station address");
+        assert_eq!(
+            text(&Resolution::Unreachable("no route to 10.0.0.9".into())),
+            "no route to 10.0.0.9"
+        );
+        assert_eq!(
+            text(&via(5)),
+            "eth0.100.7.8 stacks more than two VLANs, lvx writes at most two tags"
+        );
+        assert_eq!(
+            text(&via(8)),
+            "the device below stray is not in this network namespace"
+        );
+        assert_eq!(
+            text(&via(9)),
+            "tun0 is not an Ethernet interface: it has no station address"
+        );
         assert_eq!(text(&via(77)), "the interface with index 77 is gone");
     }
 }

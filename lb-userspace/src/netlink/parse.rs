@@ -5,9 +5,13 @@ use std::net::IpAddr;
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
-    link::{InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+        LinkMessage,
+    },
     neighbour::{
-        NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState,
+        NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+        NeighbourState,
     },
     route::RouteProtocol,
 };
@@ -37,7 +41,9 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Address(bytes) if message.header.link_layer_type == LinkLayerType::Ether => {
+            LinkAttribute::Address(bytes)
+                if message.header.link_layer_type == LinkLayerType::Ether =>
+            {
                 if let Ok(mac) = <[u8; 6]>::try_from(bytes.as_slice()) {
                     link.mac = mac;
                 }
@@ -78,7 +84,11 @@ fn kind(info: &[LinkInfo], parent: u32) -> LinkKind {
                     }
                 }
             }
-            LinkKind::Vlan { parent, id, ethertype }
+            LinkKind::Vlan {
+                parent,
+                id,
+                ethertype,
+            }
         }
         _ => LinkKind::Plain,
     }
@@ -89,7 +99,8 @@ fn kind(info: &[LinkInfo], parent: u32) -> LinkKind {
 pub(super) fn address(message: &AddressMessage) -> Option<(IpAddr, u32)> {
     let checking = AddressFlags::Tentative | AddressFlags::Dadfailed;
     let optimistic = AddressFlags::Optimistic;
-    let mut flags = AddressFlags::from_bits_retain(u32::from(AddressHeaderFlags::bits(&message.header.flags)));
+    let mut flags =
+        AddressFlags::from_bits_retain(u32::from(AddressHeaderFlags::bits(&message.header.flags)));
     let (mut local, mut peer) = (None, None);
     for attribute in &message.attributes {
         match attribute {
@@ -108,7 +119,10 @@ pub(super) fn address(message: &AddressMessage) -> Option<(IpAddr, u32)> {
 
 /// An entry of the neighbour table.
 pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(Key, Neighbour)> {
-    if !matches!(message.header.family, AddressFamily::Inet | AddressFamily::Inet6) {
+    if !matches!(
+        message.header.family,
+        AddressFamily::Inet | AddressFamily::Inet6
+    ) {
         return None;
     }
     let mut address = None;
@@ -119,17 +133,30 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(Key, Neighbour)> 
     let mut bytes = None;
     for attribute in &message.attributes {
         match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
-            NeighbourAttribute::LinkLayerAddress(value) => bytes = <[u8; 6]>::try_from(value.as_slice()).ok(),
-            NeighbourAttribute::ExtFlags(flags) => entry.managed = flags.contains(NeighbourExtFlags::Managed),
-            NeighbourAttribute::Protocol(protocol) => entry.ours = *protocol == RouteProtocol::Other(super::neighbours::PROTOCOL),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
+                address = Some(IpAddr::V4(*ip))
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
+                address = Some(IpAddr::V6(*ip))
+            }
+            NeighbourAttribute::LinkLayerAddress(value) => {
+                bytes = <[u8; 6]>::try_from(value.as_slice()).ok()
+            }
+            NeighbourAttribute::ExtFlags(flags) => {
+                entry.managed = flags.contains(NeighbourExtFlags::Managed)
+            }
+            NeighbourAttribute::Protocol(protocol) => {
+                entry.ours = *protocol == RouteProtocol::Other(super::neighbours::PROTOCOL)
+            }
             _ => {}
         }
     }
     let state = message.header.state;
     entry.fixed = matches!(state, NeighbourState::Permanent | NeighbourState::Noarp);
-    entry.fresh = matches!(state, NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe);
+    entry.fresh = matches!(
+        state,
+        NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe
+    );
     if entry.fixed || entry.fresh || state == NeighbourState::Stale {
         entry.mac = bytes;
     }

@@ -16,7 +16,9 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage},
+    neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+    },
     route::{RouteAttribute, RouteMessage, RouteProtocol},
 };
 use rtnetlink::{Error, Handle};
@@ -39,22 +41,35 @@ pub(super) struct Requests(pub(super) Handle);
 
 impl Requests {
     pub(super) async fn links(&self) -> Result<BTreeMap<u32, Link>> {
-        let messages = collect(self.0.link().get().execute()).await.context("cannot read the interfaces")?;
-        Ok(messages.iter().filter_map(parse::link).map(|link| (link.index, link)).collect())
+        let messages = collect(self.0.link().get().execute())
+            .await
+            .context("cannot read the interfaces")?;
+        Ok(messages
+            .iter()
+            .filter_map(parse::link)
+            .map(|link| (link.index, link))
+            .collect())
     }
 
     pub(super) async fn addresses(&self) -> Result<BTreeSet<(IpAddr, u32)>> {
-        let messages = collect(self.0.address().get().execute()).await.context("cannot read the addresses")?;
+        let messages = collect(self.0.address().get().execute())
+            .await
+            .context("cannot read the addresses")?;
         Ok(messages.iter().filter_map(parse::address).collect())
     }
 
     pub(super) async fn neighbours(&self) -> Result<Table> {
-        let messages = collect(self.0.neighbours().get().execute()).await.context("cannot read the neighbours")?;
+        let messages = collect(self.0.neighbours().get().execute())
+            .await
+            .context("cannot read the neighbours")?;
         Ok(messages.iter().filter_map(parse::neighbour).collect())
     }
 
     /// Asks for the routes to `targets`.
-    pub(super) async fn routes(&self, targets: impl IntoIterator<Item = IpAddr>) -> Result<BTreeMap<IpAddr, Route>> {
+    pub(super) async fn routes(
+        &self,
+        targets: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, Route>> {
         stream::iter(targets)
             .map(|target| async move { Ok((target, self.route(target).await?)) })
             .buffer_unordered(IN_FLIGHT)
@@ -64,17 +79,24 @@ impl Requests {
 
     async fn route(&self, target: IpAddr) -> Result<Route> {
         let mut message = RouteMessage::default();
-        (message.header.address_family, message.header.destination_prefix_length) = match target {
+        (
+            message.header.address_family,
+            message.header.destination_prefix_length,
+        ) = match target {
             IpAddr::V4(_) => (AddressFamily::Inet, 32),
             IpAddr::V6(_) => (AddressFamily::Inet6, 128),
         };
-        message.attributes.push(RouteAttribute::Destination(target.into()));
+        message
+            .attributes
+            .push(RouteAttribute::Destination(target.into()));
         let mut answers = pin!(self.0.route().get(message).execute());
         let answer = timeout(PATIENCE, answers.next()).await;
         match answer.with_context(|| format!("the kernel does not say how {target} is reached"))? {
             Some(Ok(message)) => Ok(resolve::read(target, &message)),
             Some(Err(Error::NetlinkError(error))) => Ok(resolve::refused(target, &error.to_io())),
-            Some(Err(error)) => Err(error).with_context(|| format!("cannot read the route to {target}")),
+            Some(Err(error)) => {
+                Err(error).with_context(|| format!("cannot read the route to {target}"))
+            }
             None => anyhow::bail!("the kernel gave no answer about the route to {target}"),
         }
     }
@@ -85,18 +107,26 @@ impl Requests {
         let mut message = neighbour(key);
         message.header.flags = NeighbourFlags::Use;
         if managed {
-            message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+            message
+                .attributes
+                .push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
         }
-        self.order(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE).await
+        self.order(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)
+            .await
     }
 
     /// As [`use_neighbour`](Self::use_neighbour), managed and marked as ours.
     pub(super) async fn install_neighbour(&self, key: Key) -> io::Result<()> {
         let mut message = neighbour(key);
         message.header.flags = NeighbourFlags::Use;
-        message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
-        message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
-        self.order(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE).await
+        message
+            .attributes
+            .push(NeighbourAttribute::Protocol(RouteProtocol::Other(PROTOCOL)));
+        message
+            .attributes
+            .push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+        self.order(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE)
+            .await
     }
 
     /// Whether the entry exists and is managed; `None` when there is none.
@@ -105,7 +135,8 @@ impl Requests {
     }
 
     pub(super) async fn remove_neighbour(&self, key: Key) -> io::Result<()> {
-        self.order(RouteNetlinkMessage::DelNeighbour(neighbour(key)), 0).await
+        self.order(RouteNetlinkMessage::DelNeighbour(neighbour(key)), 0)
+            .await
     }
 
     async fn order(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
@@ -114,9 +145,13 @@ impl Requests {
         let mut answers = pin!(self.0.clone().request(request).map_err(io::Error::other)?);
         match timeout(PATIENCE, answers.next()).await? {
             // A success ends the stream without a message.
-            Some(NetlinkMessage { payload: NetlinkPayload::Error(ErrorMessage { code: Some(code), .. }), .. }) => {
-                Err(io::Error::from_raw_os_error(code.get().abs()))
-            }
+            Some(NetlinkMessage {
+                payload:
+                    NetlinkPayload::Error(ErrorMessage {
+                        code: Some(code), ..
+                    }),
+                ..
+            }) => Err(io::Error::from_raw_os_error(code.get().abs())),
             _ => Ok(()),
         }
     }
@@ -130,10 +165,14 @@ fn neighbour((ifindex, address): Key) -> NeighbourMessage {
         IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
     };
     message.header.family = family;
-    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(destination));
     message
 }
 
 async fn collect<T>(answers: impl Stream<Item = Result<T, Error>>) -> Result<Vec<T>> {
-    Ok(timeout(PATIENCE, answers.try_collect()).await.context("the kernel does not answer")??)
+    Ok(timeout(PATIENCE, answers.try_collect())
+        .await
+        .context("the kernel does not answer")??)
 }

@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     View,
-    neighbours::{Action, Key, Keeper, RETRY, Support, Table},
+    neighbours::{Action, Keeper, Key, RETRY, Support, Table},
     parse,
     request::Requests,
     resolve::{self, Route},
@@ -72,12 +72,18 @@ pub async fn watch(targets: watch::Receiver<BTreeSet<IpAddr>>) -> Result<Watch> 
     use MulticastGroup::{
         Ipv4Ifaddr, Ipv4Route, Ipv4Rule, Ipv6Ifaddr, Ipv6Route, Ipv6Rule, Link, Neigh,
     };
-    let groups = [Link, Neigh, Ipv4Ifaddr, Ipv6Ifaddr, Ipv4Route, Ipv6Route, Ipv4Rule, Ipv6Rule];
+    let groups = [
+        Link, Neigh, Ipv4Ifaddr, Ipv6Ifaddr, Ipv4Route, Ipv6Route, Ipv4Rule, Ipv6Rule,
+    ];
     // Both sockets are opened before the first await: on the caller's thread,
     // in its namespace. Subscribing before reading loses nothing in between.
     let (mut listening, keep_open, events) =
         new_multicast_connection(&groups).context("cannot open a netlink socket for events")?;
-    listening.socket_mut().socket_mut().set_rx_buf_sz(EVENT_BUFFER).context("cannot size the netlink socket")?;
+    listening
+        .socket_mut()
+        .socket_mut()
+        .set_rx_buf_sz(EVENT_BUFFER)
+        .context("cannot size the netlink socket")?;
     let (asking, handle, _) = new_connection().context("cannot open a netlink socket")?;
     let mut tasks = JoinSet::new();
     tasks.spawn(listening);
@@ -99,7 +105,10 @@ pub async fn watch(targets: watch::Receiver<BTreeSet<IpAddr>>) -> Result<Watch> 
         watcher.run(events, sender).await;
         drop(keep_open);
     });
-    Ok(Watch { view, _tasks: tasks })
+    Ok(Watch {
+        view,
+        _tasks: tasks,
+    })
 }
 
 /// What must be read again.
@@ -114,7 +123,13 @@ struct Dirty {
 }
 
 impl Dirty {
-    const ALL: Self = Self { links: true, addresses: true, routes: true, neighbours: true, view: true };
+    const ALL: Self = Self {
+        links: true,
+        addresses: true,
+        routes: true,
+        neighbours: true,
+        view: true,
+    };
 
     fn add(&mut self, other: Self) {
         self.links |= other.links;
@@ -208,15 +223,30 @@ impl Watcher {
         let none = Dirty::default();
         match &message.payload {
             NetlinkPayload::InnerMessage(inner) => match inner {
-                M::NewLink(_) | M::DelLink(_) => Dirty { links: true, routes: true, view: true, ..none },
-                M::NewAddress(_) | M::DelAddress(_) => Dirty { addresses: true, routes: true, view: true, ..none },
-                M::NewRoute(_) | M::DelRoute(_) | M::NewRule(_) | M::DelRule(_) => {
-                    Dirty { routes: true, view: true, ..none }
-                }
+                M::NewLink(_) | M::DelLink(_) => Dirty {
+                    links: true,
+                    routes: true,
+                    view: true,
+                    ..none
+                },
+                M::NewAddress(_) | M::DelAddress(_) => Dirty {
+                    addresses: true,
+                    routes: true,
+                    view: true,
+                    ..none
+                },
+                M::NewRoute(_) | M::DelRoute(_) | M::NewRule(_) | M::DelRule(_) => Dirty {
+                    routes: true,
+                    view: true,
+                    ..none
+                },
                 M::NewNeighbour(message) => match parse::neighbour(message) {
                     Some((key, entry)) => {
                         let before = self.table.insert(key, entry);
-                        Dirty { view: before != Some(entry) && self.wanted.contains(&key), ..none }
+                        Dirty {
+                            view: before != Some(entry) && self.wanted.contains(&key),
+                            ..none
+                        }
                     }
                     None => none,
                 },
@@ -224,7 +254,10 @@ impl Watcher {
                     Some((key, _)) => {
                         self.table.remove(&key);
                         self.keeper.forget(&key);
-                        Dirty { view: self.wanted.contains(&key), ..none }
+                        Dirty {
+                            view: self.wanted.contains(&key),
+                            ..none
+                        }
                     }
                     None => none,
                 },
@@ -249,12 +282,19 @@ impl Watcher {
             self.table = self.requests.neighbours().await?;
         }
         self.routes.retain(|target, _| targets.contains(target));
-        let asked: Vec<IpAddr> =
-            targets.iter().copied().filter(|t| dirty.routes || !self.routes.contains_key(t)).collect();
+        let asked: Vec<IpAddr> = targets
+            .iter()
+            .copied()
+            .filter(|t| dirty.routes || !self.routes.contains_key(t))
+            .collect();
         self.routes.extend(self.requests.routes(asked).await?);
 
         let links = &self.view.links;
-        self.wanted = self.routes.values().filter_map(|route| resolve::wanted(route, links)).collect();
+        self.wanted = self
+            .routes
+            .values()
+            .filter_map(|route| resolve::wanted(route, links))
+            .collect();
         self.view.targets = self
             .routes
             .iter()
@@ -275,21 +315,33 @@ impl Watcher {
 
     /// Has the kernel resolve what is wanted and forget what no longer is.
     async fn tend(&mut self, sweep: bool) {
-        for action in self.keeper.plan(&self.wanted, &self.table, std::time::Instant::now(), sweep) {
+        for action in self
+            .keeper
+            .plan(&self.wanted, &self.table, std::time::Instant::now(), sweep)
+        {
             let (key, result) = match action {
                 Action::Install(key) => (key, self.install(key).await),
-                Action::Probe { key, managed } => (key, self.requests.use_neighbour(key, managed).await),
+                Action::Probe { key, managed } => {
+                    (key, self.requests.use_neighbour(key, managed).await)
+                }
                 Action::Remove(key) => (key, self.requests.remove_neighbour(key).await),
             };
             let Err(error) = result else {
                 self.complained.remove(&key);
                 continue;
             };
-            let name = self.view.links.get(&key.0).map_or("?", |link| link.name.as_str());
+            let name = self
+                .view
+                .links
+                .get(&key.0)
+                .map_or("?", |link| link.name.as_str());
             if matches!(action, Action::Remove(_)) || !self.complained.insert(key) {
                 tracing::debug!("{action:?}: {error}");
             } else {
-                tracing::warn!("cannot have the kernel resolve {} on {name}, trying on: {error}", key.1);
+                tracing::warn!(
+                    "cannot have the kernel resolve {} on {name}, trying on: {error}",
+                    key.1
+                );
             }
         }
         self.complained.retain(|key| self.wanted.contains(key));
@@ -303,7 +355,9 @@ impl Watcher {
         // A kernel before 5.16 ignores the attribute without a word, or refuses it.
         let managed = match &result {
             Ok(()) => self.requests.is_managed(key).await,
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => Some(false),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => {
+                Some(false)
+            }
             Err(_) => None,
         };
         match managed {

@@ -1,5 +1,7 @@
 //! The netlink watch against the kernel: two namespaces and a cable. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test panics")]
+
 use std::{
     collections::BTreeSet,
     fs::File,
@@ -13,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::netlink::{Link, LinkKind, PacketFamily, Resolution, View, Watch, claims, next_hop, watch};
+use lb_userspace::netlink::{
+    Link, LinkKind, PacketFamily, Resolution, View, Watch, claims, coexistence, next_hop, watch,
+};
 use nix::sched::{CloneFlags, setns};
 use tokio::{sync::watch::Sender, time::timeout};
 
@@ -33,20 +37,39 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        assert!(nix::unistd::geteuid().is_root(), "this test makes network namespaces: run it as root");
-        let id = format!("lvxnl-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { director: format!("{id}-d"), server: format!("{id}-s") };
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test makes network namespaces: run it as root"
+        );
+        let id = format!(
+            "lvxnl-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let lab = Self {
+            director: format!("{id}-d"),
+            server: format!("{id}-s"),
+        };
         for name in [&lab.director, &lab.server] {
             run(&format!("ip netns add {name}"));
             run(&format!("ip -n {name} link set lo up"));
             // Neighbour discovery waits until the link-local address is proven unique.
-            run(&format!("ip netns exec {name} sysctl -qw net.ipv6.conf.default.accept_dad=0"));
+            run(&format!(
+                "ip netns exec {name} sysctl -qw net.ipv6.conf.default.accept_dad=0"
+            ));
         }
-        run(&format!("ip link add eth0 netns {} type veth peer name eth0 netns {}", lab.director, lab.server));
+        run(&format!(
+            "ip link add eth0 netns {} type veth peer name eth0 netns {}",
+            lab.director, lab.server
+        ));
         for (name, mac, host) in [(&lab.director, "11", 1), (&lab.server, "22", 2)] {
-            run(&format!("ip -n {name} link set eth0 address 02:00:00:00:00:{mac}"));
+            run(&format!(
+                "ip -n {name} link set eth0 address 02:00:00:00:00:{mac}"
+            ));
             run(&format!("ip -n {name} addr add 10.77.0.{host}/24 dev eth0"));
-            run(&format!("ip -n {name} addr add fd77::{host}/64 dev eth0 nodad"));
+            run(&format!(
+                "ip -n {name} addr add fd77::{host}/64 dev eth0 nodad"
+            ));
             run(&format!("ip -n {name} link set eth0 up"));
         }
         lab
@@ -66,11 +89,19 @@ impl Lab {
         let body = || {
             let namespace = File::open(format!("/run/netns/{}", self.director)).unwrap();
             setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async {
                 let (sender, receiver) = tokio::sync::watch::channel(targets);
-                let mut eye = Eye { watch: watch(receiver).await.unwrap(), targets: sender };
-                timeout(Duration::from_secs(30), test(&mut eye)).await.expect("the test takes too long");
+                let mut eye = Eye {
+                    watch: watch(receiver).await.unwrap(),
+                    targets: sender,
+                };
+                timeout(Duration::from_secs(30), test(&mut eye))
+                    .await
+                    .expect("the test takes too long");
             });
         };
         thread::scope(|scope| {
@@ -91,8 +122,15 @@ impl Drop for Lab {
 
 fn run(command: &str) -> String {
     let mut words = command.split_whitespace();
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(words.next().unwrap())
+        .args(words)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -103,25 +141,41 @@ struct Eye {
 
 impl Eye {
     /// Waits until `target` resolves as `good` says.
-    async fn sees(&self, within_ms: u64, target: &str, good: impl Fn(&Resolution) -> bool) -> Arc<View> {
+    async fn sees(
+        &self,
+        within_ms: u64,
+        target: &str,
+        good: impl Fn(&Resolution) -> bool,
+    ) -> Arc<View> {
         let target: IpAddr = target.parse().unwrap();
         let mut views = self.watch.subscribe();
         let wait = views.wait_for(|view| view.targets.get(&target).is_some_and(&good));
-        let found = timeout(Duration::from_millis(within_ms), wait).await.map(|view| view.unwrap().clone());
+        let found = timeout(Duration::from_millis(within_ms), wait)
+            .await
+            .map(|view| view.unwrap().clone());
         found.unwrap_or_else(|_| panic!("{target}: {:?}", self.watch.view().targets.get(&target)))
     }
 
     async fn sees_mac(&self, within_ms: u64, target: &str, wanted: [u8; 6]) -> Arc<View> {
-        self.sees(within_ms, target, |r| matches!(r, Resolution::Via { mac, .. } if *mac == Some(wanted))).await
+        self.sees(
+            within_ms,
+            target,
+            |r| matches!(r, Resolution::Via { mac, .. } if *mac == Some(wanted)),
+        )
+        .await
     }
 
     fn set_targets(&self, targets: &[&str]) {
-        self.targets.send_replace(targets.iter().map(|t| t.parse().unwrap()).collect());
+        self.targets
+            .send_replace(targets.iter().map(|t| t.parse().unwrap()).collect());
     }
 }
 
 fn eth0(view: &View) -> &Link {
-    view.links.values().find(|link| link.name == "eth0").unwrap()
+    view.links
+        .values()
+        .find(|link| link.name == "eth0")
+        .unwrap()
 }
 
 #[test]
@@ -141,7 +195,10 @@ fn an_on_link_server_resolves_without_traffic() {
         assert_eq!(hop.header[..12], [PEER_MAC, OWN_MAC].concat());
     });
     let table = lab.director("-d neigh show 10.77.0.2");
-    assert!(table.contains("managed") && table.contains("REACHABLE") && table.contains("proto 76"), "{table}");
+    assert!(
+        table.contains("managed") && table.contains("REACHABLE") && table.contains("proto 76"),
+        "{table}"
+    );
 }
 
 #[test]
@@ -153,7 +210,11 @@ fn a_gateway_and_its_change_are_followed() {
         eye.sees_mac(FIRST_V6, "fd88::7", PEER_MAC).await;
         let view = eye.sees_mac(1000, "198.51.100.7", PEER_MAC).await;
         match &view.targets[&"198.51.100.7".parse::<IpAddr>().unwrap()] {
-            Resolution::Via { neighbour, mtu: 1400, .. } => assert_eq!(neighbour.to_string(), "10.77.0.2"),
+            Resolution::Via {
+                neighbour,
+                mtu: 1400,
+                ..
+            } => assert_eq!(neighbour.to_string(), "10.77.0.2"),
             other => panic!("{other:?}"),
         }
         let nowhere = Resolution::Unreachable("no route to 203.0.113.9".into());
@@ -167,7 +228,8 @@ fn a_gateway_and_its_change_are_followed() {
         })
         .await;
         lab.director("route replace unreachable 198.51.100.0/24");
-        let refused = Resolution::Unreachable("the route to 198.51.100.7 is of type unreachable".into());
+        let refused =
+            Resolution::Unreachable("the route to 198.51.100.7 is of type unreachable".into());
         eye.sees(1000, "198.51.100.7", |r| *r == refused).await;
         lab.director("route add default via 10.77.0.2");
         eye.sees_mac(1000, "203.0.113.9", PEER_MAC).await;
@@ -178,7 +240,10 @@ fn a_gateway_and_its_change_are_followed() {
 fn a_new_station_address_is_followed_within_a_second() {
     let lab = Lab::new();
     // The server announces its new address, as a fail-over does.
-    for knob in ["net.ipv4.conf.all.arp_notify=1", "net.ipv6.conf.eth0.ndisc_notify=1"] {
+    for knob in [
+        "net.ipv4.conf.all.arp_notify=1",
+        "net.ipv6.conf.eth0.ndisc_notify=1",
+    ] {
         run(&format!("ip netns exec {} sysctl -qw {knob}", lab.server));
     }
     lab.watch(&["10.77.0.2", "fd77::2"], async |eye| {
@@ -208,8 +273,17 @@ fn a_link_that_goes_down_and_comes_back_is_followed() {
         lab.director("link set eth0 up");
         eye.sees_mac(3000, "10.77.0.2", PEER_MAC).await;
         lab.director("link del eth0");
-        eye.sees(1000, "10.77.0.2", |r| matches!(r, Resolution::Unreachable(_))).await;
-        assert!(eye.watch.view().links.values().all(|link| link.name != "eth0"));
+        eye.sees(1000, "10.77.0.2", |r| {
+            matches!(r, Resolution::Unreachable(_))
+        })
+        .await;
+        assert!(
+            eye.watch
+                .view()
+                .links
+                .values()
+                .all(|link| link.name != "eth0")
+        );
     });
 }
 
@@ -218,14 +292,20 @@ fn a_vip_is_local_only_while_it_is_here() {
     let lab = Lab::new();
     lab.director("addr add 192.0.2.1/32 dev eth0");
     lab.watch(&["192.0.2.1", "2001:db8::1"], async |eye| {
-        eye.sees(100, "192.0.2.1", |r| *r == Resolution::Local).await;
+        eye.sees(100, "192.0.2.1", |r| *r == Resolution::Local)
+            .await;
         lab.director("addr del 192.0.2.1/32 dev eth0");
-        eye.sees(1000, "192.0.2.1", |r| matches!(r, Resolution::Unreachable(_))).await;
+        eye.sees(1000, "192.0.2.1", |r| {
+            matches!(r, Resolution::Unreachable(_))
+        })
+        .await;
         lab.director("addr add 192.0.2.1/32 dev lo");
-        eye.sees(1000, "192.0.2.1", |r| *r == Resolution::Local).await;
+        eye.sees(1000, "192.0.2.1", |r| *r == Resolution::Local)
+            .await;
         // A whole prefix may be local too.
         lab.director("route add local 2001:db8::/64 dev lo");
-        eye.sees(1000, "2001:db8::1", |r| *r == Resolution::Local).await;
+        eye.sees(1000, "2001:db8::1", |r| *r == Resolution::Local)
+            .await;
     });
 }
 
@@ -238,28 +318,41 @@ fn targets_come_and_go_with_their_managed_neighbours() {
         assert!(eye.watch.view().targets.is_empty());
         eye.set_targets(&["10.77.0.2", "10.77.0.50", "10.77.0.60"]);
         eye.sees_mac(1000, "10.77.0.2", PEER_MAC).await;
-        eye.sees_mac(1000, "10.77.0.50", [2, 0, 0, 0, 0, 0x50]).await;
+        eye.sees_mac(1000, "10.77.0.50", [2, 0, 0, 0, 0, 0x50])
+            .await;
         // The entry is lost, as by a flush; it is made again.
         lab.director("neigh del 10.77.0.2 dev eth0");
-        eye.sees(1000, "10.77.0.2", |r| matches!(r, Resolution::Via { mac: None, .. })).await;
+        eye.sees(1000, "10.77.0.2", |r| {
+            matches!(r, Resolution::Via { mac: None, .. })
+        })
+        .await;
         eye.sees_mac(2000, "10.77.0.2", PEER_MAC).await;
 
         eye.set_targets(&[]);
         let mut views = eye.watch.subscribe();
-        views.wait_for(|view| view.targets.is_empty()).await.unwrap();
+        views
+            .wait_for(|view| view.targets.is_empty())
+            .await
+            .unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     });
     assert_eq!(lab.director("neigh show 10.77.0.2"), "");
     assert!(lab.director("neigh show 10.77.0.50").contains("PERMANENT"));
     let operators = lab.director("-d neigh show 10.77.0.60");
-    assert!(operators.contains("managed") && !operators.contains("proto 76"), "{operators}");
+    assert!(
+        operators.contains("managed") && !operators.contains("proto 76"),
+        "{operators}"
+    );
 }
 
 #[test]
 fn a_server_that_comes_up_late_is_found() {
     let lab = Lab::new();
     lab.watch(&["10.77.0.9"], async |eye| {
-        eye.sees(100, "10.77.0.9", |r| matches!(r, Resolution::Via { mac: None, .. })).await;
+        eye.sees(100, "10.77.0.9", |r| {
+            matches!(r, Resolution::Via { mac: None, .. })
+        })
+        .await;
         // Long enough for the kernel to give up (three questions, a second apart).
         tokio::time::sleep(Duration::from_millis(3500)).await;
         lab.server("addr add 10.77.0.9/24 dev eth0");
@@ -274,10 +367,23 @@ fn a_macvlan_is_claimed_with_its_parent() {
         lab.director("link add vrrp link eth0 address 00:00:5e:00:01:33 type macvlan mode private");
         lab.director("link set vrrp up");
         let mut views = eye.watch.subscribe();
-        let ready = |view: &Arc<View>| view.links.values().any(|link| link.name == "vrrp" && link.up);
-        let view = timeout(Duration::from_secs(1), views.wait_for(ready)).await.unwrap().unwrap().clone();
+        let ready = |view: &Arc<View>| {
+            view.links
+                .values()
+                .any(|link| link.name == "vrrp" && link.up)
+        };
+        let view = timeout(Duration::from_secs(1), views.wait_for(ready))
+            .await
+            .unwrap()
+            .unwrap()
+            .clone();
         let parent = eth0(&view).index;
-        let kinds: Vec<&LinkKind> = view.links.values().filter(|l| l.name == "vrrp").map(|l| &l.kind).collect();
+        let kinds: Vec<&LinkKind> = view
+            .links
+            .values()
+            .filter(|l| l.name == "vrrp")
+            .map(|l| &l.kind)
+            .collect();
         assert_eq!(kinds, [&LinkKind::Macvlan { parent }]);
         let claimed = claims(&BTreeSet::from([parent]), &view);
         assert_eq!(claimed.entries.len(), 1);
@@ -293,11 +399,41 @@ fn a_link_without_station_addresses_says_so() {
     lab.director("addr add 10.78.0.1/24 dev tun0");
     lab.director("link set tun0 up");
     lab.watch(&["10.78.0.2"], async |eye| {
-        let view = eye.sees(500, "10.78.0.2", |r| matches!(r, Resolution::Unreachable(_))).await;
-        let tun = view.links.values().find(|link| link.name == "tun0").unwrap();
+        let view = eye
+            .sees(500, "10.78.0.2", |r| {
+                matches!(r, Resolution::Unreachable(_))
+            })
+            .await;
+        let tun = view
+            .links
+            .values()
+            .find(|link| link.name == "tun0")
+            .unwrap();
         assert_eq!(tun.mac, [0; 6]);
     });
     assert_eq!(lab.director("neigh show dev tun0"), "");
+}
+
+#[test]
+fn an_interface_that_is_not_attached_is_named() {
+    let lab = Lab::new();
+    lab.director("link add eth1 type veth peer name far");
+    lab.director("addr add 10.79.0.1/24 dev eth1");
+    lab.director("link set far up");
+    lab.director("link set eth1 up");
+    lab.watch(&[], async |eye| {
+        let mut views = eye.watch.subscribe();
+        let ready = |view: &Arc<View>| view.links.values().any(|l| l.name == "eth1" && l.up);
+        let wait = timeout(Duration::from_secs(1), views.wait_for(ready));
+        let view = wait.await.unwrap().unwrap().clone();
+        let attached = BTreeSet::from([eth0(&view).index]);
+        let vips = ["192.0.2.1".parse().unwrap()];
+        let lines = coexistence::warnings(&vips, &attached, &view).await;
+        assert_eq!(
+            lines,
+            ["192.0.2.1 is also reachable through eth1, which is not attached"]
+        );
+    });
 }
 
 #[test]
@@ -305,7 +441,11 @@ fn a_burst_of_changes_ends_in_the_last_state() {
     let lab = Lab::new();
     let mut batch = String::new();
     for i in 0..2000 {
-        batch.push_str(&format!("route add 10.{}.{}.0/24 via 10.77.0.2\n", 100 + i / 250, i % 250));
+        batch.push_str(&format!(
+            "route add 10.{}.{}.0/24 via 10.77.0.2\n",
+            100 + i / 250,
+            i % 250
+        ));
     }
     batch.push_str("route add 198.51.100.0/24 via 10.77.0.2\n");
     let file = tempfile::NamedTempFile::new().unwrap();

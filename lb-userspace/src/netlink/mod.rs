@@ -2,7 +2,7 @@
 //! bypasses or surprises the data plane.
 
 mod claims;
-//pub mod coexistence;
+pub mod coexistence;
 mod neighbours;
 mod next_hop;
 mod parse;

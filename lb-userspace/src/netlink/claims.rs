@@ -121,8 +121,11 @@ mod tests {
     use super::*;
     use crate::netlink::testing::{link, links, macvlan, vlan};
 
-    /// Claims of interface 2, as ((outer, inner), last bytes of the station addresses).
-    fn claimed<const N: usize>(list: [Link; N]) -> (Vec<((u16, u16), Vec<u8>)>, Vec<String>) {
+    /// Outer and inner tag, last bytes of the station addresses.
+    type Claimed = ((u16, u16), Vec<u8>);
+
+    /// Claims of interface 2, and the warnings.
+    fn claimed<const N: usize>(list: [Link; N]) -> (Vec<Claimed>, Vec<String>) {
         let view = View {
             links: links(list),
             ..View::default()

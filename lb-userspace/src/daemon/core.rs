@@ -54,8 +54,10 @@ pub struct Core {
     /// Interfaces by name: index and mode.
     attached: BTreeMap<String, (u32, Mode)>,
     unresolved: Unresolved,
-    warnings: Vec<String>,
-    logged: BTreeSet<String>,
+    /// Frames that are ours and not claimed.
+    unclaimed: Vec<String>,
+    /// What bypasses the firewall or the data plane.
+    coexistence: Vec<String>,
     /// VIPs that the current half treats as this director's.
     claimed: BTreeSet<IpAddr>,
 }
@@ -80,8 +82,8 @@ impl Core {
             view: Arc::default(),
             attached: BTreeMap::new(),
             unresolved: Unresolved::new(),
-            warnings: Vec::new(),
-            logged: BTreeSet::new(),
+            unclaimed: Vec::new(),
+            coexistence: Vec::new(),
             claimed: BTreeSet::new(),
             plane,
         })
@@ -211,15 +213,39 @@ impl Core {
         self.follow_links();
         let attached = self.attached.values().map(|(index, _)| *index).collect();
         let claims = netlink::claims(&attached, &self.view);
-        self.warnings = claims.warnings;
+        let mut unclaimed = claims.warnings;
         for key in ifaces::publish(&self.plane.maps.ifaces, &claims.entries) {
-            self.warnings.push(format!(
+            unclaimed.push(format!(
                 "frames of interface {} with VLAN {} are not balanced: the table of interfaces is full",
                 key.ifindex, key.outer
             ));
         }
-        for warning in &self.warnings {
-            if self.logged.insert(warning.clone()) {
+        self.log_new(&unclaimed);
+        self.unclaimed = unclaimed;
+    }
+
+    /// What the look-out for surprises needs: service addresses, the interfaces
+    /// by index, and the network.
+    pub fn surroundings(&self) -> (Vec<IpAddr>, BTreeSet<u32>, Arc<View>) {
+        let vips: BTreeSet<IpAddr> = self
+            .state
+            .services()
+            .filter_map(|(id, _)| vip(*id))
+            .collect();
+        let attached = self.attached.values().map(|(index, _)| *index).collect();
+        (vips.into_iter().collect(), attached, self.view.clone())
+    }
+
+    /// Takes note of what bypasses the firewall or the data plane.
+    pub fn warn(&mut self, warnings: Vec<String>) {
+        self.log_new(&warnings);
+        self.coexistence = warnings;
+    }
+
+    /// Logs each warning when it is new, and again when it comes back.
+    fn log_new(&self, warnings: &[String]) {
+        for warning in warnings {
+            if !self.unclaimed.contains(warning) && !self.coexistence.contains(warning) {
                 tracing::warn!("{warning}");
             }
         }
@@ -232,11 +258,9 @@ impl Core {
         };
         let ids = self.state.services().map(|(id, _)| *id);
         let ids = ids.chain(self.state.trash().iter().map(|trashed| trashed.service));
-        let vips = ids.filter_map(|id| match id {
-            ServiceId::Address { addr, .. } => Some(addr),
-            ServiceId::Mark { .. } => None,
-        });
-        vips.filter(|vip| world.claims(*vip)).collect()
+        ids.filter_map(vip)
+            .filter(|vip| world.claims(*vip))
+            .collect()
     }
 
     /// Makes packets follow a change of the network: the servers' words, and
@@ -334,7 +358,12 @@ impl Core {
             daemon: Some(std::process::id()),
             frozen_for: None,
             interfaces: self.interfaces(),
-            warnings: self.warnings.clone(),
+            warnings: self
+                .unclaimed
+                .iter()
+                .chain(&self.coexistence)
+                .cloned()
+                .collect(),
             ..report::status(
                 &self.plane.maps,
                 &self.state,
@@ -382,6 +411,13 @@ pub fn mode_name(mode: Mode) -> &'static str {
         Mode::Native => "native",
         Mode::Generic => "generic",
         Mode::Auto => "auto",
+    }
+}
+
+fn vip(id: ServiceId) -> Option<IpAddr> {
+    match id {
+        ServiceId::Address { addr, .. } => Some(addr),
+        ServiceId::Mark { .. } => None,
     }
 }
 

@@ -13,11 +13,16 @@ use tokio::{
 use super::{clock, core::Core, grace};
 use crate::{
     model::{Refusal, Request, Response},
-    netlink::View,
+    netlink::{View, coexistence},
 };
 
 /// How long a transaction waits until the network is asked about new addresses.
 const LOOK_UP: Duration = Duration::from_millis(500);
+
+/// How often rules and interfaces are looked at for surprises, and how long
+/// after a change.
+const LOOK_OUT: Duration = Duration::from_secs(60);
+const LOOK_OUT_SOON: Duration = Duration::from_secs(1);
 
 /// A request on its way to the writer.
 pub struct Job {
@@ -62,6 +67,9 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
     estimator.set_missed_tick_behavior(MissedTickBehavior::Skip);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     estimator.tick().await;
+    let mut look_out = interval(LOOK_OUT);
+    look_out.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut warnings: Option<JoinHandle<Vec<String>>> = None;
     loop {
         let mut trash = false;
         tokio::select! {
@@ -75,8 +83,13 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
             }
             _ = estimator.tick() => core.estimate(),
             _ = heartbeat.tick() => core.beat(),
+            _ = look_out.tick(), if warnings.is_none() => warnings = Some(look(core)),
+            found = finished(&mut warnings), if warnings.is_some() => {
+                warnings = None;
+                core.warn(found.unwrap_or_default());
+            }
             () = due(core.trash_due()) , if grace.is_none() => trash = true,
-            () = finished(&mut grace), if grace.is_some() => grace = None,
+            _ = finished(&mut grace), if grace.is_some() => grace = None,
             _ = &mut inputs.stop => return Ok(End::Stop),
         }
         if grace.is_some() || !(trash || network || !waiting.is_empty()) {
@@ -107,7 +120,14 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
             let _ = to.send(answer);
         }
         grace = Some(spawn_blocking(grace::wait));
+        look_out.reset_after(LOOK_OUT_SOON);
     }
+}
+
+/// Looks for what bypasses the firewall or the data plane.
+fn look(core: &Core) -> JoinHandle<Vec<String>> {
+    let (vips, attached, view) = core.surroundings();
+    tokio::spawn(async move { coexistence::warnings(&vips, &attached, &view).await })
 }
 
 /// Answers what can be answered at once, and lets changes wait for their transaction.
@@ -168,10 +188,10 @@ async fn commit(core: &mut Core, inputs: &mut Inputs, network: &mut bool) -> Res
     }
 }
 
-async fn finished(grace: &mut Option<JoinHandle<()>>) {
-    match grace {
-        // A panic in the barrier would be told on standard error; waiting is over.
-        Some(handle) => drop(handle.await),
+/// The result of a task; `None` when it panicked, which is told on standard error.
+async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Option<T> {
+    match task {
+        Some(task) => task.await.ok(),
         None => pending().await,
     }
 }

@@ -192,6 +192,14 @@ impl Core {
 
     /// Applies a request that changes something.
     pub fn change(&mut self, request: &Request) -> Response {
+        if let Request::Batch(requests) = request {
+            let one = |request: &Request| match request {
+                Request::Batch(_) => Response::Refused(not_in_a_batch()),
+                request if !request.is_change() => Response::Refused(not_in_a_batch()),
+                request => self.change(request),
+            };
+            return Response::Batch(requests.iter().map(one).collect());
+        }
         match self
             .state
             .apply(request, &self.plane.maps, clock::seconds())
@@ -403,6 +411,10 @@ pub fn refuse_down(connections: u64) -> Refusal {
         "lvx: {connections} connections are being balanced, and the local stack would reset their packets: \
          'lvx down --force' removes the data plane nevertheless"
     ))
+}
+
+fn not_in_a_batch() -> Refusal {
+    Refusal::Other("lvx: a batch holds changes only".into())
 }
 
 /// Name of a mode as status shows it.

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read as _, Write as _},
     os::{
         fd::AsRawFd as _,
-        unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
 };
@@ -124,24 +124,29 @@ impl Files {
     /// When another daemon is; the text names its process.
     pub fn lock(&self) -> Result<Flock<File>> {
         let path = self.dir.join("lock");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let file = file.with_context(|| format!("cannot open {}", path.display()));
-        let mut file = file?;
-        // Whoever asks whether a daemon lives holds the lock for a moment.
+        let context = || format!("cannot lock {}", path.display());
+        // Whoever asks whether a daemon lives holds the lock for a moment, and
+        // 'lvx down' removes the file.
         for patience in (0..10).rev() {
+            make_dir(&self.dir, 0o755)?;
+            let mut options = File::options();
+            let file = options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600);
+            let file = file.open(&path).with_context(context)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(mut lock) => {
-                    lock.set_len(0)?;
-                    lock.write_all(std::process::id().to_string().as_bytes())?;
-                    return Ok(lock);
+                    let (locked, there) = (lock.metadata()?.ino(), fs::metadata(&path));
+                    if there.is_ok_and(|there| there.ino() == locked) {
+                        lock.set_len(0)?;
+                        lock.write_all(std::process::id().to_string().as_bytes())?;
+                        return Ok(lock);
+                    }
                 }
-                Err((back, Errno::EWOULDBLOCK)) if patience > 0 => file = back,
+                Err((_, Errno::EWOULDBLOCK)) if patience > 0 => {}
                 Err((mut file, Errno::EWOULDBLOCK)) => {
                     let mut pid = String::new();
                     let _ = file.read_to_string(&mut pid);
@@ -150,9 +155,7 @@ impl Files {
                         pid.trim()
                     )
                 }
-                Err((_, error)) => {
-                    return Err(anyhow!(error).context(format!("cannot lock {}", path.display())));
-                }
+                Err((_, error)) => return Err(anyhow!(error).context(context())),
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
@@ -234,12 +237,13 @@ impl Files {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Removes everything but the lock, once the data plane is gone.
+    /// Removes everything, once the data plane is gone. The caller holds the lock.
     pub fn clear(&self) {
         self.keep_only(0);
-        for path in [self.dir.join("interfaces.json"), self.socket()] {
-            let _ = fs::remove_file(path);
+        for name in ["interfaces.json", "new", "lvx.sock", "lock"] {
+            let _ = fs::remove_file(self.dir.join(name));
         }
+        let _ = fs::remove_dir(&self.dir);
         if let Some(parent) = self.pins.parent() {
             let _ = fs::remove_dir(parent);
         }
@@ -294,5 +298,100 @@ fn netns_cookie() -> io::Result<u64> {
         Ok(cookie)
     } else {
         Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(dir: &Path) -> Files {
+        Files {
+            netns: 1,
+            dir: dir.join("1"),
+            pins: dir.join("bpf/1/v1"),
+        }
+    }
+
+    const LIMITS: Limits = Limits {
+        services: 4,
+        dests: 4,
+        table: 16,
+        seed: 1,
+    };
+
+    #[test]
+    fn one_daemon_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        assert_eq!(files.daemon(), None);
+        let lock = files.lock().unwrap();
+        assert_eq!(files.daemon(), Some(std::process::id()));
+        let error = files.lock().unwrap_err().to_string();
+        assert!(error.contains(&std::process::id().to_string()), "{error}");
+        drop(lock);
+        assert_eq!(files.daemon(), None);
+        let lock = files.lock().unwrap();
+        files.clear();
+        assert!(!files.dir.exists());
+        drop(lock);
+        files.lock().unwrap();
+    }
+
+    #[test]
+    fn the_epoch_names_the_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let _lock = files.lock().unwrap();
+        assert_eq!(files.load(0, LIMITS).unwrap().epoch, 0);
+        let mut state = State::new(LIMITS);
+        for epoch in 1..=3 {
+            state.number();
+            files.save(&state).unwrap();
+            assert_eq!(files.load(epoch, LIMITS).unwrap().epoch, epoch);
+        }
+        files.keep_only(3);
+        let error = format!("{:#}", files.load(2, LIMITS).unwrap_err());
+        assert!(
+            error.contains("config.2") && error.contains("lvx down"),
+            "{error}"
+        );
+        fs::write(files.config(3), "{").unwrap();
+        let error = format!("{:#}", files.load(3, LIMITS).unwrap_err());
+        assert!(
+            error.contains("damaged") && error.contains("config.3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn another_layout_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        fs::create_dir_all(files.pins().join("links")).unwrap();
+        files.check_layout().unwrap();
+        assert!(files.has_pins());
+        let old = files.pins().with_file_name("v0");
+        fs::create_dir(&old).unwrap();
+        files.check_layout().unwrap();
+        assert!(!old.exists(), "an empty directory is nothing");
+        fs::create_dir_all(old.join("links")).unwrap();
+        let error = files.check_layout().unwrap_err().to_string();
+        assert!(
+            error.contains("v0") && error.contains("lvx down"),
+            "{error}"
+        );
+        assert_eq!(files.all_pins().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn interfaces_are_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let _lock = files.lock().unwrap();
+        assert!(files.interfaces().is_empty());
+        let interfaces = [("eth0".to_string(), "native".to_string())];
+        files.save_interfaces(&interfaces).unwrap();
+        assert_eq!(files.interfaces(), interfaces);
     }
 }

@@ -12,8 +12,8 @@ use tokio::{
 use super::writer::Job;
 use crate::model::{Refusal, Request, Response};
 
-/// Longest request in bytes.
-const LONGEST: u64 = 64 << 10;
+/// Longest request in bytes: a batch of some hundred thousand changes.
+const LONGEST: u64 = 64 << 20;
 
 /// Opens the socket, for root alone. The caller holds the lock, so that
 /// whatever is there belonged to a dead daemon.

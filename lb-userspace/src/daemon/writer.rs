@@ -110,13 +110,10 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
             tracing::error!("{error:#}");
         }
         for (answer, to) in answers {
-            let answer = match (&result, answer) {
-                (Err(error), Response::Ok) => {
-                    Response::Refused(Refusal::Other(format!("lvx: {error:#}")))
-                }
-                (_, answer) => answer,
+            let answer = match &result {
+                Ok(()) => answer,
+                Err(error) => undone(answer, error),
             };
-            // Who does not wait for the answer has gone away.
             let _ = to.send(answer);
         }
         grace = Some(spawn_blocking(grace::wait));
@@ -132,28 +129,29 @@ fn look(core: &Core) -> JoinHandle<Vec<String>> {
 
 /// Answers what can be answered at once, and lets changes wait for their transaction.
 fn take(core: &Core, job: Job, waiting: &mut Vec<Job>) -> Option<End> {
-    match job.request {
-        Request::AddService(..)
-        | Request::EditService(..)
-        | Request::DeleteService(_)
-        | Request::Clear
-        | Request::AddDest(..)
-        | Request::EditDest(..)
-        | Request::DeleteDest(..) => {
-            waiting.push(job);
-            None
-        }
-        Request::Zero(_)
-        | Request::List(_)
-        | Request::Connections
-        | Request::Status
-        | Request::Down { .. } => {
-            let down = matches!(job.request, Request::Down { .. });
-            let answer = core.read(&job.request);
-            let end = (down && answer == Response::Ok).then_some(End::Down);
-            let _ = job.answer.send(answer);
-            end
-        }
+    if job.request.is_change() {
+        waiting.push(job);
+        return None;
+    }
+    let down = matches!(job.request, Request::Down { .. });
+    let answer = core.read(&job.request);
+    let end = (down && answer == Response::Ok).then_some(End::Down);
+    // Who does not wait for the answer has gone away.
+    let _ = job.answer.send(answer);
+    end
+}
+
+/// What becomes of an answer when the transaction could not be saved.
+fn undone(answer: Response, error: &anyhow::Error) -> Response {
+    match answer {
+        Response::Ok => Response::Refused(Refusal::Other(format!("lvx: {error:#}"))),
+        Response::Batch(answers) => Response::Batch(
+            answers
+                .into_iter()
+                .map(|answer| undone(answer, error))
+                .collect(),
+        ),
+        answer => answer,
     }
 }
 

@@ -29,8 +29,8 @@ const SCHEDULERS: [&str; 14] = [
 ];
 
 impl State {
-    /// Applies one request that changes services or servers; others are none of
-    /// this module's business and change nothing. `now` is in seconds.
+    /// Applies one request that changes services or servers; others (batches
+    /// too) are none of this module's business and change nothing. `now` is in seconds.
     ///
     /// # Errors
     /// The kernel's refusals, a full table, or what is not built.
@@ -53,7 +53,8 @@ impl State {
             Request::AddDest(id, dest) => self.add_dest(*id, *dest, stats),
             Request::EditDest(id, dest) => self.edit_dest(*id, *dest),
             Request::DeleteDest(id, dest) => self.delete_dest(*id, *dest, now),
-            Request::Zero(_)
+            Request::Batch(_)
+            | Request::Zero(_)
             | Request::List(_)
             | Request::Connections
             | Request::Status

@@ -33,19 +33,35 @@ pub enum Verdict {
 }
 
 /// Cold parts of the walk. In the kernel each is a global function, which the
-/// verifier checks once; on the host they are called directly.
+/// verifier checks once; on the host they are called directly. They read and
+/// write the facts and answer one of the `STAGE_` numbers.
 pub trait Stages<P> {
-    /// [`schedule`]: answers 0 when `facts.dest` and `facts.method` tell where
-    /// the packet goes, else [`stage_end`] of the reason.
+    /// [`schedule`].
     fn schedule(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`choose`].
+    fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`insert`].
+    fn insert(&self, packet: &mut P, facts: &mut Facts) -> u32;
 }
 
-/// What a stage answers when the walk ends with `reason`.
+/// Go on.
+pub const STAGE_DONE: u32 = 0;
+/// The packet was counted and is to be dropped.
+pub const STAGE_DROP: u32 = 1;
+/// The packet was counted and is the stack's.
+pub const STAGE_PASS: u32 = 2;
+/// Try this stage again.
+pub const STAGE_AGAIN: u32 = 3;
+/// The configuration was switched: read the root and try this stage again.
+pub const STAGE_STALE: u32 = 4;
+
+/// Counts `reason` and answers what the walk is to do.
 #[inline(always)]
-pub const fn stage_end(reason: Reason) -> u32 {
+pub fn stage_end<T: Tables>(tables: T, reason: Reason) -> u32 {
+    tables.count(reason);
     match reason.class() {
-        Class::Dropped => 1,
-        Class::Passed | Class::Forwarded => 2,
+        Class::Dropped => STAGE_DROP,
+        Class::Passed | Class::Forwarded => STAGE_PASS,
     }
 }
 
@@ -151,9 +167,8 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         }
         None => {
             let answer = stages.schedule(packet, facts);
-            if answer != 0 {
-                // Counted by the stage.
-                return Ok(if answer == 1 { Verdict::Drop } else { Verdict::Pass });
+            if answer != STAGE_DONE {
+                return Ok(if answer == STAGE_PASS { Verdict::Pass } else { Verdict::Drop });
             }
         }
     }
@@ -234,59 +249,94 @@ fn send<P: Packet, T: Tables>(packet: &mut P, tables: T, facts: &Facts) -> Resul
     }
 }
 
-/// Stage: a packet without a connection. Finds its service, has a server
-/// chosen, and makes the connection.
+/// Stage: a packet without a connection. Has a server chosen and the connection
+/// made; then `facts.dest` and `facts.method` tell where the packet goes.
 #[inline(always)]
-pub fn schedule<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    match start::<F, T>(tables, facts) {
-        Ok(()) => 0,
-        Err(reason) => {
-            tables.count(reason);
-            stage_end(reason)
+pub fn schedule<P, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+) -> u32 {
+    let mut tries = 0;
+    while tries < sched::CURSOR_TRIES {
+        match stages.choose(packet, facts) {
+            STAGE_DONE => return stages.insert(packet, facts),
+            STAGE_AGAIN => {}
+            STAGE_STALE => facts.root = tables.root().0,
+            end => return end,
         }
+        tries += 1;
     }
+    stage_end(tables, Reason::DroppedCursor)
 }
 
 /// FTP's data port, which never starts a connection.
 const FTP_DATA: u16 = 20_u16.to_be();
 
+/// Stage: finds the service of a packet that may start a connection, and tries
+/// once to have a server chosen.
 #[inline(always)]
-fn start<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Reason> {
-    let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
-    if !protocol.may_start(facts) {
-        return Err(Reason::PassedNoConnection);
-    }
-    let (slot, method) = match choose(tables, facts) {
-        // The configuration was switched under us: once more, in the new one.
-        Err(None) => {
-            facts.root = tables.root().0;
-            choose(tables, facts).map_err(|reason| reason.unwrap_or(Reason::DroppedCursor))?
+pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    let picked = may_start(facts).and_then(|()| {
+        let side = facts.root().side();
+        let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
+        if service.flags().0 & ServiceFlags::CLAIMED == 0 {
+            return Err(Reason::PassedNotClaimed);
         }
-        Err(Some(reason)) => return Err(reason),
-        Ok(chosen) => chosen,
-    };
+        if facts.src_port() == FTP_DATA {
+            return Err(Reason::PassedNoConnection);
+        }
+        Ok(sched::try_pick(tables, side, service))
+    });
+    match picked {
+        Ok(Picked::Dest { slot, method }) => {
+            facts.dest = slot.into();
+            facts.method = method as u64;
+            STAGE_DONE
+        }
+        Ok(Picked::None) => stage_end(tables, Reason::DroppedNoServer),
+        Ok(Picked::Contended) => STAGE_AGAIN,
+        Ok(Picked::Stale) => STAGE_STALE,
+        Err(reason) => stage_end(tables, reason),
+    }
+}
+
+#[inline(always)]
+fn may_start(facts: &Facts) -> Result<(), Reason> {
+    let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
+    if protocol.may_start(facts) { Ok(()) } else { Err(Reason::PassedNoConnection) }
+}
+
+/// Stage: makes the connection to the server of `facts.dest`, or joins the one
+/// that another CPU made meanwhile.
+#[inline(always)]
+pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    match enter::<F, T>(tables, facts) {
+        Ok(()) => STAGE_DONE,
+        Err(reason) => stage_end(tables, reason),
+    }
+}
+
+#[inline(always)]
+fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Reason> {
+    const LOST: Reason = Reason::DroppedInternal;
+    let protocol = Protocol::from_number(facts.protocol()).ok_or(LOST)?;
     let state = protocol.next_input_only(0, facts);
-    let settings =
-        SettingsView(tables.cell(Table::Settings, 0).ok_or(Reason::DroppedInternal)?);
+    let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     let flow = NewFlow {
-        slot,
-        method,
+        slot: facts.slot(),
+        method: ForwardMethod::from_bits(facts.method as u8),
         state,
         counted: protocol.counted(state),
         timeout: settings.timeout(protocol, state),
     };
     match flow::insert::<F, T>(tables, &F::key(facts), facts.tick(), &flow) {
         Inserted::New => {
-            facts.dest = slot.into();
-            facts.method = method as u64;
+            let bytes = facts.l3_len;
             tables.count_dest(
-                slot,
-                Stats {
-                    conns: 1,
-                    in_packets: 1,
-                    in_bytes: facts.l3_len,
-                    ..Stats::default()
-                },
+                facts.slot(),
+                Stats { conns: 1, in_packets: 1, in_bytes: bytes, ..Stats::default() },
             );
             Ok(())
         }
@@ -297,26 +347,6 @@ fn start<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Reaso
         }
         Inserted::Full => Err(Reason::DroppedWindowFull),
         Inserted::Contended => Err(Reason::DroppedContended),
-    }
-}
-
-/// The server for a new connection of this packet. `Err(None)`: the
-/// configuration it was read from is no longer the current one.
-#[inline(always)]
-fn choose<T: Tables>(tables: T, facts: &Facts) -> Result<(u32, ForwardMethod), Option<Reason>> {
-    let side = facts.root().side();
-    let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
-    if service.flags().0 & ServiceFlags::CLAIMED == 0 {
-        return Err(Some(Reason::PassedNotClaimed));
-    }
-    if facts.src_port() == FTP_DATA {
-        return Err(Some(Reason::PassedNoConnection));
-    }
-    match sched::pick(tables, side, service) {
-        Picked::Dest { slot, method } => Ok((slot, method)),
-        Picked::None => Err(Some(Reason::DroppedNoServer)),
-        Picked::Contended => Err(Some(Reason::DroppedCursor)),
-        Picked::Stale => Err(None),
     }
 }
 

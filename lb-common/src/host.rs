@@ -246,6 +246,10 @@ impl<'a> Tables for &'a HostTables {
         self.reasons[reason as usize].fetch_add(1, Ordering::SeqCst);
     }
 
+    fn opaque(self, value: u64) -> u64 {
+        value
+    }
+
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
         for index in 0..count {
             if !state.step(self, index) {
@@ -258,7 +262,15 @@ impl<'a> Tables for &'a HostTables {
 struct HostStages<'a>(&'a HostTables);
 
 impl Stages<HostPacket> for HostStages<'_> {
-    fn schedule(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::schedule::<V4, _>(self.0, facts)
+    fn schedule(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::schedule(packet, self.0, self, facts)
+    }
+
+    fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::choose(self.0, facts)
+    }
+
+    fn insert(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::insert::<V4, _>(self.0, facts)
     }
 }

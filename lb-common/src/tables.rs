@@ -142,6 +142,10 @@ pub trait Tables: Copy {
     fn count_dest(self, slot: u32, stats: Stats);
     /// Counts one packet under `reason` on this CPU.
     fn count(self, reason: Reason);
+    /// `value`, of which the compiler and the verifier know nothing. Loops whose
+    /// counter starts at a constant need it: the verifier would follow them
+    /// step by step.
+    fn opaque(self, value: u64) -> u64;
     /// Runs `state.step` with 0, 1, … below `count` until it returns `false`.
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S);
 }

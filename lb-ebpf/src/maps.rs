@@ -48,6 +48,10 @@ pub static PAGES: Array<StatsPage> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static PARAMS_KEPT: Array<Params> = Array::with_max_entries(1, MAPPED);
 
+/// Nobody writes it: zero, but the verifier does not know.
+#[map]
+pub static ZERO: Array<u64> = Array::with_max_entries(1, 0);
+
 #[map]
 pub static DEST_STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 #[map]

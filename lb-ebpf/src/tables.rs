@@ -113,6 +113,15 @@ impl Tables for BpfTables {
     }
 
     #[inline(always)]
+    fn opaque(self, value: u64) -> u64 {
+        match maps::ZERO.get_ptr(0) {
+            // SAFETY: a map value; volatile, so that it is not taken for a constant.
+            Some(zero) => value.wrapping_add(unsafe { zero.read_volatile() }),
+            None => value,
+        }
+    }
+
+    #[inline(always)]
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
         // SAFETY: the callback gets the state it is instantiated for, which
         // outlives the call.

@@ -69,68 +69,77 @@ pub enum Picked {
     Stale,
 }
 
-/// A service's server list as a scheduler walks it.
+/// A service's server list as a scheduler walks it. Words only, because it lies
+/// on the BPF stack.
 #[derive(Clone, Copy)]
-pub struct List<T> {
-    tables: T,
-    first: u32,
+pub struct List {
+    first: u64,
     /// Number of servers.
-    pub len: u32,
+    pub len: u64,
 }
 
-impl<T: Tables> List<T> {
+impl List {
     /// The list of `service` in half `side`.
     #[inline(always)]
-    pub fn of(tables: T, side: u32, service: ServiceView<T::Cell>) -> Self {
-        let entries = tables.param(Param::ListEntries) as u32;
-        let first = side.wrapping_mul(entries).wrapping_add(service.list_start());
-        Self { tables, first, len: service.list_len() }
+    pub fn of<T: Tables>(tables: T, side: u32, service: ServiceView<T::Cell>) -> Self {
+        let start = tables.param(Param::ListEntries).wrapping_mul(side.into());
+        let first = start.wrapping_add(service.list_start().into());
+        Self { first, len: service.list_len().into() }
     }
 
     /// The server at `position`.
     #[inline(always)]
-    pub fn entry(self, position: u32) -> Option<ListView<T::Cell>> {
-        self.tables.cell(Table::List, self.first.wrapping_add(position)).map(ListView)
+    pub fn entry<T: Tables>(self, tables: T, position: u64) -> Option<ListView<T::Cell>> {
+        let index = self.first.wrapping_add(position) as u32;
+        tables.cell(Table::List, index).map(ListView)
     }
 }
 
-/// Chooses a server for a new connection.
+/// A position that no list has.
+const NOBODY: u64 = u64::MAX;
+
+/// Chooses a server for a new connection: one try, which fails when another CPU
+/// moved the cursor meanwhile.
 #[inline(always)]
-pub fn pick<T: Tables>(tables: T, side: u32, service: ServiceView<T::Cell>) -> Picked {
+pub fn try_pick<T: Tables>(tables: T, side: u32, service: ServiceView<T::Cell>) -> Picked {
     let Some(state) = tables.cell(Table::ServiceState, service.slot()) else {
         return Picked::None;
     };
     let list = List::of(tables, side, service);
+    let word = state.load(0);
+    let Some(cursor) = current(tables, word, list, service) else {
+        return Picked::Stale;
+    };
     let scheduler = service.scheduler();
-    let mut tries = 0;
-    while tries < CURSOR_TRIES {
-        tries += 1;
-        let word = state.load(0);
-        let Some(cursor) = current(word, list, service) else {
-            return Picked::Stale;
-        };
-        let (next, position) = if scheduler == SchedulerKind::Rr as u8 {
-            rr::choose(tables, cursor, list)
-        } else if scheduler == SchedulerKind::Wrr as u8 {
-            wrr::choose(tables, cursor, list, service)
-        } else {
-            return Picked::None;
-        };
-        if state.compare_exchange(0, word, next.word()) != word {
-            continue;
-        }
-        return match position.and_then(|position| list.entry(position)) {
-            Some(entry) => Picked::Dest { slot: entry.slot(), method: entry.method() },
-            None => Picked::None,
-        };
+    let (next, position) = if scheduler == SchedulerKind::Rr as u8 {
+        rr::choose(tables, cursor, list)
+    } else if scheduler == SchedulerKind::Wrr as u8 {
+        wrr::choose(tables, cursor, list, service)
+    } else {
+        return Picked::None;
+    };
+    let next = next.word();
+    if next != word && state.compare_exchange(0, word, next) != word {
+        return Picked::Contended;
     }
-    Picked::Contended
+    if position == NOBODY {
+        return Picked::None;
+    }
+    match list.entry(tables, position) {
+        Some(entry) => Picked::Dest { slot: entry.slot(), method: entry.method() },
+        None => Picked::None,
+    }
 }
 
 /// The cursor in `word`, carried over if it is of the list before this one;
 /// `None` if it is of a later one.
 #[inline(always)]
-fn current<T: Tables>(word: u64, list: List<T>, service: ServiceView<T::Cell>) -> Option<Cursor> {
+fn current<T: Tables>(
+    tables: T,
+    word: u64,
+    list: List,
+    service: ServiceView<T::Cell>,
+) -> Option<Cursor> {
     let cursor = Cursor::from_word(word);
     let generation = service.generation() as u16;
     if cursor.generation == generation {
@@ -145,7 +154,7 @@ fn current<T: Tables>(word: u64, list: List<T>, service: ServiceView<T::Cell>) -
     let carried = if service.scheduler() == SchedulerKind::Wrr as u8 {
         wrr::carry(cursor, service.max_weight(), service.gcd())
     } else {
-        Cursor { at: rr::carry(list, cursor.at), ..cursor }
+        Cursor { at: rr::carry(tables, list, cursor.at), ..cursor }
     };
     Some(Cursor { generation, ..carried })
 }

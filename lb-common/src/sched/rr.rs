@@ -1,30 +1,29 @@
 //! Round robin: the next server with a weight after the one chosen last.
 
-use super::{Cursor, List};
+use super::{Cursor, List, NOBODY};
 use crate::{
     layout::NO_OLD_POSITION,
     tables::{Step, Tables},
 };
 
-struct Next<T> {
-    list: List<T>,
-    at: u32,
-    chosen: u32,
+struct Next {
+    list: List,
+    /// Position + 1 of the server looked at last.
+    at: u64,
+    chosen: u64,
 }
 
-impl<T: Tables> Step<T> for Next<T> {
+impl<T: Tables> Step<T> for Next {
     #[inline(always)]
-    fn step(&mut self, _: T, _: u32) -> bool {
-        let position = if self.at >= self.list.len { 0 } else { self.at };
+    fn step(&mut self, tables: T, _: u32) -> bool {
+        let at = tables.opaque(self.at);
+        let position = if at >= self.list.len { 0 } else { at };
         self.at = position.wrapping_add(1);
-        match self.list.entry(position) {
-            Some(entry) if entry.weight() > 0 => {
-                self.chosen = self.at;
-                false
-            }
-            Some(_) => true,
-            None => false,
+        let Some(entry) = self.list.entry(tables, position) else { return false };
+        if entry.weight() > 0 {
+            self.chosen = position;
         }
+        self.chosen == NOBODY
     }
 }
 
@@ -32,31 +31,28 @@ impl<T: Tables> Step<T> for Next<T> {
 /// at once: from behind the last one to the end, then from the front up to and
 /// including it.
 #[inline(always)]
-pub(super) fn choose<T: Tables>(tables: T, cursor: Cursor, list: List<T>) -> (Cursor, Option<u32>) {
-    let mut next = Next { list, at: cursor.at, chosen: 0 };
-    // Mostly the first step decides: spare it the call.
-    if list.len > 0 && next.step(tables, 0) {
-        tables.repeat(list.len.wrapping_sub(1), &mut next);
+pub(super) fn choose<T: Tables>(tables: T, cursor: Cursor, list: List) -> (Cursor, u64) {
+    let mut next = Next { list, at: cursor.at.into(), chosen: NOBODY };
+    tables.repeat(list.len as u32, &mut next);
+    if next.chosen == NOBODY {
+        return (cursor, NOBODY);
     }
-    if next.chosen == 0 {
-        return (cursor, None);
-    }
-    (Cursor { at: next.chosen, ..cursor }, Some(next.chosen.wrapping_sub(1)))
+    (Cursor { at: next.at as u32, ..cursor }, next.chosen)
 }
 
-struct CarryOver<T> {
-    list: List<T>,
-    old: u32,
-    at: u32,
+struct CarryOver {
+    list: List,
+    old: u64,
+    at: u64,
 }
 
-impl<T: Tables> Step<T> for CarryOver<T> {
+impl<T: Tables> Step<T> for CarryOver {
     #[inline(always)]
-    fn step(&mut self, _: T, position: u32) -> bool {
-        if let Some(entry) = self.list.entry(position) {
+    fn step(&mut self, tables: T, position: u32) -> bool {
+        if let Some(entry) = self.list.entry(tables, position.into()) {
             let was = entry.old_position();
-            if was != NO_OLD_POSITION && was < self.old {
-                self.at = position.wrapping_add(1);
+            if was != NO_OLD_POSITION && u64::from(was) < self.old {
+                self.at = u64::from(position).wrapping_add(1);
             }
         }
         true
@@ -67,8 +63,8 @@ impl<T: Tables> Step<T> for CarryOver<T> {
 /// behind the same server, or, when that was deleted, behind the one that stood
 /// in front of it (the head, if there is none).
 #[inline(always)]
-pub(super) fn carry<T: Tables>(list: List<T>, old: u32) -> u32 {
-    let mut carried = CarryOver { list, old, at: 0 };
-    list.tables.repeat(list.len, &mut carried);
-    carried.at
+pub(super) fn carry<T: Tables>(tables: T, list: List, old: u32) -> u32 {
+    let mut carried = CarryOver { list, old: old.into(), at: 0 };
+    tables.repeat(list.len as u32, &mut carried);
+    carried.at as u32
 }

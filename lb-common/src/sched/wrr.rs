@@ -1,6 +1,6 @@
 //! Weighted round robin: rounds with a falling threshold of weight.
 
-use super::{Cursor, List};
+use super::{Cursor, List, NOBODY};
 use crate::{
     layout::ServiceView,
     tables::{Step, Tables},
@@ -44,39 +44,40 @@ fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
     a
 }
 
-struct Walk<T> {
-    list: List<T>,
+/// Words only, because it lies on the BPF stack; flags are 0 or 1.
+struct Walk {
+    list: List,
     /// Next position to look at.
-    position: u32,
-    weight: i32,
-    max: i32,
-    step: i32,
+    position: u64,
+    weight: i64,
+    max: i64,
+    gcd: i64,
     /// Cursor at the start; 0 is the head.
-    start: u32,
+    start: u64,
     /// Cursor at which to give up; 0 is not set.
-    stop: u32,
-    restarted: bool,
-    last_pass: bool,
-    /// Result: cursor, and whether its server was chosen.
-    at: u32,
-    chosen: bool,
+    stop: u64,
+    restarted: u64,
+    last_pass: u64,
+    /// Result: the cursor, and whether its server was chosen.
+    at: u64,
+    chosen: u64,
 }
 
-impl<T: Tables> Walk<T> {
+impl Walk {
     /// At the list's end: lower the threshold; `false` when there is nobody.
     #[inline(always)]
     fn next_pass(&mut self) -> bool {
-        self.weight = self.weight.wrapping_sub(self.step);
+        self.weight = self.weight.wrapping_sub(self.gcd);
         if self.weight <= 0 {
             self.weight = self.max;
-            if self.last_pass || self.start == 0 {
+            if self.last_pass != 0 || self.start == 0 {
                 self.at = 0;
                 return false;
             }
-            self.restarted = true;
+            self.restarted = 1;
         }
-        self.last_pass = self.weight <= self.step;
-        if self.last_pass && self.restarted && self.start != 0 {
+        self.last_pass = u64::from(self.weight <= self.gcd);
+        if self.last_pass != 0 && self.restarted != 0 {
             self.stop = self.start;
         }
         self.position = 0;
@@ -84,24 +85,24 @@ impl<T: Tables> Walk<T> {
     }
 }
 
-impl<T: Tables> Step<T> for Walk<T> {
+impl<T: Tables> Step<T> for Walk {
     #[inline(always)]
-    fn step(&mut self, _: T, _: u32) -> bool {
+    fn step(&mut self, tables: T, _: u32) -> bool {
+        self.position = tables.opaque(self.position);
         if self.position >= self.list.len && !self.next_pass() {
             return false;
         }
-        let Some(entry) = self.list.entry(self.position) else { return false };
+        let Some(entry) = self.list.entry(tables, self.position) else { return false };
         self.position = self.position.wrapping_add(1);
-        if entry.weight() as i32 >= self.weight {
+        if i64::from(entry.weight()) >= self.weight {
             self.at = self.position;
-            self.chosen = true;
-            return false;
-        }
-        if self.stop != 0 && self.position == self.stop {
+            self.chosen = 1;
+        } else if self.stop != 0 && self.position == self.stop {
             self.at = self.position;
-            return false;
+        } else {
+            return true;
         }
-        true
+        false
     }
 }
 
@@ -110,31 +111,30 @@ impl<T: Tables> Step<T> for Walk<T> {
 pub(super) fn choose<T: Tables>(
     tables: T,
     cursor: Cursor,
-    list: List<T>,
+    list: List,
     service: ServiceView<T::Cell>,
-) -> (Cursor, Option<u32>) {
-    let max = service.max_weight() as i32;
-    if max == 0 || list.len == 0 {
-        return (cursor, None);
+) -> (Cursor, u64) {
+    if service.max_weight() == 0 {
+        return (cursor, NOBODY);
     }
     let mut walk = Walk {
         list,
-        position: cursor.at,
-        weight: cursor.weight,
-        max,
-        step: service.gcd() as i32,
-        start: cursor.at,
+        position: cursor.at.into(),
+        weight: cursor.weight.into(),
+        max: service.max_weight().into(),
+        gcd: service.gcd().into(),
+        start: cursor.at.into(),
         stop: 0,
-        restarted: false,
-        last_pass: false,
-        at: cursor.at,
-        chosen: false,
+        restarted: 0,
+        last_pass: 0,
+        at: cursor.at.into(),
+        chosen: 0,
     };
-    if walk.step(tables, 0) {
-        // The rest of this pass, and at the lowest two more whole ones: the
-        // heaviest server is eligible in each.
-        tables.repeat(list.len.wrapping_mul(3), &mut walk);
-    }
-    let next = Cursor { at: walk.at, weight: walk.weight, ..cursor };
-    (next, walk.chosen.then_some(walk.at.wrapping_sub(1)))
+    // The rest of this pass, then at the most two whole ones and a first
+    // server: the heaviest is eligible in each pass.
+    let steps = (list.len as u32).wrapping_mul(3).wrapping_add(1);
+    tables.repeat(steps, &mut walk);
+    let next = Cursor { at: walk.at as u32, weight: walk.weight as i32, ..cursor };
+    let position = if walk.chosen != 0 { walk.at.wrapping_sub(1) } else { NOBODY };
+    (next, position)
 }

@@ -187,11 +187,11 @@ fn follow(tables: &Tables<'_>, entry: &ServiceEntry, side: u32, cursor: Cursor) 
     let old: HashMap<u32, u32> = (0..entry.list_len)
         .map(|position| (tables.lists.get(start + position).old_position, position))
         .collect();
-    let position = (0..u32::from(cursor.position))
+    let position = (0..cursor.at)
         .rev()
         .find_map(|old_position| old.get(&old_position));
     Cursor {
-        position: position.map_or(0, |position| *position as u16 + 1),
+        at: position.map_or(0, |position| *position + 1),
         generation: entry.generation as u16,
         weight: 0,
     }

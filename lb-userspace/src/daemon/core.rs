@@ -337,9 +337,7 @@ impl Core {
             Request::Zero(id) => {
                 refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
             }
-            Request::Connections => {
-                Response::Connections(connections(&self.plane.maps, &self.state))
-            }
+            Request::Connections => Response::Connections(connections(&self.plane.maps)),
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Down { force: false } if self.connections() > 0 => {
                 Response::Refused(refuse_down(self.connections()))

@@ -5,36 +5,7 @@
 //! as a [`Step`] in the order it was asked for, and [`carry`] replays them on
 //! the cursor as it stood when the new list became current.
 
-/// A cursor word: where the scheduler stopped, in which list, and wrr's
-/// current weight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Cursor {
-    /// Position of the server chosen last, plus 1; 0 is the head of the list.
-    pub position: u16,
-    /// Low 16 bits of the list's generation.
-    pub generation: u16,
-    /// wrr: the current weight.
-    pub weight: i32,
-}
-
-impl Cursor {
-    /// Servers a list may hold so that every position can be stored.
-    pub const MAX_LIST: usize = u16::MAX as usize - 1;
-
-    /// Takes a stored word apart.
-    pub const fn from_word(word: u64) -> Self {
-        Self {
-            position: word as u16,
-            generation: (word >> 16) as u16,
-            weight: (word >> 32) as i32,
-        }
-    }
-
-    /// The word as it is stored.
-    pub const fn word(self) -> u64 {
-        self.position as u64 | (self.generation as u64) << 16 | (self.weight as u32 as u64) << 32
-    }
-}
+pub use lb_common::sched::{Cursor, MAX_LIST};
 
 /// What one edit does to the cursor, by the scheduler in force at that moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,22 +70,22 @@ pub fn carry(cursor: Cursor, steps: &[Step], generation: u32) -> Cursor {
 
 fn apply(cursor: Cursor, step: Step) -> Cursor {
     let Cursor {
-        position, weight, ..
+        at, weight, ..
     } = cursor;
     match step {
         Step::Bind { weight } => Cursor {
-            position: 0,
+            at: 0,
             weight,
             ..cursor
         },
-        Step::Insert if position > 0 => Cursor {
-            position: position + 1,
+        Step::Insert if at > 0 => Cursor {
+            at: at + 1,
             ..cursor
         },
         Step::Insert => cursor,
         // The predecessor of position p has cursor p; that of the first is the head.
-        Step::Remove(removed) if usize::from(position) > removed => Cursor {
-            position: position - 1,
+        Step::Remove(removed) if at as usize > removed => Cursor {
+            at: at - 1,
             ..cursor
         },
         Step::Remove(_) => cursor,
@@ -127,7 +98,7 @@ fn apply(cursor: Cursor, step: Step) -> Cursor {
                 weight
             };
             Cursor {
-                position: 0,
+                at: 0,
                 weight,
                 ..cursor
             }
@@ -202,12 +173,12 @@ mod tests {
         }
 
         fn pick_rr(&mut self) -> char {
-            let start = usize::from(self.cursor.position);
+            let start = self.cursor.at as usize;
             let order = (start..self.list.len()).chain(0..start);
             let Some(found) = order.into_iter().find(|i| self.list[*i].1 > 0) else {
                 return '-';
             };
-            self.cursor.position = found as u16 + 1;
+            self.cursor.at = found as u32 + 1;
             self.list[found].0
         }
 
@@ -216,16 +187,16 @@ mod tests {
             if max == 0 {
                 return '-';
             }
-            let start = usize::from(self.cursor.position);
+            let start = self.cursor.at as usize;
             let (mut next, mut stop, mut last_pass) = (start, None, false);
             loop {
                 while next < self.list.len() {
                     if self.list[next].1 as i32 >= self.cursor.weight {
-                        self.cursor.position = next as u16 + 1;
+                        self.cursor.at = next as u32 + 1;
                         return self.list[next].0;
                     }
                     if stop == Some(next + 1) {
-                        self.cursor.position = next as u16 + 1;
+                        self.cursor.at = next as u32 + 1;
                         return '-';
                     }
                     next += 1;
@@ -234,7 +205,7 @@ mod tests {
                 if self.cursor.weight <= 0 {
                     self.cursor.weight = max;
                     if last_pass || start == 0 {
-                        self.cursor.position = 0;
+                        self.cursor.at = 0;
                         return '-';
                     }
                 }
@@ -245,25 +216,6 @@ mod tests {
                 next = 0;
             }
         }
-    }
-
-    #[test]
-    fn words_round_trip() {
-        let cursor = Cursor {
-            position: 7,
-            generation: 0xfffe,
-            weight: -3,
-        };
-        assert_eq!(Cursor::from_word(cursor.word()), cursor);
-        assert_eq!(
-            Cursor {
-                position: 1,
-                generation: 2,
-                weight: 3
-            }
-            .word(),
-            3 << 32 | 2 << 16 | 1
-        );
     }
 
     #[test]
@@ -320,8 +272,8 @@ mod tests {
 
     #[test]
     fn removing_the_first_server_leads_to_the_head() {
-        let at = |position| Cursor {
-            position,
+        let at = |at| Cursor {
+            at,
             ..Cursor::default()
         };
         assert_eq!(carry(at(1), &[Step::Remove(0)], 0), at(0));

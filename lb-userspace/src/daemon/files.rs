@@ -105,7 +105,7 @@ impl Files {
     /// # Errors
     /// When there is one; the text says how to remove it.
     pub fn check_layout(&self) -> Result<()> {
-        for other in self.all_pins()?.iter().filter(|path| **path != self.pins) {
+        for other in self.all_pins()?.iter().filter(|path| !self.is_ours(path)) {
             if fs::read_dir(other)?.next().is_some() {
                 bail!(
                     "this namespace's data plane has another layout ({}; this lvx has v{LAYOUT_VERSION}): \
@@ -116,6 +116,17 @@ impl Files {
             fs::remove_dir(other)?;
         }
         Ok(())
+    }
+
+    /// Whether these pins are of this layout; also half-made ones, which a
+    /// start that was killed left behind.
+    fn is_ours(&self, path: &Path) -> bool {
+        let name = |path: &Path| {
+            path.file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+        };
+        let own = name(&self.pins).unwrap_or_default();
+        name(path).is_some_and(|name| name == own || name == own.clone() + "-new")
     }
 
     /// Becomes the one daemon of this namespace, until the result is dropped.

@@ -64,7 +64,7 @@ impl Offline {
                 let listing = snapshot::listing(&tables, &self.state, id.as_ref());
                 Ok(listing.map_or_else(Response::Refused, Response::Listing))
             }
-            Request::Connections => Ok(Response::Connections(connections(&self.maps, &self.state))),
+            Request::Connections => Ok(Response::Connections(connections(&self.maps))),
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
             _ => bail!("lvx: the daemon is not running: {START}"),
         }

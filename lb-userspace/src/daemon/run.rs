@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result, bail};
-use lb_common::layout::Settings;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -117,14 +116,14 @@ async fn start(
     network: &netlink::Watch,
     targets: &watch::Sender<BTreeSet<std::net::IpAddr>>,
 ) -> Result<Core> {
+    let existed = files.has_pins();
     let plane = Plane::load(files.pins(), sizes)?;
-    if plane.maps.sizes != sizes {
-        tracing::warn!(
+    if existed && plane.maps.sizes != sizes {
+        tracing::info!(
             "the data plane exists already and keeps its sizes: {:?}",
             plane.maps.sizes
         );
     }
-    set_time_outs(&plane.maps);
     log_sizes(&plane.maps);
     let mut core = Core::new(plane, files.clone(), wanted)?;
     core.beat();
@@ -148,25 +147,6 @@ async fn start(
     core.begin();
     core.commit()?;
     Ok(core)
-}
-
-/// The kernel's time-outs, where the data plane has none yet.
-fn set_time_outs(maps: &Maps) {
-    use lb_common::time::seconds;
-    let old = maps.settings.get(0);
-    if old.udp != 0 {
-        return;
-    }
-    let tcp = [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120, 2].map(seconds);
-    maps.settings.set(
-        0,
-        Settings {
-            tcp,
-            udp: seconds(300),
-            other: seconds(600),
-            ..old
-        },
-    );
 }
 
 fn log_sizes(maps: &Maps) {

@@ -49,7 +49,13 @@ fn inet_aton_part(part: &str) -> Option<u64> {
 
 /// An IPv4 address or the first one of a host name.
 pub(super) fn ipv4(text: &str, names: &dyn Names) -> Option<Ipv4Addr> {
-    inet_aton(text).or_else(|| if text.is_empty() { None } else { names.host(text) })
+    inet_aton(text).or_else(|| {
+        if text.is_empty() {
+            None
+        } else {
+            names.host(text)
+        }
+    })
 }
 
 /// An address, with a port unless there is none.
@@ -58,7 +64,11 @@ pub(super) fn ipv4(text: &str, names: &dyn Names) -> Option<Ipv4Addr> {
 /// `10.0.0.1`, `2001:db8::1`. A bracket always wants a port, a host name is
 /// looked up as IPv4 only, and digits alone are never an address. Service
 /// names need the protocol to be known.
-pub(super) fn endpoint(text: &str, protocol: Option<Protocol>, names: &dyn Names) -> Option<(IpAddr, Option<u16>)> {
+pub(super) fn endpoint(
+    text: &str,
+    protocol: Option<Protocol>,
+    names: &dyn Names,
+) -> Option<(IpAddr, Option<u16>)> {
     let port = |text: &str| {
         let by_number = number(text, 0..=0xffff).and_then(|value| u16::try_from(value).ok());
         by_number.or_else(|| names.port(text, protocol?))
@@ -121,10 +131,35 @@ mod tests {
     #[test]
     fn what_is_not() {
         for text in [
-            "", "80", ":80", "10.0.0.1:", "10.0.0.1:0x9", "10.0.0.256:80", "host.invalid:80", "10.0.0.1:99999",
-            "10.0.0.1:nosuch", "[2001:db8::1]", "[fe80::1%eth0]:80", "[10.0.0.1]:80", "[]:80", "[::1", "[::1]80",
-            "[::1]x:80", "[::1]:", "::1]:80", ":::80", "10.0.0.1:80:90", "10.0.0.1::90", "+80", "080.0.0.1:80",
-            "1.2.3.4.5:80", "10.0.0.1x:80", "1..2:80", "0x:80", ".1:80", "4294967296:80",
+            "",
+            "80",
+            ":80",
+            "10.0.0.1:",
+            "10.0.0.1:0x9",
+            "10.0.0.256:80",
+            "host.invalid:80",
+            "10.0.0.1:99999",
+            "10.0.0.1:nosuch",
+            "[2001:db8::1]",
+            "[fe80::1%eth0]:80",
+            "[10.0.0.1]:80",
+            "[]:80",
+            "[::1",
+            "[::1]80",
+            "[::1]x:80",
+            "[::1]:",
+            "::1]:80",
+            ":::80",
+            "10.0.0.1:80:90",
+            "10.0.0.1::90",
+            "+80",
+            "080.0.0.1:80",
+            "1.2.3.4.5:80",
+            "10.0.0.1x:80",
+            "1..2:80",
+            "0x:80",
+            ".1:80",
+            "4294967296:80",
         ] {
             assert_eq!(tcp(text), None, "{text}");
         }
@@ -132,7 +167,10 @@ mod tests {
 
     #[test]
     fn service_names_follow_the_protocol() {
-        assert_eq!(endpoint("10.0.0.1:tftp", Some(Protocol::Tcp), &FakeNames), None);
+        assert_eq!(
+            endpoint("10.0.0.1:tftp", Some(Protocol::Tcp), &FakeNames),
+            None
+        );
         assert!(endpoint("10.0.0.1:tftp", Some(Protocol::Udp), &FakeNames).is_some());
         assert_eq!(endpoint("10.0.0.1:http", None, &FakeNames), None);
     }
@@ -142,7 +180,20 @@ mod tests {
         for (text, want) in [("10", 10), ("010", 10), ("+5", 5), (" \t5", 5), ("-0", 0)] {
             assert_eq!(number(text, 0..=100), Some(want), "{text:?}");
         }
-        for text in ["", " ", "-", "+", "5 ", "0x10", "1e1", "101", "-1", "99999999999999999999", "+-5", "- 5"] {
+        for text in [
+            "",
+            " ",
+            "-",
+            "+",
+            "5 ",
+            "0x10",
+            "1e1",
+            "101",
+            "-1",
+            "99999999999999999999",
+            "+-5",
+            "- 5",
+        ] {
             assert_eq!(number(text, 0..=100), None, "{text:?}");
         }
     }

@@ -6,7 +6,8 @@ use super::grammar::{Class, CommandId, OptionId};
 use super::line::{Line, TunnelType};
 use super::supported;
 use crate::model::{
-    Dest, DestId, DestSpec, Family, Method, Protocol, Request, ServiceId, ServiceSpec, Tunnel, TunnelChecksum,
+    Dest, DestId, DestSpec, Family, Method, Protocol, Request, ServiceId, ServiceSpec, Tunnel,
+    TunnelChecksum,
 };
 
 /// Scheduler flag bits of the kernel.
@@ -80,8 +81,14 @@ pub(super) fn build(mut line: Line) -> Result<Command, Failure> {
         _ => {}
     }
     supported::check(&line)?;
-    let service = || line.service.ok_or_else(|| Failure::missing(Class::Service, line.command));
-    let server = || line.server.ok_or_else(|| Failure::missing(Class::RealServer, line.command));
+    let service = || {
+        line.service
+            .ok_or_else(|| Failure::missing(Class::Service, line.command))
+    };
+    let server = || {
+        line.server
+            .ok_or_else(|| Failure::missing(Class::RealServer, line.command))
+    };
     let spec = || ServiceSpec {
         scheduler: line.scheduler_name().to_owned(),
         sched_flags,
@@ -101,7 +108,10 @@ pub(super) fn build(mut line: Line) -> Result<Command, Failure> {
         CommandId::DeleteServer => Request::DeleteDest(service()?, server()?),
         CommandId::Zero => Request::Zero(line.service.filter(|service| !names_nothing(*service))),
         CommandId::List if line.given(OptionId::Connection) => {
-            return Ok(Command::Connections { numeric, persistent: line.given(OptionId::PersistentConn) });
+            return Ok(Command::Connections {
+                numeric,
+                persistent: line.given(OptionId::PersistentConn),
+            });
         }
         CommandId::List => return Ok(Command::List(line.service, list_options(&line))),
         CommandId::Save => return Ok(Command::Save { numeric }),
@@ -129,7 +139,10 @@ fn list_options(line: &Line) -> ListOptions {
         (OptionId::TunInfo, Layout::TunInfo),
     ];
     ListOptions {
-        layout: layouts.iter().find(|(option, _)| line.given(*option)).map_or(Layout::Plain, |(_, layout)| *layout),
+        layout: layouts
+            .iter()
+            .find(|(option, _)| line.given(*option))
+            .map_or(Layout::Plain, |(_, layout)| *layout),
         numeric: line.given(OptionId::Numeric),
         exact: line.given(OptionId::Exact),
         sort: !line.given(OptionId::NoSort),
@@ -146,12 +159,24 @@ fn dest(line: &Line, id: DestId) -> Dest {
     };
     let tunnel = match line.tunnel {
         TunnelType::Ipip => Tunnel::Ipip,
-        TunnelType::Gue => Tunnel::Gue { port: line.tunnel_port, checksum },
+        TunnelType::Gue => Tunnel::Gue {
+            port: line.tunnel_port,
+            checksum,
+        },
         TunnelType::Gre => Tunnel::Gre { checksum },
     };
     let (method, weight) = (line.method, line.weight);
     let (u_threshold, l_threshold) = (line.u_threshold, line.l_threshold);
-    Dest { id, spec: DestSpec { method, weight, u_threshold, l_threshold, tunnel } }
+    Dest {
+        id,
+        spec: DestSpec {
+            method,
+            weight,
+            u_threshold,
+            l_threshold,
+            tunnel,
+        },
+    }
 }
 
 /// The bits of `-b`, which depend on the scheduler as named, not as defaulted.
@@ -169,7 +194,9 @@ fn sched_flags(text: &str, scheduler: Option<&str>) -> Result<u32, Failure> {
             _ => return Err(Failure::usage(format!("invalid scheduler flag `{flag}'"))),
         };
         if only_for.is_some() && only_for != scheduler {
-            return Err(Failure::usage(format!("incompatible scheduler flag `{flag}'")));
+            return Err(Failure::usage(format!(
+                "incompatible scheduler flag `{flag}'"
+            )));
         }
         bits |= bit;
     }
@@ -198,12 +225,18 @@ fn matrix(line: &Line) -> Result<(), Failure> {
 }
 
 fn service_rules(line: &Line) -> Result<(), Failure> {
-    let Some(ServiceId::Address { protocol, port, .. }) = line.service else { return Ok(()) };
+    let Some(ServiceId::Address { protocol, port, .. }) = line.service else {
+        return Ok(());
+    };
     if port == 0 && line.persistent.is_none() {
-        return Err(Failure::usage("Zero port specified for non-persistent service"));
+        return Err(Failure::usage(
+            "Zero port specified for non-persistent service",
+        ));
     }
     if line.given(OptionId::Ops) && protocol != Protocol::Udp {
-        return Err(Failure::usage("One-Packet Scheduling is only for UDP virtual services"));
+        return Err(Failure::usage(
+            "One-Packet Scheduling is only for UDP virtual services",
+        ));
     }
     Ok(())
 }
@@ -217,7 +250,9 @@ fn server_rules(line: &mut Line) -> Result<(), Failure> {
     }
     let server_family = line.server.map(|server| Family::of(server.addr));
     if server_family != Some(line.family()) && line.method != Method::Tunnel {
-        return Err(Failure::usage("Different address family is allowed only for tunneling servers"));
+        return Err(Failure::usage(
+            "Different address family is allowed only for tunneling servers",
+        ));
     }
     tunnel_rules(line)
 }
@@ -245,13 +280,21 @@ fn tunnel_rules(line: &Line) -> Result<(), Failure> {
     ];
     if line.method != Method::Tunnel {
         let any = line.has(Class::TunType) || rules.iter().any(|(class, _)| line.has(*class));
-        return if any { Err(Failure::usage("Tunnel options conflict with forward method")) } else { Ok(()) };
+        return if any {
+            Err(Failure::usage(
+                "Tunnel options conflict with forward method",
+            ))
+        } else {
+            Ok(())
+        };
     }
     let mut chosen: Option<Class> = None;
     for (class, rule) in rules {
         let (given, option) = (line.has(class), class.name());
         let text = match rule {
-            Needed if !given => format!("You need to supply the '{option}' option for the '{name}' tunnel type"),
+            Needed if !given => {
+                format!("You need to supply the '{option}' option for the '{name}' tunnel type")
+            }
             Illegal if given => format!("Illegal '{option}' option with the '{name}' tunnel type"),
             OneOf if given => match chosen.replace(class) {
                 Some(earlier) => format!(

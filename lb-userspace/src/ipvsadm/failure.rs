@@ -1,3 +1,5 @@
+//! Command lines that end in an error: the texts and exit statuses.
+
 use super::grammar::{Class, CommandId};
 
 /// Exit status of an error in the command line itself.
@@ -16,34 +18,48 @@ pub(super) struct Failure {
 impl Failure {
     /// An error in the command line.
     pub(super) fn usage(text: impl Into<String>) -> Self {
-        Self { text: text.into(), status: USAGE }
+        Self {
+            text: text.into(),
+            status: USAGE,
+        }
     }
 
     /// What popt or the kernel refuses.
     pub(super) fn refusal(text: impl Into<String>) -> Self {
-        Self { text: text.into(), status: REFUSED }
+        Self {
+            text: text.into(),
+            status: REFUSED,
+        }
     }
 
     /// Where to find help.
     pub(super) fn try_help(argv0: &str) -> Self {
-        Self::refusal(format!("Try `{argv0} -h' or '{argv0} --help' for more information."))
+        Self::refusal(format!(
+            "Try `{argv0} -h' or '{argv0} --help' for more information."
+        ))
     }
 
     /// An option is missing.
     pub(super) fn missing(class: Class, command: CommandId) -> Self {
         let (option, command) = (class.name(), command.spec().name);
-        Self::usage(format!("You need to supply the '{option}' option for the '{command}' command"))
+        Self::usage(format!(
+            "You need to supply the '{option}' option for the '{command}' command"
+        ))
     }
 
     /// An option does not belong to the command.
     pub(super) fn illegal(class: Class, command: CommandId) -> Self {
         let (option, command) = (class.name(), command.spec().name);
-        Self::usage(format!("Illegal '{option}' option with the '{command}' command"))
+        Self::usage(format!(
+            "Illegal '{option}' option with the '{command}' command"
+        ))
     }
 
     /// Two options exclude each other.
     pub(super) fn conflict(later: Class, earlier: Class, command: CommandId) -> Self {
         let (later, earlier, command) = (later.name(), earlier.name(), command.spec().name);
-        Self::usage(format!("The option '{later}' conflicts with the '{earlier}' option in the '{command}' command"))
+        Self::usage(format!(
+            "The option '{later}' conflicts with the '{earlier}' option in the '{command}' command"
+        ))
     }
 }

@@ -2,6 +2,8 @@
 //! a command takes, and the help line of each. The parser, the checks and the
 //! usage text all read these tables and nothing else.
 
+use Argument::{None as NoArgument, Optional, Required};
+
 /// Declares [`Class`] with the names messages use, in the order in which
 /// misplaced options are reported.
 macro_rules! classes {
@@ -177,10 +179,14 @@ pub(super) enum Block {
     Daemon,
 }
 
-use Argument::{None as NoArgument, Optional, Required};
-
-const SERVICE_PARAMETERS: &[Class] =
-    &[Class::Scheduler, Class::Persistent, Class::Netmask, Class::Ops, Class::Pe, Class::SchedFlags];
+const SERVICE_PARAMETERS: &[Class] = &[
+    Class::Scheduler,
+    Class::Persistent,
+    Class::Netmask,
+    Class::Ops,
+    Class::Pe,
+    Class::SchedFlags,
+];
 const SERVER_PARAMETERS: &[Class] = &[
     Class::Forward,
     Class::Weight,
@@ -276,7 +282,7 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "packets with this firewall mark"),
     option!(Ipv6, Some('6'), "ipv6", NoArgument, None, VirtualService, "after -f: IPv6 packets"),
     option!(Scheduler, Some('s'), "scheduler", Required("NAME"), Some(Class::Scheduler), Options,
-        "how servers are chosen; wlc when not given"),
+        "how servers are chosen (wlc)"),
     option!(SchedFlags, Some('b'), "sched-flags", Required("FLAG,.."), Some(Class::SchedFlags), Options,
         "flags of the scheduler"),
     option!(Persistent, Some('p'), "persistent", Optional("[SECONDS]"), Some(Class::Persistent), Options,
@@ -340,30 +346,42 @@ impl Entry {
 
     /// The entry of a letter.
     pub(super) fn of_short(letter: char) -> Option<Self> {
-        let command = COMMANDS.iter().find(|command| command.short.contains(&letter));
+        let command = COMMANDS
+            .iter()
+            .find(|command| command.short.contains(&letter));
         let option = || OPTIONS.iter().find(|option| option.short == Some(letter));
-        command.map(Self::Command).or_else(|| option().map(Self::Option))
+        command
+            .map(Self::Command)
+            .or_else(|| option().map(Self::Option))
     }
 
     /// The entry of a complete long name.
     pub(super) fn of_long(name: &str) -> Option<Self> {
         let command = COMMANDS.iter().find(|command| command.long == name);
         let option = || OPTIONS.iter().find(|option| option.long == name);
-        command.map(Self::Command).or_else(|| option().map(Self::Option))
+        command
+            .map(Self::Command)
+            .or_else(|| option().map(Self::Option))
     }
 }
 
 impl CommandId {
     /// Its row.
     pub(super) fn spec(self) -> &'static CommandSpec {
-        COMMANDS.iter().find(|command| command.id == self).expect("every command has a row")
+        COMMANDS
+            .iter()
+            .find(|command| command.id == self)
+            .expect("every command has a row")
     }
 }
 
 impl OptionId {
     /// Its row.
     pub(super) fn spec(self) -> &'static OptionSpec {
-        OPTIONS.iter().find(|option| option.id == self).expect("every option has a row")
+        OPTIONS
+            .iter()
+            .find(|option| option.id == self)
+            .expect("every option has a row")
     }
 }
 
@@ -373,7 +391,10 @@ mod tests {
 
     #[test]
     fn no_name_is_taken_twice() {
-        let mut shorts: Vec<char> = COMMANDS.iter().flat_map(|c| c.short.iter().copied()).collect();
+        let mut shorts: Vec<char> = COMMANDS
+            .iter()
+            .flat_map(|c| c.short.iter().copied())
+            .collect();
         shorts.extend(OPTIONS.iter().filter_map(|o| o.short));
         let mut longs: Vec<&str> = COMMANDS.iter().map(|c| c.long).collect();
         longs.extend(OPTIONS.iter().map(|o| o.long));
@@ -388,7 +409,11 @@ mod tests {
     #[test]
     fn every_class_has_an_option_and_a_command() {
         for class in Class::ALL {
-            assert!(OPTIONS.iter().any(|o| o.class == Some(*class)), "{}", class.name());
+            assert!(
+                OPTIONS.iter().any(|o| o.class == Some(*class)),
+                "{}",
+                class.name()
+            );
             let used = |c: &CommandSpec| [c.needs, c.one_of, c.may].concat().contains(class);
             assert!(COMMANDS.iter().any(used), "{}", class.name());
         }

@@ -86,7 +86,9 @@ impl Line {
         let mut line = Self::new(command.id);
         match command.id {
             CommandId::Help | CommandId::Version => return Ok(line),
-            CommandId::StartDaemon => daemon_state(argument, "illegal start-daemon parameter specified")?,
+            CommandId::StartDaemon => {
+                daemon_state(argument, "illegal start-daemon parameter specified")?
+            }
             CommandId::StopDaemon => daemon_state(argument, "illegal start_daemon specified")?,
             _ => {}
         }
@@ -100,12 +102,21 @@ impl Line {
                     if let Some(class) = option.class
                         && line.has(class)
                     {
-                        return Err(Failure::usage(format!("multiple '{}' options specified", class.name())));
+                        return Err(Failure::usage(format!(
+                            "multiple '{}' options specified",
+                            class.name()
+                        )));
                     }
                     line.options.push(option.id);
                     line.take(option.id, argument, names)?;
                 }
-                Err(stop) => return Err(Failure::refusal(format!("{}: {}", words.last(), stop.text()))),
+                Err(stop) => {
+                    return Err(Failure::refusal(format!(
+                        "{}: {}",
+                        words.last(),
+                        stop.text()
+                    )));
+                }
             }
         }
         let mut leftovers = words.leftovers.iter();
@@ -113,7 +124,10 @@ impl Line {
             if leftovers.len() < 3 {
                 return Err(Failure::usage("--set option requires 3 timeout values"));
             }
-            leftovers.by_ref().take(3).try_for_each(|value| timeout(value, 0..=MAX_TIMEOUT).map(|_| ()))?;
+            leftovers
+                .by_ref()
+                .take(3)
+                .try_for_each(|value| timeout(value, 0..=MAX_TIMEOUT).map(|_| ()))?;
         }
         match leftovers.next() {
             Some(word) => Err(Failure::usage(format!("unexpected argument {word}"))),
@@ -123,7 +137,9 @@ impl Line {
 
     /// Whether an option of a class was given.
     pub(super) fn has(&self, class: Class) -> bool {
-        self.options.iter().any(|option| option.spec().class == Some(class))
+        self.options
+            .iter()
+            .any(|option| option.spec().class == Some(class))
     }
 
     /// The family of the service named so far.
@@ -135,16 +151,27 @@ impl Line {
         }
     }
 
-    fn take(&mut self, option: OptionId, argument: Option<&str>, names: &dyn Names) -> Result<(), Failure> {
+    fn take(
+        &mut self,
+        option: OptionId,
+        argument: Option<&str>,
+        names: &dyn Names,
+    ) -> Result<(), Failure> {
         let text = argument.unwrap_or_default();
         match option {
             OptionId::Tcp => self.address_service(Protocol::Tcp, text, names)?,
             OptionId::Udp => self.address_service(Protocol::Udp, text, names)?,
             OptionId::Sctp => self.address_service(Protocol::Sctp, text, names)?,
             OptionId::Mark => {
-                let mark = number(text, 1..=u32::MAX.into()).and_then(|mark| u32::try_from(mark).ok());
-                let mark = mark.ok_or_else(|| Failure::usage(format!("invalid fwmark value `{text}' specified")))?;
-                self.service = Some(ServiceId::Mark { mark, family: Family::V4 });
+                let mark =
+                    number(text, 1..=u32::MAX.into()).and_then(|mark| u32::try_from(mark).ok());
+                let mark = mark.ok_or_else(|| {
+                    Failure::usage(format!("invalid fwmark value `{text}' specified"))
+                })?;
+                self.service = Some(ServiceId::Mark {
+                    mark,
+                    family: Family::V4,
+                });
             }
             OptionId::Ipv6 => match &mut self.service {
                 Some(ServiceId::Mark { family, .. }) => {
@@ -154,7 +181,9 @@ impl Line {
                 // The original's text ends in a line feed of its own.
                 _ => return Err(Failure::usage("-6 used before -f\n")),
             },
-            OptionId::Scheduler => self.scheduler = Some(cut(text, SCHEDULER_BYTES)).filter(|name| !name.is_empty()),
+            OptionId::Scheduler => {
+                self.scheduler = Some(cut(text, SCHEDULER_BYTES)).filter(|name| !name.is_empty())
+            }
             OptionId::SchedFlags => text.clone_into(&mut self.sched_flags),
             OptionId::Persistent => {
                 self.persistent = Some(match argument {
@@ -166,20 +195,28 @@ impl Line {
             OptionId::Pe => self.pe = Some(cut(text, 16)),
             OptionId::RealServer => {
                 let found = endpoint(text, self.protocol(), names);
-                let (addr, port) =
-                    found.ok_or_else(|| Failure::usage("illegal real server address[:port] specified"))?;
+                let (addr, port) = found.ok_or_else(|| {
+                    Failure::usage("illegal real server address[:port] specified")
+                })?;
                 // The service's port as known by now: -t further right comes too late.
-                self.server = Some(DestId { addr, port: port.unwrap_or_else(|| self.service_port()) });
+                self.server = Some(DestId {
+                    addr,
+                    port: port.unwrap_or_else(|| self.service_port()),
+                });
             }
             OptionId::Gatewaying => self.method = Method::Route,
             OptionId::Ipip => self.method = Method::Tunnel,
             OptionId::Masquerading => self.method = Method::Masq,
-            OptionId::Weight => self.weight = in_range(text, 0..=MAX_WEIGHT, "illegal weight specified")?,
+            OptionId::Weight => {
+                self.weight = in_range(text, 0..=MAX_WEIGHT, "illegal weight specified")?
+            }
             OptionId::UThreshold => {
-                self.u_threshold = in_range(text, 0..=i32::MAX.into(), "illegal u_threshold specified")?;
+                self.u_threshold =
+                    in_range(text, 0..=i32::MAX.into(), "illegal u_threshold specified")?;
             }
             OptionId::LThreshold => {
-                self.l_threshold = in_range(text, 0..=i32::MAX.into(), "illegal l_threshold specified")?;
+                self.l_threshold =
+                    in_range(text, 0..=i32::MAX.into(), "illegal l_threshold specified")?;
             }
             OptionId::TunType => {
                 self.tunnel = match text {
@@ -190,7 +227,8 @@ impl Line {
                 };
             }
             OptionId::TunPort => {
-                self.tunnel_port = in_range(text, 1..=u16::MAX.into(), "illegal tunnel port specified")?;
+                self.tunnel_port =
+                    in_range(text, 1..=u16::MAX.into(), "illegal tunnel port specified")?;
             }
             OptionId::SyncId => check(text, 0..=255, "illegal syncid specified")?,
             OptionId::SyncMaxlen => check(text, 1..=65507, "illegal sync-maxlen specified")?,
@@ -218,13 +256,23 @@ impl Line {
         Ok(())
     }
 
-    fn address_service(&mut self, protocol: Protocol, text: &str, names: &dyn Names) -> Result<(), Failure> {
+    fn address_service(
+        &mut self,
+        protocol: Protocol,
+        text: &str,
+        names: &dyn Names,
+    ) -> Result<(), Failure> {
         let found = endpoint(text, Some(protocol), names);
-        let (addr, port) = found.ok_or_else(|| Failure::usage("illegal virtual server address[:port] specified"))?;
+        let (addr, port) = found
+            .ok_or_else(|| Failure::usage("illegal virtual server address[:port] specified"))?;
         if addr.is_ipv6() {
             self.netmask = 128;
         }
-        self.service = Some(ServiceId::Address { protocol, addr, port: port.unwrap_or(0) });
+        self.service = Some(ServiceId::Address {
+            protocol,
+            addr,
+            port: port.unwrap_or(0),
+        });
         Ok(())
     }
 
@@ -248,7 +296,9 @@ impl Line {
             Family::V6 => in_range(text, 1..=128, "illegal ipv6 netmask specified"),
             Family::V4 => {
                 let mask = ipv4(text, names);
-                mask.map(u32::from).ok_or_else(|| Failure::usage("illegal virtual server persistent mask specified"))
+                mask.map(u32::from).ok_or_else(|| {
+                    Failure::usage("illegal virtual server persistent mask specified")
+                })
             }
         }
     }
@@ -259,8 +309,14 @@ fn cut(text: &str, bytes: usize) -> String {
     text[..text.floor_char_boundary(bytes)].to_owned()
 }
 
-fn in_range<T: TryFrom<i64>>(text: &str, range: RangeInclusive<i64>, message: &str) -> Result<T, Failure> {
-    number(text, range).and_then(|value| T::try_from(value).ok()).ok_or_else(|| Failure::usage(message))
+fn in_range<T: TryFrom<i64>>(
+    text: &str,
+    range: RangeInclusive<i64>,
+    message: &str,
+) -> Result<T, Failure> {
+    number(text, range)
+        .and_then(|value| T::try_from(value).ok())
+        .ok_or_else(|| Failure::usage(message))
 }
 
 fn check(text: &str, range: RangeInclusive<i64>, message: &str) -> Result<(), Failure> {
@@ -268,7 +324,11 @@ fn check(text: &str, range: RangeInclusive<i64>, message: &str) -> Result<(), Fa
 }
 
 fn timeout(text: &str, range: RangeInclusive<i64>) -> Result<u32, Failure> {
-    in_range(text, range, &format!("invalid timeout value `{text}' specified"))
+    in_range(
+        text,
+        range,
+        &format!("invalid timeout value `{text}' specified"),
+    )
 }
 
 fn daemon_state(argument: Option<&str>, message: &str) -> Result<(), Failure> {
@@ -282,6 +342,8 @@ fn mcast_group(text: &str) -> Result<(), Failure> {
     let version = if text.contains(':') { 6 } else { 4 };
     match text.parse::<IpAddr>() {
         Ok(group) if group.is_multicast() => Ok(()),
-        _ => Err(Failure::usage(format!("invalid IPv{version} mcast-group `{text}'"))),
+        _ => Err(Failure::usage(format!(
+            "invalid IPv{version} mcast-group `{text}'"
+        ))),
     }
 }

@@ -37,10 +37,12 @@ fn protocol_name(protocol: Protocol) -> &'static CStr {
 impl Names for SystemNames {
     fn host(&self, name: &str) -> Option<Ipv4Addr> {
         let addresses = (name, 0).to_socket_addrs().ok()?;
-        addresses.map(|address| address.ip()).find_map(|ip| match ip {
-            IpAddr::V4(v4) => Some(v4),
-            IpAddr::V6(_) => None,
-        })
+        addresses
+            .map(|address| address.ip())
+            .find_map(|ip| match ip {
+                IpAddr::V4(v4) => Some(v4),
+                IpAddr::V6(_) => None,
+            })
     }
 
     fn host_of(&self, addr: IpAddr) -> Option<String> {
@@ -49,19 +51,27 @@ impl Names for SystemNames {
 
     fn port(&self, name: &str, protocol: Protocol) -> Option<u16> {
         let name = CString::new(name).ok()?;
-        let _guard = SERVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _guard = SERVICES
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         // SAFETY: both strings end in NUL; the answer is null or points to a static entry that
         // stays valid until the next call, which the lock holds off.
-        let port = unsafe { libc::getservbyname(name.as_ptr(), protocol_name(protocol).as_ptr()).as_ref() }?.s_port;
+        let port = unsafe {
+            libc::getservbyname(name.as_ptr(), protocol_name(protocol).as_ptr()).as_ref()
+        }?
+        .s_port;
         u16::try_from(port).ok().map(u16::from_be)
     }
 
     fn port_of(&self, port: u16, protocol: Protocol) -> Option<String> {
-        let _guard = SERVICES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _guard = SERVICES
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         // SAFETY: the protocol ends in NUL; the answer is null or points to a static entry whose
         // name is a C string, valid until the next call, which the lock holds off.
         let name = unsafe {
-            let entry = libc::getservbyport(port.to_be().into(), protocol_name(protocol).as_ptr()).as_ref()?;
+            let entry = libc::getservbyport(port.to_be().into(), protocol_name(protocol).as_ptr())
+                .as_ref()?;
             CStr::from_ptr(entry.s_name)
         };
         Some(name.to_string_lossy().into_owned())

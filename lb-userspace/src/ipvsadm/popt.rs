@@ -41,12 +41,21 @@ pub(super) struct Words<'a> {
 impl<'a> Words<'a> {
     /// The words after the program's name.
     pub(super) fn new(words: &'a [String]) -> Self {
-        Self { words, next: 0, bundle: "", ended: false, leftovers: Vec::new() }
+        Self {
+            words,
+            next: 0,
+            bundle: "",
+            ended: false,
+            leftovers: Vec::new(),
+        }
     }
 
     /// The word read last, for messages.
     pub(super) fn last(&self) -> &'a str {
-        self.next.checked_sub(1).and_then(|at| self.words.get(at)).map_or("", String::as_str)
+        self.next
+            .checked_sub(1)
+            .and_then(|at| self.words.get(at))
+            .map_or("", String::as_str)
     }
 
     fn word(&mut self) -> Option<&'a str> {
@@ -59,7 +68,9 @@ impl<'a> Words<'a> {
     pub(super) fn next_option(&mut self) -> Result<Option<(Entry, Option<&'a str>)>, Stop> {
         if self.bundle.is_empty() {
             loop {
-                let Some(word) = self.word() else { return Ok(None) };
+                let Some(word) = self.word() else {
+                    return Ok(None);
+                };
                 if self.ended || word == "-" || !word.starts_with('-') {
                     self.leftovers.push(word);
                 } else if word == "--" {

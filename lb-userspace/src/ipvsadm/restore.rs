@@ -35,9 +35,15 @@ impl Session<'_, '_> {
 /// The words of a line; none of a comment, which the original refuses. The
 /// word `ipvsadm` is dropped so that saved shell commands work too.
 fn words(line: &str) -> Vec<String> {
-    let words = line.split([' ', '\t', '\r', '\n']).filter(|word| !word.is_empty() && *word != "ipvsadm");
+    let words = line
+        .split([' ', '\t', '\r', '\n'])
+        .filter(|word| !word.is_empty() && *word != "ipvsadm");
     let words: Vec<String> = words.map(str::to_owned).collect();
-    if words.first().is_some_and(|word| word.starts_with('#')) { Vec::new() } else { words }
+    if words.first().is_some_and(|word| word.starts_with('#')) {
+        Vec::new()
+    } else {
+        words
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +52,10 @@ mod tests {
 
     #[test]
     fn lines_to_words() {
-        assert_eq!(words("ipvsadm -A\t-t  10.0.0.1:80\r\n"), ["-A", "-t", "10.0.0.1:80"]);
+        assert_eq!(
+            words("ipvsadm -A\t-t  10.0.0.1:80\r\n"),
+            ["-A", "-t", "10.0.0.1:80"]
+        );
         assert_eq!(words("-A \"10.0.0.1\""), ["-A", "\"10.0.0.1\""]);
         assert!(words(" # note").is_empty());
         assert!(words("\r\n").is_empty());

@@ -40,26 +40,48 @@ pub struct Io<'a> {
 /// supported yet), 255 (popt's errors, a change was refused). Failing writes
 /// go unnoticed, as with the original.
 pub fn run(argv0: &str, args: &[OsString], control: &mut dyn Control, io: &mut Io<'_>) -> u8 {
-    Session { argv0, control, io, names: &SystemNames }.run(&strings(args))
+    Session {
+        argv0,
+        control,
+        io,
+        names: &SystemNames,
+    }
+    .run(&strings(args))
 }
 
 /// Runs `ipvsadm-save ARGS`: `ipvsadm -S`, numeric with `-n`.
 pub fn run_save(args: &[OsString], control: &mut dyn Control, io: &mut Io<'_>) -> u8 {
-    Session { argv0: "ipvsadm", control, io, names: &SystemNames }.run_save(&strings(args))
+    Session {
+        argv0: "ipvsadm",
+        control,
+        io,
+        names: &SystemNames,
+    }
+    .run_save(&strings(args))
 }
 
 /// Runs `ipvsadm-restore`: replaces the table by the commands on standard
 /// input, less the lines that start with `#`.
 pub fn run_restore(control: &mut dyn Control, io: &mut Io<'_>) -> u8 {
-    Session { argv0: "ipvsadm", control, io, names: &SystemNames }.run_restore()
+    Session {
+        argv0: "ipvsadm",
+        control,
+        io,
+        names: &SystemNames,
+    }
+    .run_restore()
 }
 
 fn strings(args: &[OsString]) -> Vec<String> {
-    args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect()
+    args.iter()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect()
 }
 
 fn style(names: &dyn Names, numeric: bool) -> Style<'_> {
-    Style { names: (!numeric).then_some(names) }
+    Style {
+        names: (!numeric).then_some(names),
+    }
 }
 
 /// How a command line ended.
@@ -118,8 +140,17 @@ impl Session<'_, '_> {
             Outcome::Done(status) | Outcome::Exit(status) => return status,
         }
         let mut stdin = Cursor::new(input);
-        let mut io = Io { stdin: &mut stdin, stdout: self.io.stdout, stderr: self.io.stderr };
-        let mut inner = Session { argv0: self.argv0, control: self.control, io: &mut io, names: self.names };
+        let mut io = Io {
+            stdin: &mut stdin,
+            stdout: self.io.stdout,
+            stderr: self.io.stderr,
+        };
+        let mut inner = Session {
+            argv0: self.argv0,
+            control: self.control,
+            io: &mut io,
+            names: self.names,
+        };
         inner.run(&["-R".to_owned()])
     }
 
@@ -147,14 +178,21 @@ impl Session<'_, '_> {
             Command::List(service, options) => {
                 let style = style(self.names, options.numeric);
                 self.show(Request::List(service), |response| match response {
-                    Response::Listing(listing) => Some(list::render(&listing, service.is_none(), options, style)),
+                    Response::Listing(listing) => {
+                        Some(list::render(&listing, service.is_none(), options, style))
+                    }
                     _ => None,
                 })
             }
-            Command::Connections { numeric, persistent } => {
+            Command::Connections {
+                numeric,
+                persistent,
+            } => {
                 let style = style(self.names, numeric);
                 self.show(Request::Connections, |response| match response {
-                    Response::Connections(all) => Some(connections::render(&all, persistent, style)),
+                    Response::Connections(all) => {
+                        Some(connections::render(&all, persistent, style))
+                    }
                     _ => None,
                 })
             }
@@ -170,7 +208,11 @@ impl Session<'_, '_> {
     }
 
     /// Asks and prints what comes back.
-    fn show(&mut self, request: Request, render: impl FnOnce(Response) -> Option<String>) -> Outcome {
+    fn show(
+        &mut self,
+        request: Request,
+        render: impl FnOnce(Response) -> Option<String>,
+    ) -> Outcome {
         match self.control.request(request) {
             Ok(Response::Refused(refusal)) => self.refused(CommandId::List, &refusal),
             Ok(response) => match render(response) {
@@ -194,7 +236,10 @@ impl Session<'_, '_> {
     }
 
     fn refused(&mut self, id: CommandId, refusal: &Refusal) -> Outcome {
-        let of_server = matches!(id, CommandId::AddServer | CommandId::EditServer | CommandId::DeleteServer);
+        let of_server = matches!(
+            id,
+            CommandId::AddServer | CommandId::EditServer | CommandId::DeleteServer
+        );
         match refusal {
             Refusal::NoSuchService if of_server => self.complain("Service not defined"),
             refusal => self.complain(&refusal.to_string()),

@@ -5,17 +5,31 @@ use std::fmt::Write as _;
 
 use super::sort;
 use super::text::{Style, mask, protocol, sched_flags};
-use crate::model::{Dest, Family, Listing, Method, Protocol, ServiceId, ServiceSpec, Tunnel, TunnelChecksum};
+use crate::model::{
+    Dest, Family, Listing, Method, Protocol, ServiceId, ServiceSpec, Tunnel, TunnelChecksum,
+};
 
 /// Renders a listing as commands.
 pub(super) fn render(listing: &Listing, style: Style<'_>) -> String {
     let mut out = String::new();
     for service in sort::services(&listing.services) {
         let selector = selector(service.id, style);
-        let _ = writeln!(out, "-A {selector}{}", parameters(service.id, &service.spec));
+        let _ = writeln!(
+            out,
+            "-A {selector}{}",
+            parameters(service.id, &service.spec)
+        );
         for server in sort::dests(&service.dests) {
-            let name = style.endpoint(server.dest.id.addr, server.dest.id.port, protocol(service.id));
-            let _ = writeln!(out, "-a {selector} -r {name} {}", server_parameters(&server.dest));
+            let name = style.endpoint(
+                server.dest.id.addr,
+                server.dest.id.port,
+                protocol(service.id),
+            );
+            let _ = writeln!(
+                out,
+                "-a {selector} -r {name} {}",
+                server_parameters(&server.dest)
+            );
         }
     }
     out
@@ -23,7 +37,11 @@ pub(super) fn render(listing: &Listing, style: Style<'_>) -> String {
 
 fn selector(id: ServiceId, style: Style<'_>) -> String {
     match id {
-        ServiceId::Address { protocol, addr, port } => {
+        ServiceId::Address {
+            protocol,
+            addr,
+            port,
+        } => {
             let option = match protocol {
                 Protocol::Tcp => "-t",
                 Protocol::Udp => "-u",
@@ -31,8 +49,14 @@ fn selector(id: ServiceId, style: Style<'_>) -> String {
             };
             format!("{option} {}", style.endpoint(addr, port, Some(protocol)))
         }
-        ServiceId::Mark { mark, family: Family::V4 } => format!("-f {mark}"),
-        ServiceId::Mark { mark, family: Family::V6 } => format!("-f {mark} -6"),
+        ServiceId::Mark {
+            mark,
+            family: Family::V4,
+        } => format!("-f {mark}"),
+        ServiceId::Mark {
+            mark,
+            family: Family::V6,
+        } => format!("-f {mark} -6"),
     }
 }
 
@@ -71,7 +95,10 @@ fn server_parameters(dest: &Dest) -> String {
     let tunnel = match dest.spec.tunnel {
         _ if dest.spec.method != Method::Tunnel => String::new(),
         Tunnel::Ipip => " --tun-type ipip".to_owned(),
-        Tunnel::Gue { port, checksum: kind } => format!(" --tun-type gue --tun-port {port} {}", checksum(kind)),
+        Tunnel::Gue {
+            port,
+            checksum: kind,
+        } => format!(" --tun-type gue --tun-port {port} {}", checksum(kind)),
         Tunnel::Gre { checksum: kind } => format!(" --tun-type gre {}", checksum(kind)),
     };
     format!("{method} -w {}{tunnel}", dest.spec.weight)
@@ -93,12 +120,21 @@ mod tests {
         service.spec.ops = true;
         let mut tunnel = fake::dest("192.168.10.30", 80);
         tunnel.dest.spec.method = Method::Tunnel;
-        tunnel.dest.spec.tunnel = Tunnel::Gue { port: 6080, checksum: TunnelChecksum::None };
+        tunnel.dest.spec.tunnel = Tunnel::Gue {
+            port: 6080,
+            checksum: TunnelChecksum::None,
+        };
         service.dests = vec![tunnel, fake::dest("192.168.10.1", 80)];
         let mut mark = fake::service("10.0.0.1", 1);
-        mark.id = ServiceId::Mark { mark: u32::MAX, family: Family::V6 };
+        mark.id = ServiceId::Mark {
+            mark: u32::MAX,
+            family: Family::V6,
+        };
         mark.spec.netmask = 128;
-        let listing = Listing { size: 4096, services: vec![service, mark] };
+        let listing = Listing {
+            size: 4096,
+            services: vec![service, mark],
+        };
         // The mark comes first: see the order of sort.rs.
         let want = "\
 -A -f 4294967295 -6 -s rr

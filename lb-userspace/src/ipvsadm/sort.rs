@@ -19,7 +19,9 @@ pub(super) fn services(items: &[ServiceSnapshot]) -> Vec<&ServiceSnapshot> {
 
 /// The servers of a service in listing order.
 pub(super) fn dests(items: &[DestSnapshot]) -> Vec<&DestSnapshot> {
-    merge_sort(items.iter().collect(), &|a, b| compare_dests(a.dest.id, b.dest.id))
+    merge_sort(items.iter().collect(), &|a, b| {
+        compare_dests(a.dest.id, b.dest.id)
+    })
 }
 
 fn merge_sort<'a, T>(items: Vec<&'a T>, compare: &impl Fn(&T, &T) -> i32) -> Vec<&'a T> {
@@ -31,7 +33,11 @@ fn merge_sort<'a, T>(items: Vec<&'a T>, compare: &impl Fn(&T, &T) -> i32) -> Vec
     let mut right = merge_sort(right.to_vec(), compare).into_iter().peekable();
     let mut merged = Vec::with_capacity(items.len());
     while let (Some(a), Some(b)) = (left.peek(), right.peek()) {
-        merged.extend(if compare(a, b) <= 0 { left.next() } else { right.next() });
+        merged.extend(if compare(a, b) <= 0 {
+            left.next()
+        } else {
+            right.next()
+        });
     }
     merged.extend(left.chain(right));
     merged
@@ -63,15 +69,22 @@ fn words(addr: IpAddr) -> [u32; 4] {
 fn compare_addresses(a: IpAddr, b: IpAddr) -> i32 {
     let count = if a.is_ipv6() { 4 } else { 1 };
     let (a, b) = (words(a), words(b));
-    first_difference(a.into_iter().zip(b).take(count).map(|(a, b)| subtract(a, b)))
+    first_difference(
+        a.into_iter()
+            .zip(b)
+            .take(count)
+            .map(|(a, b)| subtract(a, b)),
+    )
 }
 
 fn compare_services(a: ServiceId, b: ServiceId) -> i32 {
     let key = |id: ServiceId| match id {
-        ServiceId::Address { protocol, addr, port } => (0, Family::of(addr), protocol.number(), addr, port),
-        ServiceId::Mark { mark, family } => {
-            (mark, family, 0, IpAddr::from([0, 0, 0, 0]), 0)
-        }
+        ServiceId::Address {
+            protocol,
+            addr,
+            port,
+        } => (0, Family::of(addr), protocol.number(), addr, port),
+        ServiceId::Mark { mark, family } => (mark, family, 0, IpAddr::from([0, 0, 0, 0]), 0),
     };
     let (a, b) = (key(a), key(b));
     first_difference([
@@ -84,7 +97,10 @@ fn compare_services(a: ServiceId, b: ServiceId) -> i32 {
 }
 
 fn compare_dests(a: DestId, b: DestId) -> i32 {
-    first_difference([compare_addresses(a.addr, b.addr), subtract(a.port.into(), b.port.into())])
+    first_difference([
+        compare_addresses(a.addr, b.addr),
+        subtract(a.port.into(), b.port.into()),
+    ])
 }
 
 #[cfg(test)]
@@ -96,7 +112,10 @@ mod tests {
     fn service(text: &str) -> ServiceSnapshot {
         let mark = |text: &str, family| {
             let mut service = fake::service("10.0.0.1", 80);
-            service.id = ServiceId::Mark { mark: text.parse().unwrap(), family };
+            service.id = ServiceId::Mark {
+                mark: text.parse().unwrap(),
+                family,
+            };
             service
         };
         match text.split_once(' ') {
@@ -110,14 +129,42 @@ mod tests {
     #[test]
     fn services_fall_as_recorded() {
         let unsorted = [
-            "127.0.0.5", "::1", "fe00::1", "200.1.1.1", "128.0.0.1", "10.0.0.1", "1.1.1.1", "192.168.0.1",
-            "172.16.0.1", "8.8.8.8", "2001:db8:8000::1", "9001:db8::1", "2001:db8::1", "mark4 3000000000",
-            "mark6 2147483648", "mark4 5", "mark4 4294967295",
+            "127.0.0.5",
+            "::1",
+            "fe00::1",
+            "200.1.1.1",
+            "128.0.0.1",
+            "10.0.0.1",
+            "1.1.1.1",
+            "192.168.0.1",
+            "172.16.0.1",
+            "8.8.8.8",
+            "2001:db8:8000::1",
+            "9001:db8::1",
+            "2001:db8::1",
+            "mark4 3000000000",
+            "mark6 2147483648",
+            "mark4 5",
+            "mark4 4294967295",
         ];
         let sorted = [
-            "127.0.0.5", "172.16.0.1", "192.168.0.1", "200.1.1.1", "1.1.1.1", "8.8.8.8", "10.0.0.1", "128.0.0.1",
-            "fe00::1", "::1", "2001:db8:8000::1", "9001:db8::1", "mark6 2147483648", "mark4 3000000000",
-            "mark4 4294967295", "2001:db8::1", "mark4 5",
+            "127.0.0.5",
+            "172.16.0.1",
+            "192.168.0.1",
+            "200.1.1.1",
+            "1.1.1.1",
+            "8.8.8.8",
+            "10.0.0.1",
+            "128.0.0.1",
+            "fe00::1",
+            "::1",
+            "2001:db8:8000::1",
+            "9001:db8::1",
+            "mark6 2147483648",
+            "mark4 3000000000",
+            "mark4 4294967295",
+            "2001:db8::1",
+            "mark4 5",
         ];
         let items = unsorted.map(service);
         let got: Vec<ServiceId> = services(&items).iter().map(|service| service.id).collect();
@@ -128,21 +175,48 @@ mod tests {
     #[test]
     fn servers_fall_as_recorded() {
         let unsorted = [
-            "2001:db8:8000::1", "9001:db8::1", "fd00::1", "2001:db8::1", "200.1.1.1", "128.0.0.1", "127.0.0.5",
-            "10.0.0.1", "8.8.8.8", "1.1.1.1", "192.168.0.1", "172.16.0.1",
+            "2001:db8:8000::1",
+            "9001:db8::1",
+            "fd00::1",
+            "2001:db8::1",
+            "200.1.1.1",
+            "128.0.0.1",
+            "127.0.0.5",
+            "10.0.0.1",
+            "8.8.8.8",
+            "1.1.1.1",
+            "192.168.0.1",
+            "172.16.0.1",
         ];
         let sorted = [
-            "172.16.0.1", "192.168.0.1", "1.1.1.1", "8.8.8.8", "10.0.0.1", "2001:db8:8000::1", "2001:db8::1",
-            "127.0.0.5", "128.0.0.1", "9001:db8::1", "200.1.1.1", "fd00::1",
+            "172.16.0.1",
+            "192.168.0.1",
+            "1.1.1.1",
+            "8.8.8.8",
+            "10.0.0.1",
+            "2001:db8:8000::1",
+            "2001:db8::1",
+            "127.0.0.5",
+            "128.0.0.1",
+            "9001:db8::1",
+            "200.1.1.1",
+            "fd00::1",
         ];
         let items = unsorted.map(|addr| fake::dest(addr, 80));
-        let got: Vec<String> = dests(&items).iter().map(|server| server.dest.id.addr.to_string()).collect();
+        let got: Vec<String> = dests(&items)
+            .iter()
+            .map(|server| server.dest.id.addr.to_string())
+            .collect();
         assert_eq!(got, sorted);
     }
 
     #[test]
     fn ports_then_families() {
-        let items = [fake::service("2001:db8::1", 80), fake::service("10.0.0.1", 443), fake::service("10.0.0.1", 80)];
+        let items = [
+            fake::service("2001:db8::1", 80),
+            fake::service("10.0.0.1", 443),
+            fake::service("10.0.0.1", 80),
+        ];
         let got: Vec<_> = services(&items).iter().map(|s| s.id).collect();
         assert_eq!(got, [items[2].id, items[1].id, items[0].id]);
     }

@@ -8,7 +8,11 @@ use super::grammar::{CommandId, OptionId};
 use super::line::Line;
 use crate::model::{Refusal, ServiceId};
 
-const COMMANDS: &[CommandId] = &[CommandId::Set, CommandId::StartDaemon, CommandId::StopDaemon];
+const COMMANDS: &[CommandId] = &[
+    CommandId::Set,
+    CommandId::StartDaemon,
+    CommandId::StopDaemon,
+];
 
 const OPTIONS: &[OptionId] = &[
     OptionId::Sctp,
@@ -36,8 +40,9 @@ const OPTIONS: &[OptionId] = &[
 
 /// The kernel's schedulers that are missing; a name neither here nor built is
 /// unknown, which the daemon answers.
-const SCHEDULERS: &[&str] =
-    &["lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"];
+const SCHEDULERS: &[&str] = &[
+    "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
+];
 
 /// What `-s` can be instead, for the message.
 const USE_INSTEAD: &str = "use -s rr or -s wrr";
@@ -84,7 +89,11 @@ pub(super) fn check(line: &Line) -> Result<(), Failure> {
         ServiceId::Mark { .. } => None,
     });
     let rip = line.server.map(|server| server.addr);
-    if let Some(addr) = [vip, rip].into_iter().flatten().find(|addr| !address(*addr)) {
+    if let Some(addr) = [vip, rip]
+        .into_iter()
+        .flatten()
+        .find(|addr| !address(*addr))
+    {
         return no(format!("IPv6 address {addr}"));
     }
     if matches!(line.command, CommandId::Add | CommandId::Edit) {

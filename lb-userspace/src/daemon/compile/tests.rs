@@ -130,10 +130,10 @@ impl Lab {
         Cursor::from_word(self.memory.tables().service_states.get(slot).cursor)
     }
 
-    fn set_cursor(&self, n: u32, position: u16) {
+    fn set_cursor(&self, n: u32, at: u32) {
         let slot = self.state.service(&id(n)).unwrap().slot;
         let word = Cursor {
-            position,
+            at,
             ..self.cursor(n)
         }
         .word();
@@ -224,9 +224,9 @@ fn positions_and_cursor_follow_the_list() {
         .collect();
     assert_eq!(old, [NO_OLD_POSITION, NO_OLD_POSITION, 1, 2]);
     let entry = lab.find(id(0)).unwrap();
-    assert_eq!(Cursor::from_word(entry.seed_from).position, 2);
+    assert_eq!(Cursor::from_word(entry.seed_from).at, 2);
     let expected = Cursor {
-        position: 3,
+        at: 3,
         generation: generation + 1,
         weight: 0,
     };
@@ -234,26 +234,14 @@ fn positions_and_cursor_follow_the_list() {
     // A packet of the old list moves on before the daemon carries the cursor over.
     lab.set_cursor(0, 3);
     carry_over(&lab.memory.tables(), &carries);
-    assert_eq!(
-        lab.cursor(0),
-        Cursor {
-            position: 4,
-            ..expected
-        }
-    );
+    assert_eq!(lab.cursor(0), Cursor { at: 4, ..expected });
     // And a second time changes nothing.
     carry_over(&lab.memory.tables(), &carries);
-    assert_eq!(lab.cursor(0).position, 4);
+    assert_eq!(lab.cursor(0).at, 4);
     // An unrelated transaction leaves it alone.
     lab.apply(service(1, "rr"));
     lab.commit();
-    assert_eq!(
-        lab.cursor(0),
-        Cursor {
-            position: 4,
-            ..expected
-        }
-    );
+    assert_eq!(lab.cursor(0), Cursor { at: 4, ..expected });
     assert_eq!(
         lab.find(id(0)).unwrap().generation as u16,
         expected.generation
@@ -277,7 +265,7 @@ fn cursors_settle_after_a_daemon_died() {
     assert_eq!(
         lab.cursor(0),
         Cursor {
-            position: 2,
+            at: 2,
             generation,
             weight: 0
         }
@@ -307,7 +295,7 @@ fn wrr_figures_are_compiled() {
         ),
         (6, 5)
     );
-    assert_eq!((lab.cursor(0).position, lab.cursor(0).weight), (0, 1));
+    assert_eq!((lab.cursor(0).at, lab.cursor(0).weight), (0, 1));
 }
 
 #[test]

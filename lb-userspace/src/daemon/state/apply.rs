@@ -7,7 +7,7 @@ use lb_common::layout::{SchedulerKind, Stats};
 
 use super::{Change, Node, Service, State, trash::Trashed};
 use crate::{
-    daemon::cursor::{Cursor, Step},
+    daemon::cursor::{MAX_LIST, Step},
     model::{Dest, DestId, Method, Protocol, Refusal, Request, ServiceId, ServiceSpec},
 };
 
@@ -137,10 +137,9 @@ impl State {
         if service.position(dest.id).is_some() {
             return Err(Refusal::DestExists);
         }
-        if service.dests.len() >= Cursor::MAX_LIST {
+        if service.dests.len() >= MAX_LIST as usize {
             return Err(Refusal::Full(format!(
-                "lvx: a service holds at most {} servers",
-                Cursor::MAX_LIST
+                "lvx: a service holds at most {MAX_LIST} servers"
             )));
         }
         let node = if let Some(trashed) = self.trash.take(&id, dest.id) {

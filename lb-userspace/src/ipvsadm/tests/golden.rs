@@ -13,11 +13,28 @@ use crate::ipvsadm::run::{Io, Session};
 fn replay(command: &str, input: &str, control: &mut FakeControl) -> String {
     let mut words = command.split(' ');
     let program = words.next().unwrap_or_default();
-    let words: Vec<String> = words.map(|word| if word == "''" { String::new() } else { word.to_owned() }).collect();
+    let words: Vec<String> = words
+        .map(|word| {
+            if word == "''" {
+                String::new()
+            } else {
+                word.to_owned()
+            }
+        })
+        .collect();
     let input = input.replace('|', "\n");
     let (mut stdin, mut stdout, mut stderr) = (input.as_bytes(), Vec::new(), Vec::new());
-    let mut io = Io { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
-    let mut session = Session { argv0: "ipvsadm", control, io: &mut io, names: &FakeNames };
+    let mut io = Io {
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+    };
+    let mut session = Session {
+        argv0: "ipvsadm",
+        control,
+        io: &mut io,
+        names: &FakeNames,
+    };
     let status = match program {
         "ipvsadm" => session.run(&words),
         "ipvsadm-save" => session.run_save(&words),
@@ -26,7 +43,9 @@ fn replay(command: &str, input: &str, control: &mut FakeControl) -> String {
     };
     let mark = |letter, bytes: &[u8]| -> String {
         let text = String::from_utf8(bytes.to_vec()).unwrap();
-        text.lines().map(|line| format!("{letter}|{line}$\n")).collect()
+        text.lines()
+            .map(|line| format!("{letter}|{line}$\n"))
+            .collect()
     };
     format!("{}{}rc={status}\n", mark('O', &stdout), mark('E', &stderr))
 }
@@ -41,24 +60,40 @@ fn replay_file(text: &str) {
             control = FakeControl::default();
         }
         let Some(command) = line.strip_prefix("$ ") else {
-            assert!(line.is_empty() || line.starts_with(['#', '@']), "line {}: {line}", number + 1);
+            assert!(
+                line.is_empty() || line.starts_with(['#', '@']),
+                "line {}: {line}",
+                number + 1
+            );
             continue;
         };
         let mut want = String::new();
-        while let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with("O|") || line.starts_with("E|")) {
+        while let Some((_, line)) =
+            lines.next_if(|(_, line)| line.starts_with("O|") || line.starts_with("E|"))
+        {
             want += &format!("{line}\n");
         }
-        let (_, rc) = lines.next_if(|(_, line)| line.starts_with("rc=")).expect("a command ends with rc=");
+        let (_, rc) = lines
+            .next_if(|(_, line)| line.starts_with("rc="))
+            .expect("a command ends with rc=");
         want += &format!("{rc}\n");
         let (command, input) = command.split_once(" << ").unwrap_or((command, ""));
         let got = replay(command, input, &mut control);
         if got != want {
-            wrong.push(format!("line {}: {command}\nwant:\n{want}got:\n{got}", number + 1));
+            wrong.push(format!(
+                "line {}: {command}\nwant:\n{want}got:\n{got}",
+                number + 1
+            ));
         }
         count += 1;
     }
     assert!(count > 10, "a transcript of {count} commands");
-    assert!(wrong.is_empty(), "{} of {count} differ\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {count} differ\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 #[test]

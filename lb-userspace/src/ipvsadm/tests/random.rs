@@ -9,18 +9,51 @@ use crate::ipvsadm::run::{Io, Session};
 /// A run's exit status and whether standard error has a line.
 fn run(words: &[String], control: &mut FakeControl, input: &str) -> (u8, bool) {
     let (mut stdin, mut stdout, mut stderr) = (input.as_bytes(), Vec::new(), Vec::new());
-    let mut io = Io { stdin: &mut stdin, stdout: &mut stdout, stderr: &mut stderr };
-    let status = Session { argv0: "ipvsadm", control, io: &mut io, names: &FakeNames }.run(words);
+    let mut io = Io {
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+    };
+    let status = Session {
+        argv0: "ipvsadm",
+        control,
+        io: &mut io,
+        names: &FakeNames,
+    }
+    .run(words);
     (status, stderr.ends_with(b"\n"))
 }
 
 fn token() -> impl Strategy<Value = String> {
-    let long = COMMANDS.iter().map(|c| format!("--{}", c.long)).chain(OPTIONS.iter().map(|o| format!("--{}", o.long)));
-    let short = COMMANDS.iter().flat_map(|c| c.short.iter().copied()).chain(OPTIONS.iter().filter_map(|o| o.short));
-    let mut words: Vec<String> = long.chain(short.map(|letter| format!("-{letter}"))).collect();
+    let long = COMMANDS
+        .iter()
+        .map(|c| format!("--{}", c.long))
+        .chain(OPTIONS.iter().map(|o| format!("--{}", o.long)));
+    let short = COMMANDS
+        .iter()
+        .flat_map(|c| c.short.iter().copied())
+        .chain(OPTIONS.iter().filter_map(|o| o.short));
+    let mut words: Vec<String> = long
+        .chain(short.map(|letter| format!("-{letter}")))
+        .collect();
     let values = [
-        "10.0.0.1:80", "10.0.0.2", "[2001:db8::1]:80", "rr", "wrr", "wlc", "sh-port", "1", "0", "-1", "gue", "master",
-        "ipvsadm", "#", "--", "-", "",
+        "10.0.0.1:80",
+        "10.0.0.2",
+        "[2001:db8::1]:80",
+        "rr",
+        "wrr",
+        "wlc",
+        "sh-port",
+        "1",
+        "0",
+        "-1",
+        "gue",
+        "master",
+        "ipvsadm",
+        "#",
+        "--",
+        "-",
+        "",
     ];
     words.extend(values.map(str::to_owned));
     prop_oneof![4 => prop::sample::select(words), 1 => "-?-?[A-Za-z0-9=,:.é%\\[\\]-]{0,8}"]

@@ -5,7 +5,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    daemon::{core::Wanted, namespaces, run},
+    daemon::{namespaces, run},
     dataplane::{Mode, Sizes},
 };
 
@@ -66,7 +66,7 @@ pub(super) fn main(args: Args) -> Result<()> {
     if let Some(name) = &args.netns {
         namespaces::enter_network_namespace(name)?;
     }
-    let wanted = Wanted {
+    let wanted = run::Wanted {
         interfaces: args.interface,
         mode: match args.mode {
             ModeArg::Native => Mode::Native,
@@ -74,13 +74,11 @@ pub(super) fn main(args: Args) -> Result<()> {
             ModeArg::Auto => Mode::Auto,
         },
         any_vip: args.vip_scope == Scope::Any,
-    };
-    run::run(
-        wanted,
-        Sizes {
+        sizes: Sizes {
             connections: args.connections,
             services: args.services,
             dests: args.dests,
         },
-    )
+    };
+    run::run(wanted)
 }

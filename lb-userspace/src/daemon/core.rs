@@ -2,12 +2,12 @@
 //! waiting happens here; see the [`writer`](super::writer).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::Result;
 use lb_common::layout::Root;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     cursor::Cursor,
     files::Files,
     ifaces,
+    interfaces::Interfaces,
     next_hops::NextHops,
     publish::{self, Unresolved, World},
     report, snapshot,
@@ -24,7 +25,7 @@ use super::{
     tables::Tables,
 };
 use crate::{
-    dataplane::{Mode, Plane},
+    dataplane::Plane,
     model::{Refusal, Request, Response, ServiceId},
     netlink::{self, View},
 };
@@ -32,27 +33,15 @@ use crate::{
 /// Word of the settings record that holds the heartbeat.
 const HEARTBEAT_WORD: usize = 7;
 
-/// What `lvx run` was asked for.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Names of the interfaces.
-    pub interfaces: Vec<String>,
-    /// How to attach.
-    pub mode: Mode,
-    /// `--vip-scope any`.
-    pub any_vip: bool,
-}
-
 /// The configuration, the data plane and the network as the daemon knows them.
 pub struct Core {
     plane: Plane,
     state: State,
     hops: NextHops,
     files: Files,
-    wanted: Wanted,
+    interfaces: Interfaces,
+    any_vip: bool,
     view: Arc<View>,
-    /// Interfaces by name: index and mode.
-    attached: BTreeMap<String, (u32, Mode)>,
     unresolved: Unresolved,
     /// Frames that are ours and not claimed.
     unclaimed: Vec<String>,
@@ -67,7 +56,7 @@ impl Core {
     ///
     /// # Errors
     /// When the configuration of a data plane that exists cannot be read.
-    pub fn new(plane: Plane, files: Files, wanted: Wanted) -> Result<Self> {
+    pub fn new(plane: Plane, files: Files, interfaces: Interfaces, any_vip: bool) -> Result<Self> {
         let tables = Tables::from(&plane.maps);
         let root = Root(plane.maps.root.get(0));
         let limits = Limits::of(plane.maps.sizes, &plane.maps.params);
@@ -78,9 +67,9 @@ impl Core {
             state,
             hops,
             files,
-            wanted,
+            interfaces,
+            any_vip,
             view: Arc::default(),
-            attached: BTreeMap::new(),
             unresolved: Unresolved::new(),
             unclaimed: Vec::new(),
             coexistence: Vec::new(),
@@ -89,86 +78,13 @@ impl Core {
         })
     }
 
-    /// Attaches to every wanted interface, and detaches from those that are no
-    /// longer wanted.
+    /// Attaches to every wanted interface.
     ///
     /// # Errors
-    /// When one cannot be attached. The interfaces that this call attached are
-    /// then detached again; those that were attached before stay.
-    pub fn attach_all(&mut self, view: Arc<View>) -> Result<()> {
-        self.view = view;
-        let before: BTreeSet<u32> = self
-            .plane
-            .attached()?
-            .into_iter()
-            .map(|(index, _)| index)
-            .collect();
-        let mut indexes = Vec::new();
-        for name in &self.wanted.interfaces {
-            let index = link_index(&self.view, name).ok_or_else(|| {
-                anyhow!("there is no interface '{name}': 'ip link' shows those there are")
-            })?;
-            indexes.push((name.clone(), index));
-        }
-        for (name, index) in &indexes {
-            if let Err(error) = self.attach(name, *index) {
-                for (index, _) in self
-                    .attached
-                    .values()
-                    .filter(|(index, _)| !before.contains(index))
-                {
-                    self.plane
-                        .detach(*index)
-                        .context("while undoing a failed start")?;
-                }
-                return Err(error);
-            }
-        }
-        for index in before
-            .into_iter()
-            .filter(|index| !indexes.iter().any(|(_, wanted)| wanted == index))
-        {
-            tracing::warn!("detaching from interface {index}, which is not asked for any more");
-            self.plane.detach(index)?;
-        }
-        self.files.save_interfaces(&self.interfaces())
-    }
-
-    fn attach(&mut self, name: &str, index: u32) -> Result<()> {
-        let attached = self.plane.attach(index, name, self.wanted.mode)?;
-        match attached.fallback {
-            Some(why) => tracing::warn!("{name}: generic mode, which is slower: {why}"),
-            None => tracing::info!("{name}: attached in {} mode", mode_name(attached.mode)),
-        }
-        self.attached.insert(name.into(), (index, attached.mode));
-        Ok(())
-    }
-
-    /// Attaches anew to interfaces that were deleted and made again.
-    fn follow_links(&mut self) {
-        for name in self.wanted.interfaces.clone() {
-            let now = link_index(&self.view, &name);
-            let then = self.attached.get(&name).map(|(index, _)| *index);
-            if now == then {
-                continue;
-            }
-            if let Some(index) = then {
-                tracing::warn!("{name}: the interface is gone");
-                self.attached.remove(&name);
-                // The link died with its interface; what is left is its pin.
-                if let Err(error) = self.plane.detach(index) {
-                    tracing::debug!("{name}: {error:#}");
-                }
-            }
-            if let Some(index) = now
-                && let Err(error) = self.attach(&name, index)
-            {
-                tracing::error!("{name}: {error:#}");
-            }
-            if let Err(error) = self.files.save_interfaces(&self.interfaces()) {
-                tracing::error!("{error:#}");
-            }
-        }
+    /// As [`Interfaces::attach_all`].
+    pub fn attach_all(&mut self, view: &View) -> Result<()> {
+        self.interfaces.attach_all(&mut self.plane, view)?;
+        self.files.save_interfaces(&self.interfaces.list())
     }
 
     /// Addresses to resolve.
@@ -218,9 +134,12 @@ impl Core {
     /// or [`Core::refresh`].
     pub fn see(&mut self, view: Arc<View>) {
         self.view = view;
-        self.follow_links();
-        let attached = self.attached.values().map(|(index, _)| *index).collect();
-        let claims = netlink::claims(&attached, &self.view);
+        if self.interfaces.follow(&mut self.plane, &self.view)
+            && let Err(error) = self.files.save_interfaces(&self.interfaces.list())
+        {
+            tracing::error!("{error:#}");
+        }
+        let claims = netlink::claims(&self.interfaces.indexes(), &self.view);
         let mut unclaimed = claims.warnings;
         for key in ifaces::publish(&self.plane.maps.ifaces, &claims.entries) {
             unclaimed.push(format!(
@@ -240,8 +159,11 @@ impl Core {
             .services()
             .filter_map(|(id, _)| vip(*id))
             .collect();
-        let attached = self.attached.values().map(|(index, _)| *index).collect();
-        (vips.into_iter().collect(), attached, self.view.clone())
+        (
+            vips.into_iter().collect(),
+            self.interfaces.indexes(),
+            self.view.clone(),
+        )
     }
 
     /// Takes note of what bypasses the firewall or the data plane.
@@ -262,7 +184,7 @@ impl Core {
     fn claimed_now(&self) -> BTreeSet<IpAddr> {
         let world = World {
             view: &self.view,
-            any_vip: self.wanted.any_vip,
+            any_vip: self.any_vip,
         };
         let ids = self.state.services().map(|(id, _)| *id);
         let ids = ids.chain(self.state.trash().iter().map(|trashed| trashed.service));
@@ -283,10 +205,12 @@ impl Core {
         let tables = Tables::from(&self.plane.maps);
         let world = World {
             view: &self.view,
-            any_vip: self.wanted.any_vip,
+            any_vip: self.any_vip,
         };
         self.unresolved = publish::publish(&tables, &self.state, &mut self.hops, &world);
         publish::withdraw(&tables, &self.state, &mut self.hops, &world);
+        self.interfaces
+            .open_egress(&mut self.plane, &self.view, &self.hops.interfaces());
         Ok(())
     }
 
@@ -299,7 +223,7 @@ impl Core {
         let tables = Tables::from(&self.plane.maps);
         let world = World {
             view: &self.view,
-            any_vip: self.wanted.any_vip,
+            any_vip: self.any_vip,
         };
         let root = Root(self.plane.maps.root.get(0));
         let side = root.side() ^ 1;
@@ -323,6 +247,8 @@ impl Core {
         self.state.finish();
         self.files.keep_only(self.state.epoch);
         self.claimed = claimed;
+        self.interfaces
+            .open_egress(&mut self.plane, &self.view, &self.hops.interfaces());
         Ok(())
     }
 
@@ -351,19 +277,12 @@ impl Core {
         report::connections(&Tables::from(&self.plane.maps), &self.state)
     }
 
-    fn interfaces(&self) -> Vec<(String, String)> {
-        let interfaces = self.attached.iter();
-        interfaces
-            .map(|(name, (_, mode))| (name.clone(), mode_name(*mode).into()))
-            .collect()
-    }
-
     /// What `lvx status` shows.
     pub fn status(&self) -> Status {
         Status {
             daemon: Some(std::process::id()),
             frozen_for: None,
-            interfaces: self.interfaces(),
+            interfaces: self.interfaces.list(),
             warnings: self
                 .unclaimed
                 .iter()
@@ -415,38 +334,9 @@ fn not_in_a_batch() -> Refusal {
     Refusal::Other("lvx: a batch holds changes only".into())
 }
 
-/// Name of a mode as status shows it.
-pub fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Native => "native",
-        Mode::Generic => "generic",
-        Mode::Auto => "auto",
-    }
-}
-
 fn vip(id: ServiceId) -> Option<IpAddr> {
     match id {
         ServiceId::Address { addr, .. } => Some(addr),
         ServiceId::Mark { .. } => None,
     }
-}
-
-fn link_index(view: &View, name: &str) -> Option<u32> {
-    view.links
-        .values()
-        .find(|link| link.name == name)
-        .map(|link| link.index)
-}
-
-/// Refuses names that cannot be interfaces, and names given twice.
-///
-/// # Errors
-/// Says which.
-pub fn check_names(names: &[String]) -> Result<()> {
-    for (i, name) in names.iter().enumerate() {
-        if names[..i].contains(name) {
-            bail!("interface '{name}' is named twice");
-        }
-    }
-    Ok(())
 }

@@ -69,9 +69,7 @@ pub fn carry(cursor: Cursor, steps: &[Step], generation: u32) -> Cursor {
 }
 
 fn apply(cursor: Cursor, step: Step) -> Cursor {
-    let Cursor {
-        at, weight, ..
-    } = cursor;
+    let Cursor { at, weight, .. } = cursor;
     match step {
         Step::Bind { weight } => Cursor {
             at: 0,

@@ -6,7 +6,7 @@
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`ifaces`] | from the configuration and the network to the maps |
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
-//! | [`core`], [`writer`], [`server`], [`run`] | the daemon's loop |
+//! | [`core`], [`interfaces`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
 //! | [`files`], [`namespaces`], [`clock`], [`grace`] | the machine |
 
@@ -19,6 +19,7 @@ pub mod cursor;
 pub mod files;
 pub mod grace;
 pub mod ifaces;
+pub mod interfaces;
 pub mod namespaces;
 pub mod next_hops;
 pub mod offline;

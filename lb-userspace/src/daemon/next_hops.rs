@@ -59,6 +59,14 @@ impl NextHops {
         Some(index)
     }
 
+    /// Indexes of the interfaces that the entries lead to.
+    pub fn interfaces(&self) -> BTreeSet<u32> {
+        self.entries
+            .keys()
+            .map(|words| bytemuck::cast::<Words, NextHop>(*words).ifindex)
+            .collect()
+    }
+
     /// Withdraws every entry that is not in `used`, once no server's word
     /// refers to it.
     pub fn retain(&mut self, used: &BTreeSet<u32>) {

@@ -10,15 +10,30 @@ use tokio::{
 };
 
 use super::{
-    core::{Core, Wanted, check_names},
+    core::Core,
     files::Files,
-    grace, report, server,
+    grace,
+    interfaces::Interfaces,
+    report, server,
     writer::{self, End, Inputs},
 };
 use crate::{
-    dataplane::{Maps, Plane, Sizes},
+    dataplane::{Maps, Mode, Plane, Sizes},
     netlink,
 };
+
+/// What `lvx run` was asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Names of the interfaces.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub mode: Mode,
+    /// `--vip-scope any`.
+    pub any_vip: bool,
+    /// Sizes of a new data plane.
+    pub sizes: Sizes,
+}
 
 /// Requests that may wait for the writer before clients wait to hand theirs over.
 const QUEUE: usize = 1024;
@@ -27,11 +42,11 @@ const QUEUE: usize = 1024;
 ///
 /// # Errors
 /// One line that says what to do; nothing is then left half done.
-pub fn run(wanted: Wanted, sizes: Sizes) -> Result<()> {
+pub fn run(wanted: Wanted) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("permission denied: lvx run needs root");
     }
-    check_names(&wanted.interfaces)?;
+    let interfaces = Interfaces::new(wanted.interfaces.clone(), wanted.mode)?;
     let files = Files::here()?;
     files.prepare()?;
     let _lock = files.lock()?;
@@ -40,23 +55,19 @@ pub fn run(wanted: Wanted, sizes: Sizes) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let end = runtime.block_on(daemon(wanted, sizes, &files));
+    let end = runtime.block_on(daemon(&wanted, interfaces, &files));
     runtime.shutdown_background();
     end
 }
 
-async fn daemon(wanted: Wanted, sizes: Sizes, files: &Files) -> Result<()> {
+async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Result<()> {
     let (targets, targets_seen) = watch::channel(BTreeSet::new());
     let network = netlink::watch(targets_seen)
         .await
         .context("cannot watch the network")?;
-    for name in &wanted.interfaces {
-        if !network.view().links.values().any(|link| link.name == *name) {
-            bail!("there is no interface '{name}': 'ip link' shows those there are");
-        }
-    }
+    interfaces.check(&network.view())?;
     let existed = files.has_pins();
-    let started = start(wanted, sizes, files, &network, &targets).await;
+    let started = start(wanted, interfaces, files, &network, &targets).await;
     let mut core = match started {
         Ok(core) => core,
         Err(error) => {
@@ -110,22 +121,22 @@ async fn daemon(wanted: Wanted, sizes: Sizes, files: &Files) -> Result<()> {
 
 /// Loads, attaches, and makes packets see the configuration.
 async fn start(
-    wanted: Wanted,
-    sizes: Sizes,
+    wanted: &Wanted,
+    interfaces: Interfaces,
     files: &Files,
     network: &netlink::Watch,
     targets: &watch::Sender<BTreeSet<std::net::IpAddr>>,
 ) -> Result<Core> {
     let existed = files.has_pins();
-    let plane = Plane::load(files.pins(), sizes)?;
-    if existed && plane.maps.sizes != sizes {
+    let plane = Plane::load(files.pins(), wanted.sizes)?;
+    if existed && plane.maps.sizes != wanted.sizes {
         tracing::info!(
             "the data plane exists already and keeps its sizes: {:?}",
             plane.maps.sizes
         );
     }
     log_sizes(&plane.maps);
-    let mut core = Core::new(plane, files.clone(), wanted)?;
+    let mut core = Core::new(plane, files.clone(), interfaces, wanted.any_vip)?;
     core.beat();
     let wanted = core.targets();
     let mut view = network.subscribe();
@@ -142,7 +153,7 @@ async fn start(
     // Whoever ran before may have died between a switch and its grace period.
     tokio::task::spawn_blocking(grace::wait).await?;
     let view = view.borrow_and_update().clone();
-    core.attach_all(view.clone())?;
+    core.attach_all(&view)?;
     core.see(view);
     core.begin();
     core.commit()?;

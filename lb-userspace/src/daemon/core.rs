@@ -33,6 +33,9 @@ use crate::{
 /// Word of the settings record that holds the heartbeat.
 const HEARTBEAT_WORD: usize = 7;
 
+/// Seconds without a daemon after which rates start from where they were.
+const ESTIMATOR_PAUSE: u64 = 4;
+
 /// The configuration, the data plane and the network as the daemon knows them.
 pub struct Core {
     plane: Plane,
@@ -109,12 +112,21 @@ impl Core {
     /// Applies a request that changes something.
     pub fn change(&mut self, request: &Request) -> Response {
         if let Request::Batch(requests) = request {
-            let one = |request: &Request| match request {
-                Request::Batch(_) => Response::Refused(not_in_a_batch()),
-                request if !request.is_change() => Response::Refused(not_in_a_batch()),
-                request => self.change(request),
-            };
-            return Response::Batch(requests.iter().map(one).collect());
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests {
+                let answer = match request {
+                    Request::Batch(_) => Response::Refused(not_in_a_batch()),
+                    request if !request.is_change() => Response::Refused(not_in_a_batch()),
+                    request => self.change(request),
+                };
+                // It ends a restore; what follows must not be done.
+                let end = matches!(answer, Response::Refused(Refusal::Unsupported(_)));
+                answers.push(answer);
+                if end {
+                    break;
+                }
+            }
+            return Response::Batch(answers);
         }
         match self
             .state
@@ -301,6 +313,19 @@ impl Core {
     /// One pass of the rate estimator; due every two seconds.
     pub fn estimate(&self) {
         stats::estimate_all(&Tables::from(&self.plane.maps), &self.state);
+    }
+
+    /// Before the first heartbeat of this daemon: picks up the estimator where
+    /// the last one left it.
+    pub fn resume(&self) {
+        let maps = &self.plane.maps;
+        let status = report::status(maps, &self.state, self.files.netns(), None);
+        if status
+            .frozen_for
+            .is_some_and(|seconds| seconds > ESTIMATOR_PAUSE)
+        {
+            stats::resume(&Tables::from(maps), &self.state);
+        }
     }
 
     /// Tells the data plane, and whoever reads it, that the daemon lives.

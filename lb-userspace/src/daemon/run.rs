@@ -137,6 +137,7 @@ async fn start(
     }
     log_sizes(&plane.maps);
     let mut core = Core::new(plane, files.clone(), interfaces, wanted.any_vip)?;
+    core.resume();
     core.beat();
     let wanted = core.targets();
     let mut view = network.subscribe();

@@ -62,6 +62,20 @@ pub fn estimate_all(tables: &Tables<'_>, state: &State) {
     }
 }
 
+/// Starts the estimator after a pause: what was counted meanwhile is in the
+/// counters, but must not look like the rate of two seconds.
+pub fn resume(tables: &Tables<'_>, state: &State) {
+    let trash = trash_totals(tables, state);
+    for (_, service) in state.services() {
+        let (total, dests) = raw(tables, service, &trash);
+        let skip = |raw| move |page: StatsPage| StatsPage { last: raw, ..page };
+        update(tables, tables.service_page(service.slot), skip(total));
+        for (node, raw) in service.dests.iter().zip(dests) {
+            update(tables, node.slot, skip(raw));
+        }
+    }
+}
+
 /// `-Z`: shown counters and rates start at 0 again.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The loop around the [`Core`]: gathers requests, network changes and timers
 //! into transactions, with a grace period between two.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::pending, net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tokio::{
@@ -13,11 +13,14 @@ use tokio::{
 use super::{clock, core::Core, grace};
 use crate::{
     model::{Refusal, Request, Response},
-    netlink::{View, coexistence},
+    netlink::{Resolution, View, coexistence},
 };
 
 /// How long a transaction waits until the network is asked about new addresses.
 const LOOK_UP: Duration = Duration::from_millis(500);
+
+/// How long it waits for new servers' layer-2 addresses.
+const NEIGHBOUR: Duration = Duration::from_millis(100);
 
 /// How often rules and interfaces are looked at for surprises, and how long
 /// after a change.
@@ -48,7 +51,7 @@ pub struct Inputs {
     /// The network.
     pub view: watch::Receiver<Arc<View>>,
     /// Addresses to resolve.
-    pub targets: watch::Sender<std::collections::BTreeSet<std::net::IpAddr>>,
+    pub targets: watch::Sender<BTreeSet<IpAddr>>,
     /// Resolves when the daemon should stop.
     pub stop: oneshot::Receiver<()>,
 }
@@ -159,19 +162,26 @@ fn undone(answer: Response, error: &anyhow::Error) -> Response {
 async fn commit(core: &mut Core, inputs: &mut Inputs, network: &mut bool) -> Result<()> {
     if core.is_dirty() {
         let wanted = core.targets();
-        let news = inputs.targets.send_if_modified(|targets| {
-            let news = *targets != wanted;
+        let news: Vec<IpAddr> = wanted
+            .difference(&inputs.targets.borrow())
+            .copied()
+            .collect();
+        inputs.targets.send_if_modified(|targets| {
+            let changed = *targets != wanted;
             targets.clone_from(&wanted);
-            news
+            changed
         });
-        if news {
+        if !news.is_empty() {
+            // Whatever is not known in time follows as a change of the network.
             let known = |view: &Arc<View>| {
                 wanted
                     .iter()
                     .all(|target| view.targets.contains_key(target))
             };
-            // Whatever is not known in time follows as a change of the network.
             let _ = timeout(LOOK_UP, inputs.view.wait_for(known)).await;
+            // A neighbour that is there answers at once; its first packets need not be lost.
+            let found = |view: &Arc<View>| news.iter().all(|target| is_found(view, target));
+            let _ = timeout(NEIGHBOUR, inputs.view.wait_for(found)).await;
             *network = true;
         }
     }
@@ -184,6 +194,13 @@ async fn commit(core: &mut Core, inputs: &mut Inputs, network: &mut bool) -> Res
     } else {
         core.refresh()
     }
+}
+
+fn is_found(view: &View, target: &IpAddr) -> bool {
+    !matches!(
+        view.targets.get(target),
+        Some(Resolution::Via { mac: None, .. })
+    )
 }
 
 /// The result of a task; `None` when it panicked, which is told on standard error.

@@ -25,7 +25,8 @@ pub enum Request {
     /// `-Z`, of one service or of everything.
     Zero(Option<ServiceId>),
     /// Changes that become one transaction, each done or refused for itself in
-    /// their order (`-R`). A batch holds no queries and no batches.
+    /// their order (`-R`), up to the first that is not supported. A batch holds
+    /// no queries and no batches.
     Batch(Vec<Request>),
     /// `-L`, `-S`: one service or all.
     List(Option<ServiceId>),
@@ -69,7 +70,7 @@ pub enum Response {
     Ok,
     /// Not done, and nothing changed.
     Refused(Refusal),
-    /// Answer to [`Request::Batch`]: one for each of its changes.
+    /// Answer to [`Request::Batch`]: one for each change that was tried.
     Batch(Vec<Response>),
     /// Answer to [`Request::List`].
     Listing(Listing),

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::{self, BufWriter, Write as _},
+    io::{self, BufReader, BufWriter, Write as _},
     process::ExitCode,
 };
 
@@ -13,6 +13,10 @@ use crate::{
     ipvsadm::{Control, Io, run, run_restore, run_save},
     model::{Request, Response},
 };
+
+/// Bytes read at once: the lines of a restore that arrive together are one
+/// transaction.
+const AT_ONCE: usize = 1 << 20;
 
 impl Control for Client {
     fn request(&mut self, request: Request) -> Result<Response> {
@@ -25,7 +29,7 @@ pub(super) fn main(name: &str, argv0: &str, args: &[OsString]) -> ExitCode {
     let mut stdout = BufWriter::new(io::stdout().lock());
     let status = {
         let mut io = Io {
-            stdin: &mut io::stdin().lock(),
+            stdin: &mut BufReader::with_capacity(AT_ONCE, io::stdin().lock()),
             stdout: &mut stdout,
             stderr: &mut io::stderr().lock(),
         };

@@ -122,8 +122,8 @@ impl Builder {
             // Packet fields are seldom aligned; x86-64 and arm64 do not mind.
             "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
         ];
-        // One source, one object, wherever the checkout is: the build id of
-        // a running data plane must not change with a directory's name.
+        // The object is shipped inside of lvx: no names of this machine's
+        // directories in it.
         flags.push(remap(&self.root, "lvx"));
         flags.push(remap(
             &self.toolchain.sysroot.join("lib/rustlib/src/rust"),

@@ -30,8 +30,8 @@ pub const LLVM_MAJOR: u32 = 22;
 /// The command that installs everything this crate looks for.
 pub const SETUP_HINT: &str = "run: cargo xtask setup";
 
-/// Identifies an object by its bytes: 64-bit FNV-1a. The loader stores it as
-/// the version of the sweep, so two builds of one source have one identity.
+/// Identifies an object by its bytes: 64-bit FNV-1a, whatever compiles this
+/// crate. The loader uses it as the version of the sweep.
 pub fn build_id(object: &[u8]) -> u64 {
     object.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -147,15 +147,21 @@ fn cargo_home() -> Option<PathBuf> {
 }
 
 /// Runs a command; its output goes to stderr, where both a build script's
-/// and a terminal's reader look. The error names the whole command.
+/// and a terminal's reader look. The error names the command as typed in the
+/// crate's directory.
 fn run(command: &mut Command) -> Result<()> {
-    let shown = format!("{command:?}");
+    let words: Vec<_> = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect();
+    let shown = words.join(" ");
     let status = command
         .stdout(std::io::stderr())
         .status()
-        .with_context(|| format!("cannot run {shown}"))?;
+        .with_context(|| format!("cannot run, in {CRATE}: {shown}"))?;
     if !status.success() {
-        bail!("the eBPF crate did not build ({status}); the command was: {shown}");
+        bail!("failed ({status}), in {CRATE}: {shown}");
     }
     Ok(())
 }

@@ -31,7 +31,8 @@ pub(crate) fn release() -> Result<()> {
     stage("build", || compile(true))
 }
 
-fn compile(release: bool) -> Result<()> {
+/// Builds the programs, on a machine that is set up.
+pub(crate) fn compile(release: bool) -> Result<()> {
     let mut command = shell::cargo();
     command.args(["build", "--locked", "-p", "lb-userspace", "-p", "lvx-tests"]);
     if release {

@@ -10,6 +10,7 @@ use clap::builder::PossibleValuesParser;
 use ebpf_build::{environment, toolchain};
 
 use crate::{
+    build,
     layers::{Kind, LAYERS, Layer},
     lint, setup,
     shell::{self, is_root, run_watched, seconds},

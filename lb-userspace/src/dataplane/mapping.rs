@@ -30,8 +30,14 @@ impl<T: Pod> Mapping<T> {
     pub fn new(fd: BorrowedFd<'_>, len: u32) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8) && size_of::<T>() > 0) };
         let file = File::from(fd.try_clone_to_owned()?);
-        let raw = MmapOptions::new().len(len as usize * size_of::<T>()).map_raw(&file)?;
-        Ok(Self { raw, len, record: PhantomData })
+        let raw = MmapOptions::new()
+            .len(len as usize * size_of::<T>())
+            .map_raw(&file)?;
+        Ok(Self {
+            raw,
+            len,
+            record: PhantomData,
+        })
     }
 
     /// Number of records.
@@ -49,7 +55,11 @@ impl<T: Pod> Mapping<T> {
     /// # Panics
     /// When either is out of range.
     pub fn word(&self, index: u32, word: usize) -> &AtomicU64 {
-        assert!(index < self.len && word < Self::WORDS, "record {index} word {word} of {}", self.len);
+        assert!(
+            index < self.len && word < Self::WORDS,
+            "record {index} word {word} of {}",
+            self.len
+        );
         let offset = index as usize * Self::WORDS + word;
         // SAFETY: in bounds by the assertion; the mapping is page-aligned and
         // lives as long as self; the words are only ever accessed atomically.
@@ -62,7 +72,10 @@ impl<T: Pod> Mapping<T> {
     /// When `index` is out of range.
     pub fn get(&self, index: u32) -> T {
         let mut value = T::zeroed();
-        for (word, out) in bytemuck::bytes_of_mut(&mut value).chunks_exact_mut(8).enumerate() {
+        for (word, out) in bytemuck::bytes_of_mut(&mut value)
+            .chunks_exact_mut(8)
+            .enumerate()
+        {
             out.copy_from_slice(&self.word(index, word).load(Ordering::Acquire).to_ne_bytes());
         }
         value
@@ -78,7 +91,8 @@ impl<T: Pod> Mapping<T> {
         for word in (0..Self::WORDS).rev() {
             let mut buffer = [0; 8];
             buffer.copy_from_slice(&bytes[word * 8..word * 8 + 8]);
-            self.word(index, word).store(u64::from_ne_bytes(buffer), Ordering::Release);
+            self.word(index, word)
+                .store(u64::from_ne_bytes(buffer), Ordering::Release);
         }
     }
 }

@@ -31,7 +31,11 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { connections: 1 << 18, services: 1 << 12, dests: 1 << 14 }
+        Self {
+            connections: 1 << 18,
+            services: 1 << 12,
+            dests: 1 << 14,
+        }
     }
 }
 

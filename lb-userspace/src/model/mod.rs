@@ -7,5 +7,8 @@ mod service;
 mod snapshot;
 
 pub use request::{Refusal, Request, Response};
-pub use service::{Dest, DestId, DestSpec, Family, Method, Protocol, ServiceId, ServiceSpec, Tunnel, TunnelChecksum};
+pub use service::{
+    Dest, DestId, DestSpec, Family, Method, Protocol, ServiceId, ServiceSpec, Tunnel,
+    TunnelChecksum,
+};
 pub use snapshot::{Connection, Counters, DestSnapshot, Listing, Rates, ServiceSnapshot};

@@ -1,2 +1,7 @@
 //! The `lvx` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lb_userspace::cli::main(std::env::args_os())
+}

@@ -59,6 +59,9 @@ impl ServiceKey {
         let tail = self.tail() as u64;
         let mut x = (folded as u64 | tail << 32) ^ seed;
         x = (x ^ (x >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // One round leaves 50 ports of one address in clusters that no window
+        // holds (measured: full at a load of 0.17; with two rounds 0.7 and more).
+        x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (x >> 40) as u32 & (slots - 1)
     }
 

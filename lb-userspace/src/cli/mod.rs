@@ -1,1 +1,98 @@
-//! The verbs of `lvx`.
+//! The verbs of `lvx`, one file each, and the names that the binary answers to.
+
+mod down;
+mod ipvsadm;
+mod run;
+mod status;
+
+use std::{ffi::OsString, path::Path, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{daemon::namespaces, model::Response};
+
+/// The Linux Virtual Server on XDP.
+#[derive(Parser)]
+#[command(name = "lvx", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start the daemon: load the data plane and serve ipvsadm
+    Run(run::Args),
+    /// Detach and remove the data plane, and stop the daemon
+    Down(down::Args),
+    /// Show what runs, what is frozen, and what became of packets
+    Status(status::Args),
+    /// The ipvsadm command line ('lvx ipvsadm -h' for its options)
+    #[command(disable_help_flag = true)]
+    Ipvsadm {
+        /// As for ipvsadm
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+/// Runs the command line `args`, of which the first is the name of the program.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut args = args.into_iter();
+    let program = args.next().unwrap_or_default();
+    let name = Path::new(&program)
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    if name.starts_with("ipvsadm") {
+        enter_softly();
+        return ipvsadm::main(&name, &program.to_string_lossy(), &args.collect::<Vec<_>>());
+    }
+    let cli = match Cli::try_parse_from(std::iter::once(program).chain(args)) {
+        Ok(cli) => cli,
+        // clap prints help and errors itself, and exits with 0 and 2.
+        Err(error) => error.exit(),
+    };
+    match cli.verb {
+        Verb::Run(args) => end(run::main(args)),
+        Verb::Down(args) => {
+            end(namespaces::enter_first_mount_namespace().and_then(|()| down::main(&args)))
+        }
+        Verb::Status(args) => {
+            enter_softly();
+            end(status::main(&args))
+        }
+        Verb::Ipvsadm { args } => {
+            enter_softly();
+            ipvsadm::main("ipvsadm", "lvx ipvsadm", &args)
+        }
+    }
+}
+
+/// Goes where the pins are, for a reader without a daemon. A living daemon is
+/// reached from everywhere.
+fn enter_softly() {
+    let _ = namespaces::enter_first_mount_namespace();
+}
+
+/// One line for an error, and exit status 2.
+fn end(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = format!("{error:#}");
+            // Some errors say themselves who speaks, because ipvsadm prints them as they are.
+            eprintln!("lvx: {}", text.strip_prefix("lvx: ").unwrap_or(&text));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn unexpected(response: &Response) -> anyhow::Error {
+    match response {
+        Response::Refused(refusal) => anyhow::anyhow!("{refusal}"),
+        _ => anyhow::anyhow!("the daemon is of another version: restart it"),
+    }
+}

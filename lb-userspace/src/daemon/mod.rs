@@ -1,5 +1,37 @@
-//! `lvx run`.
+//! `lvx run`: the one writer of the configuration, and what reads it when the
+//! daemon is dead.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`state`] | services, servers, the trash; requests to changes; the saved text |
+//! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`ifaces`] | from the configuration and the network to the maps |
+//! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
+//! | [`core`], [`interfaces`], [`writer`], [`server`], [`run`] | the daemon's loop |
+//! | [`client`], [`offline`] | the command line's side, with and without a daemon |
+//! | [`files`], [`namespaces`], [`clock`], [`grace`] | the machine |
 
+pub mod client;
+pub mod clock;
+pub mod compile;
+pub mod connections;
+pub mod core;
+pub mod cursor;
+pub mod files;
+pub mod grace;
+pub mod ifaces;
+pub mod interfaces;
+pub mod namespaces;
+pub mod next_hops;
+pub mod offline;
+pub mod publish;
+pub mod report;
+pub mod run;
+pub mod server;
+pub mod snapshot;
+pub mod state;
+pub mod stats;
 mod status;
+pub mod tables;
+pub mod writer;
 
 pub use status::Status;

@@ -40,6 +40,24 @@ impl<T: Pod> Mapping<T> {
         })
     }
 
+    /// `len` zeroed records in memory of this process, for tests and trials of
+    /// what otherwise works on a map.
+    ///
+    /// # Errors
+    /// When memory is short.
+    pub fn anonymous(len: u32) -> io::Result<Self> {
+        const { assert!(size_of::<T>().is_multiple_of(8) && size_of::<T>() > 0) };
+        let raw = MmapOptions::new()
+            .len(len as usize * size_of::<T>())
+            .map_anon()?
+            .into();
+        Ok(Self {
+            raw,
+            len,
+            record: PhantomData,
+        })
+    }
+
     /// Number of records.
     pub fn len(&self) -> u32 {
         self.len

@@ -206,6 +206,19 @@ impl FakeControl {
                 }));
             }
             Request::Connections => return Ok(Response::Connections(self.connections.clone())),
+            Request::Batch(requests) => {
+                let mut answers = Vec::new();
+                for request in requests {
+                    answers.push(self.change(request).unwrap_or_else(Response::Refused));
+                    if matches!(
+                        answers.last(),
+                        Some(Response::Refused(Refusal::Unsupported(_)))
+                    ) {
+                        break;
+                    }
+                }
+                return Ok(Response::Batch(answers));
+            }
             Request::Status | Request::Down { .. } => return Err(Refusal::Invalid),
         }
         Ok(Response::Ok)

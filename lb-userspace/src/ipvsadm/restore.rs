@@ -1,33 +1,88 @@
 //! `-R`: one command a line, without quotes.
 
-use super::run::{Outcome, Session};
+use super::{
+    command::Command,
+    grammar::CommandId,
+    run::{Outcome, Session},
+};
+use crate::model::Request;
+
+/// Changes that wait to be asked for together.
+type Batch = Vec<(CommandId, Request)>;
 
 impl Session<'_, '_> {
     /// Carries out the lines of standard input in their order, each for
     /// itself. An error in a line's grammar ends everything with its status
     /// (what came before stays done); a refusal is printed and the next line
     /// follows. The status is that of the last line carried out.
+    ///
+    /// The changes among the lines that have arrived become one transaction:
+    /// ten thousand of them would otherwise wait for ten thousand grace
+    /// periods. Nothing waits for lines that have not arrived, so that a
+    /// program or a person may feed them one by one.
     pub(super) fn restore(&mut self) -> Outcome {
         let mut status = 0;
         let mut line = Vec::new();
+        let mut batch = Batch::new();
         loop {
-            line.clear();
-            match self.io.stdin.read_until(b'\n', &mut line) {
-                Ok(0) => return Outcome::Done(status),
-                Ok(_) => {}
+            let arrived = match self.io.stdin.fill_buf() {
+                Ok(arrived) => arrived.to_vec(),
                 Err(error) => {
                     self.complain(&format!("lvx: cannot read standard input: {error}"));
                     return Outcome::Exit(1);
                 }
+            };
+            self.io.stdin.consume(arrived.len());
+            let mut outcome = Outcome::Done(status);
+            for piece in arrived.split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(piece);
+                if piece.ends_with(b"\n") {
+                    outcome = self.restore_line(&line, &mut batch, status);
+                    line.clear();
+                }
+                match outcome {
+                    Outcome::Done(code) => status = code,
+                    Outcome::Exit(_) => return outcome,
+                }
             }
-            let words = words(&String::from_utf8_lossy(&line));
-            if words.is_empty() {
-                continue;
+            if arrived.is_empty() {
+                // The last line may lack its end.
+                outcome = self.restore_line(&line, &mut batch, status);
             }
-            match self.line(&words, true) {
+            if let Outcome::Done(status) = outcome {
+                outcome = self.flush(&mut batch, status);
+            }
+            match outcome {
+                Outcome::Done(code) if arrived.is_empty() => return Outcome::Done(code),
                 Outcome::Done(code) => status = code,
-                Outcome::Exit(code) => return Outcome::Exit(code),
+                Outcome::Exit(_) => return outcome,
             }
+        }
+    }
+
+    /// One line; a change only joins the batch.
+    fn restore_line(&mut self, line: &[u8], batch: &mut Batch, status: u8) -> Outcome {
+        let words = words(&String::from_utf8_lossy(line));
+        if words.is_empty() {
+            return Outcome::Done(status);
+        }
+        match self.parse(&words) {
+            Ok(Command::Change(id, request)) if request.is_change() => {
+                batch.push((id, request));
+                Outcome::Done(status)
+            }
+            other => match self.flush(batch, status) {
+                Outcome::Done(_) => self.act(other, true),
+                exit => exit,
+            },
+        }
+    }
+
+    fn flush(&mut self, batch: &mut Batch, status: u8) -> Outcome {
+        if batch.is_empty() {
+            Outcome::Done(status)
+        } else {
+            self.changes(std::mem::take(batch))
         }
     }
 }

@@ -156,7 +156,17 @@ impl Session<'_, '_> {
 
     /// One command line. Inside a restore another one is not allowed.
     pub(super) fn line(&mut self, args: &[String], restoring: bool) -> Outcome {
-        let command = Line::parse(self.argv0, args, self.names).and_then(build);
+        let command = self.parse(args);
+        self.act(command, restoring)
+    }
+
+    /// What a command line says.
+    pub(super) fn parse(&self, args: &[String]) -> Result<Command, Failure> {
+        Line::parse(self.argv0, args, self.names).and_then(build)
+    }
+
+    /// Does what a command line said.
+    pub(super) fn act(&mut self, command: Result<Command, Failure>, restoring: bool) -> Outcome {
         match command {
             Ok(Command::Restore) if restoring => self.fail(&Failure::try_help(self.argv0)),
             Ok(command) => self.carry_out(command),
@@ -228,11 +238,37 @@ impl Session<'_, '_> {
 
     fn change(&mut self, id: CommandId, request: Request) -> Outcome {
         match self.control.request(request) {
-            Ok(Response::Ok) => Outcome::Done(0),
-            Ok(Response::Refused(refusal)) => self.refused(id, &refusal),
-            Ok(_) => self.unexpected(),
+            Ok(response) => self.changed(id, &response),
             Err(error) => self.unreachable(&error),
         }
+    }
+
+    fn changed(&mut self, id: CommandId, response: &Response) -> Outcome {
+        match response {
+            Response::Ok => Outcome::Done(0),
+            Response::Refused(refusal) => self.refused(id, refusal),
+            _ => self.unexpected(),
+        }
+    }
+
+    /// Several changes as one transaction; each is done or refused for itself.
+    /// The status is that of the last.
+    pub(super) fn changes(&mut self, changes: Vec<(CommandId, Request)>) -> Outcome {
+        let (ids, requests): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        let count = requests.len();
+        let answers = match self.control.request(Request::Batch(requests)) {
+            Ok(Response::Batch(answers)) if answers.len() <= count => answers,
+            Ok(_) => return self.unexpected(),
+            Err(error) => return self.unreachable(&error),
+        };
+        let mut outcome = Outcome::Done(0);
+        for (id, answer) in ids.into_iter().zip(&answers) {
+            outcome = self.changed(id, answer);
+            if matches!(outcome, Outcome::Exit(_)) {
+                break;
+            }
+        }
+        outcome
     }
 
     fn refused(&mut self, id: CommandId, refusal: &Refusal) -> Outcome {

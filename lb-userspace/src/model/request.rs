@@ -3,7 +3,8 @@ use serde::{Deserialize, Serialize};
 use super::{Connection, Dest, DestId, Listing, ServiceId, ServiceSpec};
 use crate::daemon::Status;
 
-/// What the command line asks of the daemon. One request is one transaction.
+/// What the command line asks of the daemon. Every change is done whole or
+/// refused whole, and requests that arrive together become one transaction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
@@ -23,6 +24,10 @@ pub enum Request {
     DeleteDest(ServiceId, DestId),
     /// `-Z`, of one service or of everything.
     Zero(Option<ServiceId>),
+    /// Changes that become one transaction, each done or refused for itself in
+    /// their order (`-R`), up to the first that is not supported. A batch holds
+    /// no queries and no batches.
+    Batch(Vec<Request>),
     /// `-L`, `-S`: one service or all.
     List(Option<ServiceId>),
     /// `-L -c`.
@@ -36,6 +41,27 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether this changes services or servers, and so needs a transaction.
+    pub fn is_change(&self) -> bool {
+        match self {
+            Self::AddService(..)
+            | Self::EditService(..)
+            | Self::DeleteService(_)
+            | Self::Clear
+            | Self::AddDest(..)
+            | Self::EditDest(..)
+            | Self::DeleteDest(..)
+            | Self::Batch(_) => true,
+            Self::Zero(_)
+            | Self::List(_)
+            | Self::Connections
+            | Self::Status
+            | Self::Down { .. } => false,
+        }
+    }
+}
+
 /// The daemon's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -44,6 +70,8 @@ pub enum Response {
     Ok,
     /// Not done, and nothing changed.
     Refused(Refusal),
+    /// Answer to [`Request::Batch`]: one for each change that was tried.
+    Batch(Vec<Response>),
     /// Answer to [`Request::List`].
     Listing(Listing),
     /// Answer to [`Request::Connections`].

@@ -1,0 +1,84 @@
+use std::io::IsTerminal as _;
+
+use anyhow::Result;
+use clap::{Args as ClapArgs, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    daemon::{namespaces, run},
+    dataplane::{Mode, Sizes},
+};
+
+/// Arguments of `lvx run`.
+#[derive(ClapArgs)]
+pub(super) struct Args {
+    /// Interface that service traffic comes in by; may be given again
+    #[arg(long, short, value_name = "NAME", required = true)]
+    interface: Vec<String>,
+    /// How to attach: in the driver, in the generic hook, or the first that works
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
+    mode: ModeArg,
+    /// Network namespace to run in, as 'ip netns' names it
+    #[arg(long, value_name = "NAME")]
+    netns: Option<String>,
+    /// Connections to have room for
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().connections,
+          value_parser = clap::value_parser!(u32).range(512..=1 << 26))]
+    connections: u32,
+    /// Services to have room for
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().services,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    services: u32,
+    /// Servers to have room for, removed ones with connections included
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().dests,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    dests: u32,
+    /// Which service addresses to act on: those of this machine, or all
+    #[arg(long, value_enum, default_value_t = Scope::Local)]
+    vip_scope: Scope,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ModeArg {
+    Native,
+    Generic,
+    Auto,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Scope {
+    Local,
+    Any,
+}
+
+pub(super) fn main(args: Args) -> Result<()> {
+    let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    if !nix::unistd::geteuid().is_root() {
+        anyhow::bail!("permission denied: lvx run needs root");
+    }
+    namespaces::enter_first_mount_namespace()?;
+    if let Some(name) = &args.netns {
+        namespaces::enter_network_namespace(name)?;
+    }
+    let wanted = run::Wanted {
+        interfaces: args.interface,
+        mode: match args.mode {
+            ModeArg::Native => Mode::Native,
+            ModeArg::Generic => Mode::Generic,
+            ModeArg::Auto => Mode::Auto,
+        },
+        any_vip: args.vip_scope == Scope::Any,
+        sizes: Sizes {
+            connections: args.connections,
+            services: args.services,
+            dests: args.dests,
+        },
+    };
+    run::run(wanted)
+}

@@ -1,0 +1,136 @@
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+
+use super::unexpected;
+use crate::{
+    daemon::{Status, client::Client},
+    model::{Request, Response},
+};
+
+/// A sweep that has not run for so many seconds has stopped.
+const SWEEP_LATE: f64 = 5.0;
+
+/// Arguments of `lvx status`.
+#[derive(ClapArgs)]
+pub(super) struct Args {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn main(args: &Args) -> Result<()> {
+    let status = match Client::default().request(&Request::Status)? {
+        Response::Status(status) => status,
+        other => return Err(unexpected(&other)),
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{}", text(&status));
+    }
+    Ok(())
+}
+
+fn text(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{name:<14}{value}");
+    };
+    match (status.daemon, status.frozen_for) {
+        (Some(pid), _) => line("daemon", format!("running, process {pid}")),
+        (None, Some(seconds)) => {
+            line("daemon", format!("dead for {seconds} s"));
+            line(
+                "frozen",
+                "configuration, next hops, claimed addresses, rates: start 'lvx run'".into(),
+            );
+        }
+        (None, None) => line("daemon", "dead".into()),
+    }
+    let interfaces = status
+        .interfaces
+        .iter()
+        .map(|(name, mode)| format!("{name} ({mode})"));
+    let interfaces = interfaces.collect::<Vec<_>>().join(", ");
+    line(
+        "interfaces",
+        if interfaces.is_empty() {
+            "none".into()
+        } else {
+            interfaces
+        },
+    );
+    line(
+        "configured",
+        format!(
+            "{} services, {} servers, transaction {}",
+            status.services, status.dests, status.epoch
+        ),
+    );
+    let percent = status.used as f64 * 100.0 / status.cells.max(1) as f64;
+    line(
+        "flow table",
+        format!(
+            "{} of {} cells used ({percent:.1} %), {} connections promised, {} MiB",
+            status.used,
+            status.cells,
+            status.connections,
+            status.bytes >> 20
+        ),
+    );
+    let sweep = format!(
+        "last ran {:.1} s ago, build {:x}",
+        status.sweep_age, status.sweep_version
+    );
+    let late = if status.sweep_age > SWEEP_LATE {
+        ": NOT RUNNING, connections do not expire"
+    } else {
+        ""
+    };
+    line("sweep", sweep + late);
+    line("namespace", status.netns.to_string());
+    for (server, why) in &status.unresolved {
+        line("unresolved", format!("{server}: {why}"));
+    }
+    for warning in &status.warnings {
+        line("warning", warning.clone());
+    }
+    for (reason, packets) in status.reasons.iter().filter(|(_, packets)| *packets > 0) {
+        line("packets", format!("{packets:>12}  {reason}"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_daemon_is_told() {
+        let status = Status {
+            frozen_for: Some(12),
+            interfaces: vec![("eth0".into(), "native".into())],
+            cells: 1000,
+            used: 125,
+            sweep_age: 9.0,
+            unresolved: vec![("10.8.0.1".into(), "no route".into())],
+            reasons: vec![("forwarded-tx".into(), 7), ("dropped-ttl".into(), 0)],
+            ..Status::default()
+        };
+        let text = text(&status);
+        for part in [
+            "daemon        dead for 12 s\nfrozen        configuration",
+            "interfaces    eth0 (native)\n",
+            "125 of 1000 cells used (12.5 %)",
+            "NOT RUNNING",
+            "unresolved    10.8.0.1: no route\n",
+            "           7  forwarded-tx\n",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("dropped-ttl"), "{text}");
+    }
+}

@@ -1,0 +1,80 @@
+//! The command line's side of the control socket.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{files::Files, offline::Offline};
+use crate::model::{Request, Response};
+
+/// Asks the daemon of this network namespace, or its data plane when it is dead.
+#[derive(Default)]
+pub struct Client {
+    link: Option<Link>,
+}
+
+enum Link {
+    Daemon(BufReader<UnixStream>),
+    Offline(Box<Offline>),
+}
+
+impl Client {
+    /// Asks, and waits for the answer.
+    ///
+    /// # Errors
+    /// One line that says what to do: without a daemon nothing can be changed,
+    /// and without a data plane nothing can be read.
+    pub fn request(&mut self, request: &Request) -> Result<Response> {
+        if self.link.is_none() {
+            self.link = Some(connect(Files::here().context("lvx")?)?);
+        }
+        match &mut self.link {
+            Some(Link::Daemon(stream)) => ask(stream, request),
+            Some(Link::Offline(offline)) => offline.request(request),
+            None => bail!("lvx: not connected"),
+        }
+    }
+
+    /// Whether a daemon answers.
+    pub fn is_live(&self) -> bool {
+        matches!(self.link, Some(Link::Daemon(_)))
+    }
+}
+
+fn connect(files: Files) -> Result<Link> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("lvx: permission denied: only root may talk to the daemon");
+    }
+    match UnixStream::connect(files.socket()) {
+        Ok(stream) => Ok(Link::Daemon(BufReader::new(stream))),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Ok(Link::Offline(Box::new(Offline::open(files)?)))
+        }
+        Err(error) => Err(error).context("lvx: cannot reach the daemon"),
+    }
+}
+
+fn ask(stream: &mut BufReader<UnixStream>, request: &Request) -> Result<Response> {
+    let mut text = serde_json::to_vec(request)?;
+    text.push(b'\n');
+    stream
+        .get_mut()
+        .write_all(&text)
+        .context("lvx: the daemon went away")?;
+    let mut answer = String::new();
+    stream
+        .read_line(&mut answer)
+        .context("lvx: the daemon went away")?;
+    if answer.is_empty() {
+        bail!("lvx: the daemon went away before it answered: 'lvx status' shows what is there");
+    }
+    serde_json::from_str(&answer).context("lvx: the daemon is of another version: restart it")
+}

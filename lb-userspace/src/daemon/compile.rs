@@ -1,0 +1,254 @@
+//! From the configuration to the half of the tables that packets do not read.
+//!
+//! A transaction rewrites the idle half as a whole. A delta would touch less,
+//! but a whole half of 10,000 services with 10 servers each is written in
+//! milliseconds, and there is nothing to get out of step.
+
+use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
+
+use lb_common::layout::{
+    FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, SchedulerKind, ServiceEntry, ServiceFlags,
+    filter_bit,
+};
+
+use super::{
+    cursor::{Cursor, Step, Wrr, carry},
+    state::{Service, State, service_key, words},
+    tables::Tables,
+};
+use crate::model::ServiceId;
+
+/// A service whose cursor must follow its list into the new half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carry {
+    slot: u32,
+    generation: u32,
+    steps: Vec<Step>,
+}
+
+/// Writes the configuration into the half `side`, which no packet reads.
+/// `claimed` tells whether an address belongs to this director. Returns what
+/// [`carry_over`] has to do after the switch.
+pub fn compile(
+    tables: &Tables<'_>,
+    state: &State,
+    side: u32,
+    claimed: &dyn Fn(IpAddr) -> bool,
+) -> Vec<Carry> {
+    let slots = tables.params.service_slots;
+    let mut entries = vec![None; slots as usize];
+    let mut filter = vec![0; FILTER_WORDS as usize];
+    let mut carries = Vec::new();
+    let mut list_start = 0;
+    for (id, service) in state.services() {
+        let (Some(key), Some(place), Some(vip)) = (service_key(*id), state.place(id), vip(id))
+        else {
+            continue;
+        };
+        write_list(tables, service, side, list_start);
+        let claimed = claimed(vip);
+        if claimed {
+            mark(&mut filter, vip, tables.params.filter_seed);
+        }
+        let (seed_from, seed) = cursor(tables, service);
+        if let Some(change) = service.change.as_ref().filter(|change| !change.created) {
+            carries.push(Carry {
+                slot: service.slot,
+                generation: service.generation,
+                steps: change.steps.clone(),
+            });
+        }
+        let scheduler =
+            SchedulerKind::from_name(&service.spec.scheduler).unwrap_or(SchedulerKind::None);
+        let wrr = if scheduler == SchedulerKind::Wrr {
+            service.wrr()
+        } else {
+            Wrr { gcd: 1, max: 0 }
+        };
+        let list_len = service.dests.len() as u32;
+        entries[place as usize] = Some(ServiceEntry {
+            addr: key.addr,
+            port: key.port,
+            protocol: key.protocol,
+            family: key.family,
+            flags: if claimed { ServiceFlags::CLAIMED } else { 0 },
+            scheduler: scheduler as u8,
+            reserved0: 0,
+            slot: service.slot,
+            generation: service.generation,
+            list_start,
+            list_len,
+            max_weight: wrr.max as u32,
+            gcd: wrr.gcd as u32,
+            seed_from,
+            seed,
+            reserved: [0; 8],
+        });
+        list_start += list_len;
+    }
+    // Packets of removed servers' connections must still be told from strangers'.
+    for vip in state
+        .trash()
+        .iter()
+        .filter_map(|trashed| vip(&trashed.service))
+    {
+        if claimed(vip) {
+            mark(&mut filter, vip, tables.params.filter_seed);
+        }
+    }
+    for (place, entry) in entries.into_iter().enumerate() {
+        let index = side * slots + place as u32;
+        match entry {
+            Some(entry) => tables.services.set(index, entry),
+            // Word 2 holds the family: 0 is an empty slot.
+            None if tables.services.word(index, 2).load(Ordering::Relaxed) != 0 => {
+                tables.services.set(index, ServiceEntry::default());
+            }
+            None => {}
+        }
+    }
+    for (word, value) in filter.into_iter().enumerate() {
+        tables
+            .filter
+            .word(side * FILTER_WORDS + word as u32, 0)
+            .store(value, Ordering::Release);
+    }
+    carries
+}
+
+/// Makes the half `side` the current one: a single store.
+pub fn switch(tables: &Tables<'_>, state: &State, side: u32) {
+    let family = |v4| {
+        state
+            .services()
+            .any(|(id, _)| vip(id).is_some_and(|vip| vip.is_ipv4() == v4))
+    };
+    let root = Root::new(state.epoch, side, family(true), family(false));
+    tables.root.word(0, 0).store(root.0, Ordering::Release);
+}
+
+/// Brings the cursors of changed lists up to the current half, from where
+/// packets left them. Packets do the same on demand.
+pub fn carry_over(tables: &Tables<'_>, carries: &[Carry]) {
+    for Carry {
+        slot,
+        generation,
+        steps,
+    } in carries
+    {
+        let word = tables.service_states.word(*slot, 0);
+        let mut live = word.load(Ordering::Acquire);
+        while Cursor::from_word(live).generation != *generation as u16 {
+            let next = carry(Cursor::from_word(live), steps, *generation).word();
+            match word.compare_exchange(live, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => live = now,
+            }
+        }
+    }
+}
+
+/// After a daemon died between the switch and [`carry_over`]: cursors that no
+/// packet has brought up to the current half yet.
+pub fn settle_cursors(tables: &Tables<'_>, side: u32) {
+    let slots = tables.params.service_slots;
+    for place in 0..slots {
+        let entry = tables.services.get(side * slots + place);
+        if entry.family == 0 || entry.slot >= tables.service_states.len() {
+            continue;
+        }
+        let word = tables.service_states.word(entry.slot, 0);
+        let live = word.load(Ordering::Acquire);
+        let cursor = Cursor::from_word(live);
+        if cursor.generation == entry.generation as u16 {
+            continue;
+        }
+        let next = if live == entry.seed_from {
+            entry.seed
+        } else {
+            follow(tables, &entry, side, cursor).word()
+        };
+        // A packet that was faster has done the same.
+        let _ = word.compare_exchange(live, next, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// The cursor in the list of `entry`, by where its server (or the nearest one
+/// before it) stands now.
+fn follow(tables: &Tables<'_>, entry: &ServiceEntry, side: u32, cursor: Cursor) -> Cursor {
+    if entry.scheduler == SchedulerKind::Wrr as u8 {
+        let wrr = Wrr {
+            gcd: entry.gcd as i32,
+            max: entry.max_weight as i32,
+        };
+        return carry(cursor, &[Step::Reweigh(wrr)], entry.generation);
+    }
+    let start = side * tables.params.list_entries + entry.list_start;
+    let old: HashMap<u32, u32> = (0..entry.list_len)
+        .map(|position| (tables.lists.get(start + position).old_position, position))
+        .collect();
+    let position = (0..cursor.at)
+        .rev()
+        .find_map(|old_position| old.get(&old_position));
+    Cursor {
+        at: position.map_or(0, |position| *position + 1),
+        generation: entry.generation as u16,
+        weight: 0,
+    }
+}
+
+fn vip(id: &ServiceId) -> Option<IpAddr> {
+    match id {
+        ServiceId::Address { addr, .. } => Some(*addr),
+        ServiceId::Mark { .. } => None,
+    }
+}
+
+fn mark(filter: &mut [u64], vip: IpAddr, seed: u32) {
+    let ([a, b, c, d], _) = words(vip);
+    let bit = filter_bit(a ^ b ^ c ^ d, seed);
+    filter[bit as usize / 64] |= 1 << (bit % 64);
+}
+
+fn write_list(tables: &Tables<'_>, service: &Service, side: u32, list_start: u32) {
+    let old: Option<HashMap<u32, u32>> = service
+        .change
+        .as_ref()
+        .map(|change| change.before.iter().copied().zip(0..).collect());
+    let start = side * tables.params.list_entries + list_start;
+    for (node, position) in service.dests.iter().zip(0..) {
+        let old_position = match &old {
+            None => position,
+            Some(old) => old.get(&node.slot).copied().unwrap_or(NO_OLD_POSITION),
+        };
+        let entry = ListEntry {
+            slot: node.slot,
+            weight: node.dest.spec.weight,
+            old_position,
+            method: node.dest.spec.method.forward() as u32,
+        };
+        tables.lists.set(start + position, entry);
+    }
+}
+
+/// The service's cursor as it is, and as it will be in its new list. Sets that
+/// of a new service, whose slot nobody uses yet.
+fn cursor(tables: &Tables<'_>, service: &Service) -> (u64, u64) {
+    let word = tables.service_states.word(service.slot, 0);
+    let live = word.load(Ordering::Acquire);
+    match &service.change {
+        None => (live, live),
+        Some(change) if change.created => {
+            let first = carry(Cursor::default(), &change.steps, service.generation).word();
+            word.store(first, Ordering::Release);
+            (first, first)
+        }
+        Some(change) => {
+            let seed = carry(Cursor::from_word(live), &change.steps, service.generation);
+            (live, seed.word())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,367 @@
+//! The daemon's single writer: what it holds and what it does with it. No
+//! waiting happens here; see the [`writer`](super::writer).
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+};
+
+use anyhow::Result;
+use lb_common::layout::Root;
+
+use super::{
+    Status, clock, compile,
+    connections::connections,
+    cursor::Cursor,
+    files::Files,
+    ifaces,
+    interfaces::Interfaces,
+    next_hops::NextHops,
+    publish::{self, Unresolved, World},
+    report, snapshot,
+    state::{Limits, State},
+    stats,
+    tables::Tables,
+};
+use crate::{
+    dataplane::Plane,
+    model::{Refusal, Request, Response, ServiceId},
+    netlink::{self, View},
+};
+
+/// Word of the settings record that holds the heartbeat.
+const HEARTBEAT_WORD: usize = 7;
+
+/// Seconds without a daemon after which rates start from where they were.
+const ESTIMATOR_PAUSE: u64 = 4;
+
+/// The configuration, the data plane and the network as the daemon knows them.
+pub struct Core {
+    plane: Plane,
+    state: State,
+    hops: NextHops,
+    files: Files,
+    interfaces: Interfaces,
+    any_vip: bool,
+    view: Arc<View>,
+    unresolved: Unresolved,
+    /// Frames that are ours and not claimed.
+    unclaimed: Vec<String>,
+    /// What bypasses the firewall or the data plane.
+    coexistence: Vec<String>,
+    /// VIPs that the current half treats as this director's.
+    claimed: BTreeSet<IpAddr>,
+}
+
+impl Core {
+    /// Takes the data plane over, with the configuration it has.
+    ///
+    /// # Errors
+    /// When the configuration of a data plane that exists cannot be read.
+    pub fn new(plane: Plane, files: Files, interfaces: Interfaces, any_vip: bool) -> Result<Self> {
+        let tables = Tables::from(&plane.maps);
+        let root = Root(plane.maps.root.get(0));
+        let limits = Limits::of(plane.maps.sizes, &plane.maps.params);
+        let state = files.load(root.epoch(), limits)?;
+        let hops = NextHops::restore(&tables);
+        compile::settle_cursors(&tables, root.side());
+        Ok(Self {
+            state,
+            hops,
+            files,
+            interfaces,
+            any_vip,
+            view: Arc::default(),
+            unresolved: Unresolved::new(),
+            unclaimed: Vec::new(),
+            coexistence: Vec::new(),
+            claimed: BTreeSet::new(),
+            plane,
+        })
+    }
+
+    /// Attaches to every wanted interface.
+    ///
+    /// # Errors
+    /// As [`Interfaces::attach_all`].
+    pub fn attach_all(&mut self, view: &View) -> Result<()> {
+        self.interfaces.attach_all(&mut self.plane, view)?;
+        self.files.save_interfaces(&self.interfaces.list())
+    }
+
+    /// Addresses to resolve.
+    pub fn targets(&self) -> BTreeSet<IpAddr> {
+        self.state.targets().collect()
+    }
+
+    /// When the trash must be looked at, in seconds of the clock.
+    pub fn trash_due(&self) -> Option<u64> {
+        self.state.trash_due()
+    }
+
+    /// Opens a transaction; a grace period has passed since the last.
+    pub fn begin(&mut self) {
+        self.state.begin();
+        self.hops.begin();
+        let tables = Tables::from(&self.plane.maps);
+        self.state
+            .expire_trash(&tables, tables.raw, clock::seconds());
+    }
+
+    /// Applies a request that changes something.
+    pub fn change(&mut self, request: &Request) -> Response {
+        if let Request::Batch(requests) = request {
+            let mut answers = Vec::with_capacity(requests.len());
+            for request in requests {
+                let answer = match request {
+                    Request::Batch(_) => Response::Refused(not_in_a_batch()),
+                    request if !request.is_change() => Response::Refused(not_in_a_batch()),
+                    request => self.change(request),
+                };
+                // It ends a restore; what follows must not be done.
+                let end = matches!(answer, Response::Refused(Refusal::Unsupported(_)));
+                answers.push(answer);
+                if end {
+                    break;
+                }
+            }
+            return Response::Batch(answers);
+        }
+        match self
+            .state
+            .apply(request, &self.plane.maps, clock::seconds())
+        {
+            Ok(()) => Response::Ok,
+            Err(refusal) => Response::Refused(refusal),
+        }
+    }
+
+    /// Whether the configuration differs from what packets read.
+    pub fn is_dirty(&self) -> bool {
+        self.state.is_dirty()
+    }
+
+    /// Takes note of the network. What follows from it is done by [`Core::commit`]
+    /// or [`Core::refresh`].
+    pub fn see(&mut self, view: Arc<View>) {
+        self.view = view;
+        if self.interfaces.follow(&mut self.plane, &self.view)
+            && let Err(error) = self.files.save_interfaces(&self.interfaces.list())
+        {
+            tracing::error!("{error:#}");
+        }
+        let claims = netlink::claims(&self.interfaces.indexes(), &self.view);
+        let mut unclaimed = claims.warnings;
+        for key in ifaces::publish(&self.plane.maps.ifaces, &claims.entries) {
+            unclaimed.push(format!(
+                "frames of interface {} with VLAN {} are not balanced: the table of interfaces is full",
+                key.ifindex, key.outer
+            ));
+        }
+        self.log_new(&unclaimed);
+        self.unclaimed = unclaimed;
+    }
+
+    /// What the look-out for surprises needs: service addresses, the interfaces
+    /// by index, and the network.
+    pub fn surroundings(&self) -> (Vec<IpAddr>, BTreeSet<u32>, Arc<View>) {
+        let vips: BTreeSet<IpAddr> = self
+            .state
+            .services()
+            .filter_map(|(id, _)| vip(*id))
+            .collect();
+        (
+            vips.into_iter().collect(),
+            self.interfaces.indexes(),
+            self.view.clone(),
+        )
+    }
+
+    /// Takes note of what bypasses the firewall or the data plane.
+    pub fn warn(&mut self, warnings: Vec<String>) {
+        self.log_new(&warnings);
+        self.coexistence = warnings;
+    }
+
+    /// Logs each warning when it is new, and again when it comes back.
+    fn log_new(&self, warnings: &[String]) {
+        for warning in warnings {
+            if !self.unclaimed.contains(warning) && !self.coexistence.contains(warning) {
+                tracing::warn!("{warning}");
+            }
+        }
+    }
+
+    fn claimed_now(&self) -> BTreeSet<IpAddr> {
+        let world = World {
+            view: &self.view,
+            any_vip: self.any_vip,
+        };
+        let ids = self.state.services().map(|(id, _)| *id);
+        let ids = ids.chain(self.state.trash().iter().map(|trashed| trashed.service));
+        ids.filter_map(vip)
+            .filter(|vip| world.claims(*vip))
+            .collect()
+    }
+
+    /// Makes packets follow a change of the network: the servers' words, and
+    /// the whole configuration if an address came or went.
+    ///
+    /// # Errors
+    /// As [`Core::commit`].
+    pub fn refresh(&mut self) -> Result<()> {
+        if self.claimed_now() != self.claimed {
+            return self.commit();
+        }
+        let tables = Tables::from(&self.plane.maps);
+        let world = World {
+            view: &self.view,
+            any_vip: self.any_vip,
+        };
+        self.unresolved = publish::publish(&tables, &self.state, &mut self.hops, &world);
+        publish::withdraw(&tables, &self.state, &mut self.hops, &world);
+        self.interfaces
+            .open_egress(&mut self.plane, &self.view, &self.hops.interfaces());
+        Ok(())
+    }
+
+    /// Makes the configuration the one that packets read.
+    ///
+    /// # Errors
+    /// When it cannot be saved. Packets and the daemon then keep the old one.
+    pub fn commit(&mut self) -> Result<()> {
+        let claimed = self.claimed_now();
+        let tables = Tables::from(&self.plane.maps);
+        let world = World {
+            view: &self.view,
+            any_vip: self.any_vip,
+        };
+        let root = Root(self.plane.maps.root.get(0));
+        let side = root.side() ^ 1;
+        self.state.start_generations(|slot| {
+            Cursor::from_word(tables.service_states.get(slot).cursor)
+                .generation
+                .into()
+        });
+        self.state.number();
+        self.unresolved = publish::publish(&tables, &self.state, &mut self.hops, &world);
+        let carries = compile::compile(&tables, &self.state, side, &|vip| claimed.contains(&vip));
+        if let Err(error) = self.files.save(&self.state) {
+            self.state = self
+                .files
+                .load(root.epoch(), Limits::of(tables.sizes, tables.params))?;
+            return Err(error);
+        }
+        compile::switch(&tables, &self.state, side);
+        compile::carry_over(&tables, &carries);
+        publish::withdraw(&tables, &self.state, &mut self.hops, &world);
+        self.state.finish();
+        self.files.keep_only(self.state.epoch);
+        self.claimed = claimed;
+        self.interfaces
+            .open_egress(&mut self.plane, &self.view, &self.hops.interfaces());
+        Ok(())
+    }
+
+    /// Answers what changes no configuration.
+    pub fn read(&self, request: &Request) -> Response {
+        let tables = Tables::from(&self.plane.maps);
+        let refused = |result: Result<Response, Refusal>| result.unwrap_or_else(Response::Refused);
+        match request {
+            Request::List(id) => {
+                refused(snapshot::listing(&tables, &self.state, id.as_ref()).map(Response::Listing))
+            }
+            Request::Zero(id) => {
+                refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
+            }
+            Request::Connections => Response::Connections(connections(&self.plane.maps)),
+            Request::Status => Response::Status(Box::new(self.status())),
+            Request::Down { force: false } if self.connections() > 0 => {
+                Response::Refused(refuse_down(self.connections()))
+            }
+            _ => Response::Ok,
+        }
+    }
+
+    /// Connections that exist.
+    pub fn connections(&self) -> u64 {
+        report::connections(&Tables::from(&self.plane.maps), &self.state)
+    }
+
+    /// What `lvx status` shows.
+    pub fn status(&self) -> Status {
+        Status {
+            daemon: Some(std::process::id()),
+            frozen_for: None,
+            interfaces: self.interfaces.list(),
+            warnings: self
+                .unclaimed
+                .iter()
+                .chain(&self.coexistence)
+                .cloned()
+                .collect(),
+            ..report::status(
+                &self.plane.maps,
+                &self.state,
+                self.files.netns(),
+                Some(&self.unresolved),
+            )
+        }
+    }
+
+    /// One pass of the rate estimator; due every two seconds.
+    pub fn estimate(&self) {
+        stats::estimate_all(&Tables::from(&self.plane.maps), &self.state);
+    }
+
+    /// Before the first heartbeat of this daemon: picks up the estimator where
+    /// the last one left it.
+    pub fn resume(&self) {
+        let maps = &self.plane.maps;
+        let status = report::status(maps, &self.state, self.files.netns(), None);
+        if status
+            .frozen_for
+            .is_some_and(|seconds| seconds > ESTIMATOR_PAUSE)
+        {
+            stats::resume(&Tables::from(maps), &self.state);
+        }
+    }
+
+    /// Tells the data plane, and whoever reads it, that the daemon lives.
+    pub fn beat(&self) {
+        let word = self.plane.maps.settings.word(0, HEARTBEAT_WORD);
+        word.store(crate::dataplane::Maps::now().into(), Ordering::Release);
+    }
+
+    /// Detaches and removes the data plane.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        let Self { plane, files, .. } = self;
+        drop(plane);
+        crate::dataplane::remove(files.pins())?;
+        files.clear();
+        Ok(())
+    }
+}
+
+/// Why `lvx down` wants to be forced.
+pub fn refuse_down(connections: u64) -> Refusal {
+    Refusal::Other(format!(
+        "lvx: {connections} connections are being balanced, and the local stack would reset their packets: \
+         'lvx down --force' removes the data plane nevertheless"
+    ))
+}
+
+fn not_in_a_batch() -> Refusal {
+    Refusal::Other("lvx: a batch holds changes only".into())
+}
+
+fn vip(id: ServiceId) -> Option<IpAddr> {
+    match id {
+        ServiceId::Address { addr, .. } => Some(addr),
+        ServiceId::Mark { .. } => None,
+    }
+}

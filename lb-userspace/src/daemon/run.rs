@@ -1,0 +1,182 @@
+//! `lvx run`: puts the parts together.
+
+use std::{collections::BTreeSet, fs};
+
+use anyhow::{Context as _, Result, bail};
+use sd_notify::NotifyState;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+};
+
+use super::{
+    core::Core,
+    files::Files,
+    grace,
+    interfaces::Interfaces,
+    report, server,
+    writer::{self, End, Inputs},
+};
+use crate::{
+    dataplane::{Maps, Mode, Plane, Sizes},
+    netlink,
+};
+
+/// What `lvx run` was asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Names of the interfaces.
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub mode: Mode,
+    /// `--vip-scope any`.
+    pub any_vip: bool,
+    /// Sizes of a new data plane.
+    pub sizes: Sizes,
+}
+
+/// Requests that may wait for the writer before clients wait to hand theirs over.
+const QUEUE: usize = 1024;
+
+/// Runs the daemon of this network namespace until it is told to stop.
+///
+/// # Errors
+/// One line that says what to do; nothing is then left half done.
+pub fn run(wanted: Wanted) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("permission denied: lvx run needs root");
+    }
+    let interfaces = Interfaces::new(wanted.interfaces.clone(), wanted.mode)?;
+    let files = Files::here()?;
+    files.prepare()?;
+    let _lock = files.lock()?;
+    files.check_layout()?;
+    // One thread: everything stays in the network namespace it was started in.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let end = runtime.block_on(daemon(&wanted, interfaces, &files));
+    runtime.shutdown_background();
+    end
+}
+
+async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Result<()> {
+    let (targets, targets_seen) = watch::channel(BTreeSet::new());
+    let network = netlink::watch(targets_seen)
+        .await
+        .context("cannot watch the network")?;
+    interfaces.check(&network.view())?;
+    let existed = files.has_pins();
+    let started = start(wanted, interfaces, files, &network, &targets).await;
+    let mut core = match started {
+        Ok(core) => core,
+        Err(error) => {
+            // A data plane made by this start goes with it; one that was there stays.
+            if !existed && files.has_pins() && crate::dataplane::remove(files.pins()).is_ok() {
+                files.clear();
+            }
+            return Err(error);
+        }
+    };
+    let listener = server::listen(&files.socket())?;
+    let (jobs, jobs_seen) = mpsc::channel(QUEUE);
+    let server = tokio::spawn(server::serve(listener, jobs));
+    let (stop, stopped) = oneshot::channel();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let signals = tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        // The writer may have ended on its own.
+        let _ = stop.send(());
+    });
+    notify(&[NotifyState::Ready]);
+    tracing::info!("ready");
+    let inputs = Inputs {
+        jobs: jobs_seen,
+        view: network.subscribe(),
+        targets,
+        stop: stopped,
+    };
+    let end = writer::run(&mut core, inputs).await;
+    notify(&[NotifyState::Stopping]);
+    signals.abort();
+    // Answers that are on their way are short; give them the time to leave.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    server.abort();
+    let _ = fs::remove_file(files.socket());
+    match end? {
+        End::Stop => {
+            tracing::info!("stopped; the data plane keeps forwarding ('lvx down' removes it)")
+        }
+        End::Down => {
+            core.remove()?;
+            tracing::info!("stopped; the data plane is removed");
+        }
+    }
+    Ok(())
+}
+
+/// Loads, attaches, and makes packets see the configuration.
+async fn start(
+    wanted: &Wanted,
+    interfaces: Interfaces,
+    files: &Files,
+    network: &netlink::Watch,
+    targets: &watch::Sender<BTreeSet<std::net::IpAddr>>,
+) -> Result<Core> {
+    let existed = files.has_pins();
+    let plane = Plane::load(files.pins(), wanted.sizes)?;
+    if existed && plane.maps.sizes != wanted.sizes {
+        tracing::info!(
+            "the data plane exists already and keeps its sizes: {:?}",
+            plane.maps.sizes
+        );
+    }
+    log_sizes(&plane.maps);
+    let mut core = Core::new(plane, files.clone(), interfaces, wanted.any_vip)?;
+    core.resume();
+    core.beat();
+    let wanted = core.targets();
+    let mut view = network.subscribe();
+    if !wanted.is_empty() {
+        targets.send_replace(wanted.clone());
+        // What the network does not answer in time keeps its old next hop.
+        let known = |view: &std::sync::Arc<netlink::View>| {
+            wanted
+                .iter()
+                .all(|target| view.targets.contains_key(target))
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(2), view.wait_for(known)).await;
+    }
+    // Whoever ran before may have died between a switch and its grace period.
+    tokio::task::spawn_blocking(grace::wait).await?;
+    let view = view.borrow_and_update().clone();
+    core.attach_all(&view)?;
+    core.see(view);
+    core.begin();
+    core.commit()?;
+    Ok(core)
+}
+
+fn log_sizes(maps: &Maps) {
+    let cells = u64::from(maps.flow4.len());
+    let used = report::cells_used(maps);
+    tracing::info!(
+        "flow table: {} connections, {cells} cells, {} MiB, {used} in use ({} %); {} services, {} servers",
+        maps.sizes.connections,
+        (cells * size_of::<[u64; 8]>() as u64) >> 20,
+        used * 100 / cells.max(1),
+        maps.sizes.services,
+        maps.sizes.dests,
+    );
+}
+
+/// Tells systemd, where it waits for it.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("sd_notify: {error}");
+    }
+}

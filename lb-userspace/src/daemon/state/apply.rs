@@ -1,0 +1,357 @@
+//! Requests that change the configuration. Each is done whole or refused with
+//! nothing changed.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use lb_common::layout::{SchedulerKind, Stats};
+
+use super::{Change, Node, Service, State, trash::Trashed};
+use crate::{
+    daemon::cursor::{MAX_LIST, Step},
+    model::{Dest, DestId, Method, Protocol, Refusal, Request, ServiceId, ServiceSpec},
+};
+
+/// The raw counters of a server's slot.
+pub trait RawStats {
+    /// Summed over CPUs, since the data plane was created.
+    fn raw(&self, slot: u32) -> Stats;
+}
+
+/// What still refers to a server's slot.
+pub trait Loads {
+    /// Connections, active and inactive, and templates.
+    fn references(&self, slot: u32) -> u64;
+}
+
+/// Schedulers that IPVS knows.
+const SCHEDULERS: [&str; 14] = [
+    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
+];
+
+impl State {
+    /// Applies one request that changes services or servers; others (batches
+    /// too) are none of this module's business and change nothing. `now` is in seconds.
+    ///
+    /// # Errors
+    /// The kernel's refusals, a full table, or what is not built.
+    pub fn apply(
+        &mut self,
+        request: &Request,
+        stats: &dyn RawStats,
+        now: u64,
+    ) -> Result<(), Refusal> {
+        match request {
+            Request::AddService(id, spec) => self.add_service(*id, spec),
+            Request::EditService(id, spec) => self.edit_service(*id, spec),
+            Request::DeleteService(id) => self.delete_service(*id, now),
+            Request::Clear => {
+                while let Some((id, _)) = self.services.last() {
+                    self.delete_service(*id, now)?;
+                }
+                Ok(())
+            }
+            Request::AddDest(id, dest) => self.add_dest(*id, *dest, stats),
+            Request::EditDest(id, dest) => self.edit_dest(*id, *dest),
+            Request::DeleteDest(id, dest) => self.delete_dest(*id, *dest, now),
+            Request::Batch(_)
+            | Request::Zero(_)
+            | Request::List(_)
+            | Request::Connections
+            | Request::Status
+            | Request::Down { .. } => Ok(()),
+        }
+    }
+
+    fn add_service(&mut self, id: ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
+        supported_id(id)?;
+        if self.services.contains_key(&id) {
+            return Err(Refusal::ServiceExists);
+        }
+        supported_spec(spec)?;
+        let limit = self.limits.services;
+        let full = || Self::refuse_full("services", limit, "--services");
+        let slot = self.service_slots.take().ok_or_else(full)?;
+        if !self.placement.insert(id) {
+            self.service_slots.give(slot);
+            return Err(full());
+        }
+        let change = Change {
+            created: true,
+            steps: vec![Step::Bind { weight: 0 }],
+            ..Change::default()
+        };
+        let service = Service {
+            slot,
+            spec: spec.clone(),
+            generation: 0,
+            left: Stats::default(),
+            dests: Vec::new(),
+            change: Some(change),
+            line: String::new(),
+        };
+        self.services.insert(id, service);
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn edit_service(&mut self, id: ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
+        supported_id(id)?;
+        let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
+        supported_spec(spec)?;
+        let rebind = service.spec.scheduler != spec.scheduler;
+        service.spec = spec.clone();
+        service.line.clear();
+        if rebind {
+            let weight = if spec.scheduler == "wrr" {
+                service.wrr().max
+            } else {
+                0
+            };
+            service.changing().steps.push(Step::Bind { weight });
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn delete_service(&mut self, id: ServiceId, now: u64) -> Result<(), Refusal> {
+        supported_id(id)?;
+        let service = self
+            .services
+            .shift_remove(&id)
+            .ok_or(Refusal::NoSuchService)?;
+        self.placement.remove(&id);
+        if service.dests.is_empty() && !self.trash.holds_service(service.slot) {
+            self.service_slots.give(service.slot);
+        }
+        for node in service.dests {
+            self.trash.put(Trashed::new(id, service.slot, node), now);
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn add_dest(&mut self, id: ServiceId, dest: Dest, stats: &dyn RawStats) -> Result<(), Refusal> {
+        supported_id(id)?;
+        let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
+        supported_dest(&dest)?;
+        if service.position(dest.id).is_some() {
+            return Err(Refusal::DestExists);
+        }
+        if service.dests.len() >= MAX_LIST as usize {
+            return Err(Refusal::Full(format!(
+                "lvx: a service holds at most {MAX_LIST} servers"
+            )));
+        }
+        let node = if let Some(trashed) = self.trash.take(&id, dest.id) {
+            if trashed.service_slot == service.slot {
+                Node {
+                    slot: trashed.slot,
+                    dest,
+                    start: None,
+                    fresh: false,
+                }
+            } else {
+                // The service was created again: its statistics and the server's start anew.
+                let raw = stats.raw(trashed.slot);
+                service.left = sub(service.left, raw);
+                if !self.trash.holds_service(trashed.service_slot) {
+                    self.service_slots.give(trashed.service_slot);
+                }
+                Node {
+                    slot: trashed.slot,
+                    dest,
+                    start: Some(raw),
+                    fresh: false,
+                }
+            }
+        } else {
+            unicast(dest.id.addr)?;
+            let slot = self.dest_slots.take().ok_or_else(|| {
+                let table = "servers, removed ones with connections included,";
+                Self::refuse_full(table, self.limits.dests, "--dests")
+            })?;
+            let raw = stats.raw(slot);
+            service.left = sub(service.left, raw);
+            Node {
+                slot,
+                dest,
+                start: Some(raw),
+                fresh: true,
+            }
+        };
+        service.changing();
+        service.dests.insert(0, node);
+        service.record(Some(Step::Insert));
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn edit_dest(&mut self, id: ServiceId, dest: Dest) -> Result<(), Refusal> {
+        supported_id(id)?;
+        let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
+        supported_dest(&dest)?;
+        let position = service.position(dest.id).ok_or(Refusal::NoSuchDest)?;
+        service.changing();
+        service.dests[position].dest = dest;
+        service.record(None);
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn delete_dest(&mut self, id: ServiceId, dest: DestId, now: u64) -> Result<(), Refusal> {
+        supported_id(id)?;
+        let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
+        let position = service.position(dest).ok_or(Refusal::NoSuchDest)?;
+        service.changing();
+        let node = service.dests.remove(position);
+        service.record(Some(Step::Remove(position)));
+        self.trash.put(Trashed::new(id, service.slot, node), now);
+        self.dirty = true;
+        Ok(())
+    }
+
+    /// Looks through the trash if its timer is due at `now` (seconds), and
+    /// frees the slots of servers that nothing has referred to for long enough.
+    pub fn expire_trash(&mut self, loads: &dyn Loads, stats: &dyn RawStats, now: u64) {
+        let mut orphaned = BTreeSet::new();
+        for trashed in self.trash.tick(loads, now) {
+            match self.services.get_mut(&trashed.service) {
+                Some(service) if service.slot == trashed.service_slot => {
+                    service.left = add(service.left, stats.raw(trashed.slot));
+                    service.line.clear();
+                }
+                _ => {
+                    orphaned.insert(trashed.service_slot);
+                }
+            }
+            self.dest_slots.give(trashed.slot);
+            self.dirty = true;
+        }
+        for slot in orphaned {
+            if !self.trash.holds_service(slot) {
+                self.service_slots.give(slot);
+            }
+        }
+    }
+
+    /// When [`State::expire_trash`] is next due, in seconds.
+    pub fn trash_due(&self) -> Option<u64> {
+        self.trash.due()
+    }
+}
+
+impl Service {
+    fn position(&self, id: DestId) -> Option<usize> {
+        self.dests.iter().position(|node| node.dest.id == id)
+    }
+
+    /// The record of this transaction's changes, begun before the first of them.
+    fn changing(&mut self) -> &mut Change {
+        let dests = &self.dests;
+        self.change.get_or_insert_with(|| Change {
+            before: dests.iter().map(|node| node.slot).collect(),
+            ..Change::default()
+        })
+    }
+
+    /// Records what an edit of the list means to the cursor: `rr`, or wrr's own.
+    fn record(&mut self, rr: Option<Step>) {
+        let step = match self.spec.scheduler.as_str() {
+            "wrr" => Some(Step::Reweigh(self.wrr())),
+            _ => rr,
+        };
+        self.changing().steps.extend(step);
+    }
+}
+
+fn supported_id(id: ServiceId) -> Result<(), Refusal> {
+    let what = match id {
+        ServiceId::Mark { .. } => "firewall mark services",
+        ServiceId::Address {
+            protocol: Protocol::Sctp,
+            ..
+        } => "SCTP services",
+        ServiceId::Address {
+            addr: IpAddr::V6(_),
+            ..
+        } => "IPv6 services",
+        ServiceId::Address { port: 0, .. } => "services of any port",
+        ServiceId::Address { .. } => return Ok(()),
+    };
+    Err(Refusal::Unsupported(what.into()))
+}
+
+fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
+    let unsupported = |what: String| Err(Refusal::Unsupported(what));
+    if spec.pe.is_some() {
+        return unsupported("persistence engines".into());
+    }
+    if spec.persistent.is_some() {
+        return unsupported("persistent services".into());
+    }
+    if spec.ops {
+        return unsupported("one-packet scheduling".into());
+    }
+    if spec.sched_flags != 0 {
+        return unsupported("scheduler flags".into());
+    }
+    if !SCHEDULERS.contains(&spec.scheduler.as_str()) {
+        return Err(Refusal::NoScheduler);
+    }
+    if SchedulerKind::from_name(&spec.scheduler).is_none() {
+        return unsupported(format!("scheduler {}", spec.scheduler));
+    }
+    Ok(())
+}
+
+fn supported_dest(dest: &Dest) -> Result<(), Refusal> {
+    let spec = &dest.spec;
+    if spec.weight > i32::MAX as u32 || spec.l_threshold > spec.u_threshold {
+        return Err(Refusal::Range);
+    }
+    let what = match spec.method {
+        Method::Masq => "masquerading (-m)",
+        Method::Tunnel => "tunnelling (-i)",
+        Method::Local => "local delivery as a forwarding method",
+        Method::Route if dest.id.addr.is_ipv6() => "IPv6 servers",
+        Method::Route if spec.u_threshold != 0 => "connection thresholds",
+        Method::Route => return Ok(()),
+    };
+    Err(Refusal::Unsupported(what.into()))
+}
+
+/// Refuses what the kernel does not take for a server: it asks its routing
+/// table, which knows "this network", multicast and broadcast addresses.
+fn unicast(addr: IpAddr) -> Result<(), Refusal> {
+    let refused = match addr {
+        IpAddr::V4(addr) => addr.octets()[0] == 0 || addr.is_multicast() || addr.is_broadcast(),
+        IpAddr::V6(addr) => {
+            addr.is_unspecified() || addr.is_multicast() || addr.is_unicast_link_local()
+        }
+    };
+    if refused {
+        Err(Refusal::Invalid)
+    } else {
+        Ok(())
+    }
+}
+
+/// Adds counters, wrapping.
+pub(crate) fn add(a: Stats, b: Stats) -> Stats {
+    combine(a, b, u64::wrapping_add)
+}
+
+/// Subtracts counters, wrapping.
+pub(crate) fn sub(a: Stats, b: Stats) -> Stats {
+    combine(a, b, u64::wrapping_sub)
+}
+
+fn combine(a: Stats, b: Stats, with: fn(u64, u64) -> u64) -> Stats {
+    Stats {
+        conns: with(a.conns, b.conns),
+        in_packets: with(a.in_packets, b.in_packets),
+        out_packets: with(a.out_packets, b.out_packets),
+        in_bytes: with(a.in_bytes, b.in_bytes),
+        out_bytes: with(a.out_bytes, b.out_bytes),
+    }
+}

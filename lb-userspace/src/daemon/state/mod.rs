@@ -1,0 +1,236 @@
+//! The configuration as the daemon holds it.
+
+mod apply;
+mod placement;
+mod slots;
+mod text;
+mod trash;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use indexmap::IndexMap;
+use lb_common::{layout::Stats, tables::Params};
+
+pub use apply::{Loads, RawStats};
+pub(crate) use apply::{add, sub};
+pub use placement::{service_key, words};
+pub use trash::Trashed;
+
+use self::{placement::Placement, slots::Slots, trash::Trash};
+use super::cursor::{Step, Wrr};
+use crate::{
+    dataplane::Sizes,
+    model::{Dest, Refusal, ServiceId, ServiceSpec},
+};
+
+/// What the tables can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Services.
+    pub services: u32,
+    /// Servers, those in the trash included.
+    pub dests: u32,
+    /// Slots of the service table: a power of two.
+    pub table: u32,
+    /// Seed of the service table.
+    pub seed: u64,
+}
+
+impl Limits {
+    /// Of a data plane.
+    pub fn of(sizes: Sizes, params: &Params) -> Self {
+        Self {
+            services: sizes.services,
+            dests: sizes.dests.min(params.list_entries),
+            table: params.service_slots,
+            seed: params.service_seed,
+        }
+    }
+}
+
+/// A virtual service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Slot of its scheduler state and statistics.
+    pub slot: u32,
+    /// Its parameters.
+    pub spec: ServiceSpec,
+    /// Generation of its list.
+    pub generation: u32,
+    /// Totals of servers that left it, less what slots had counted before they
+    /// came to it (wrapping).
+    pub left: Stats,
+    /// Its servers, the newest first.
+    pub dests: Vec<Node>,
+    /// What changed since the last compilation.
+    pub change: Option<Change>,
+    /// Its line in the saved text; empty when that must be written anew.
+    line: String,
+}
+
+impl Service {
+    /// wrr's figures of the list as it is.
+    pub fn wrr(&self) -> Wrr {
+        Wrr::of(self.dests.iter().map(|node| node.dest.spec.weight))
+    }
+}
+
+/// What happened to a service's list or scheduler within a transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Created in this transaction: nobody knows its slot yet.
+    pub created: bool,
+    /// Slots of the servers in the list before.
+    pub before: Vec<u32>,
+    /// What happened, for the cursor.
+    pub steps: Vec<Step>,
+}
+
+/// A server in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Slot in the dest tables.
+    pub slot: u32,
+    /// The server.
+    pub dest: Dest,
+    /// Counters that the slot had before it came to this service (the service
+    /// was created again): set when the dest's own statistics start at zero.
+    pub start: Option<Stats>,
+    /// The slot is new to this server.
+    pub fresh: bool,
+}
+
+/// Services, servers and removed servers that connections still refer to.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Number of the last transaction.
+    pub epoch: u64,
+    limits: Limits,
+    services: IndexMap<ServiceId, Service>,
+    trash: Trash,
+    service_slots: Slots,
+    dest_slots: Slots,
+    placement: Placement,
+    dirty: bool,
+}
+
+impl State {
+    /// Nothing configured.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            epoch: 0,
+            limits,
+            services: IndexMap::new(),
+            trash: Trash::default(),
+            service_slots: Slots::new(limits.services, []),
+            dest_slots: Slots::new(limits.dests, []),
+            placement: Placement::new(limits.table, limits.seed),
+            dirty: false,
+        }
+    }
+
+    /// Services in the order of their creation.
+    pub fn services(&self) -> impl ExactSizeIterator<Item = (&ServiceId, &Service)> {
+        self.services.iter()
+    }
+
+    /// One service.
+    pub fn service(&self, id: &ServiceId) -> Option<&Service> {
+        self.services.get(id)
+    }
+
+    /// Removed servers that keep their slot.
+    pub fn trash(&self) -> &[Trashed] {
+        self.trash.dests()
+    }
+
+    /// Number of configured servers.
+    pub fn dest_count(&self) -> usize {
+        self.services
+            .values()
+            .map(|service| service.dests.len())
+            .sum()
+    }
+
+    /// Slot of a configured service in the service table.
+    pub fn place(&self, id: &ServiceId) -> Option<u32> {
+        self.placement.place(id)
+    }
+
+    /// Addresses whose whereabouts matter: VIPs and servers, removed ones with
+    /// connections included.
+    pub fn targets(&self) -> impl Iterator<Item = IpAddr> {
+        let vip = |id: &ServiceId| match id {
+            ServiceId::Address { addr, .. } => Some(*addr),
+            ServiceId::Mark { .. } => None,
+        };
+        let dests = self.services.values().flat_map(|service| &service.dests);
+        let trash = self.trash.dests();
+        (self.services.keys().filter_map(vip))
+            .chain(
+                trash
+                    .iter()
+                    .filter_map(move |trashed| vip(&trashed.service)),
+            )
+            .chain(dests.map(|node| node.dest.id.addr))
+            .chain(trash.iter().map(|trashed| trashed.dest.id.addr))
+    }
+
+    /// Whether anything changed since the last compilation.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// Opens a transaction: no packet uses what the last one gave back.
+    pub fn begin(&mut self) {
+        self.service_slots.settle();
+        self.dest_slots.settle();
+    }
+
+    /// Numbers the transaction: the epoch, and the generation of each list that changed.
+    pub fn number(&mut self) {
+        self.epoch += 1;
+        for service in self
+            .services
+            .values_mut()
+            .filter(|service| service.change.is_some())
+        {
+            service.generation = service.generation.wrapping_add(1);
+        }
+    }
+
+    /// Starts a new service's generation after that of its slot's last tenant.
+    pub fn start_generations(&mut self, last: impl Fn(u32) -> u32) {
+        for service in self.services.values_mut() {
+            if service.change.as_ref().is_some_and(|change| change.created) {
+                service.generation = last(service.slot);
+            }
+        }
+    }
+
+    /// Closes the transaction: the data plane has what is configured.
+    pub fn finish(&mut self) {
+        self.dirty = false;
+        for service in self
+            .services
+            .values_mut()
+            .filter(|service| service.change.is_some())
+        {
+            service.change = None;
+            for node in &mut service.dests {
+                node.fresh = false;
+                node.start = None;
+            }
+        }
+    }
+
+    fn refuse_full(table: &str, count: u32, option: &str) -> Refusal {
+        Refusal::Full(format!(
+            "lvx: the table of {table} is full ({count}): \
+             'lvx down', then 'lvx run' with a greater {option}"
+        ))
+    }
+}

@@ -1,0 +1,399 @@
+use std::collections::HashMap;
+
+use lb_common::layout::Stats;
+
+use super::*;
+use crate::model::{DestId, DestSpec, Method, Protocol, Request, Tunnel};
+
+/// Counters and references by slot.
+#[derive(Default)]
+struct World {
+    conns: HashMap<u32, u64>,
+    references: HashMap<u32, u64>,
+}
+
+impl RawStats for World {
+    fn raw(&self, slot: u32) -> Stats {
+        Stats {
+            conns: self.conns.get(&slot).copied().unwrap_or(0),
+            ..Stats::default()
+        }
+    }
+}
+
+impl Loads for World {
+    fn references(&self, slot: u32) -> u64 {
+        self.references.get(&slot).copied().unwrap_or(0)
+    }
+}
+
+const LIMITS: Limits = Limits {
+    services: 4,
+    dests: 6,
+    table: 16,
+    seed: 7,
+};
+
+fn state() -> State {
+    State::new(LIMITS)
+}
+
+fn id(port: u16) -> ServiceId {
+    ServiceId::Address {
+        protocol: Protocol::Tcp,
+        addr: [10, 9, 9, 1].into(),
+        port,
+    }
+}
+
+fn spec(scheduler: &str) -> ServiceSpec {
+    ServiceSpec {
+        scheduler: scheduler.into(),
+        sched_flags: 0,
+        ops: false,
+        persistent: None,
+        netmask: u32::MAX,
+        pe: None,
+    }
+}
+
+fn dest(last: u8, weight: u32) -> Dest {
+    let id = DestId {
+        addr: [10, 8, 0, last].into(),
+        port: 80,
+    };
+    Dest {
+        id,
+        spec: DestSpec {
+            method: Method::Route,
+            weight,
+            u_threshold: 0,
+            l_threshold: 0,
+            tunnel: Tunnel::Ipip,
+        },
+    }
+}
+
+fn try_apply(state: &mut State, request: Request) -> Result<(), Refusal> {
+    state.apply(&request, &World::default(), 0)
+}
+
+fn with_service() -> State {
+    let mut state = state();
+    try_apply(&mut state, Request::AddService(id(80), spec("rr"))).unwrap();
+    for last in 1..=3 {
+        try_apply(&mut state, Request::AddDest(id(80), dest(last, 1))).unwrap();
+    }
+    state
+}
+
+fn order(state: &State) -> Vec<u8> {
+    let service = state.service(&id(80)).unwrap();
+    service
+        .dests
+        .iter()
+        .map(|node| match node.dest.id.addr {
+            IpAddr::V4(addr) => addr.octets()[3],
+            IpAddr::V6(_) => unreachable!(),
+        })
+        .collect()
+}
+
+#[test]
+fn the_newest_server_stands_first() {
+    let mut state = with_service();
+    assert_eq!(order(&state), [3, 2, 1]);
+    try_apply(&mut state, Request::EditDest(id(80), dest(2, 9))).unwrap();
+    assert_eq!(order(&state), [3, 2, 1]);
+    let slot = state.service(&id(80)).unwrap().dests[2].slot;
+    try_apply(&mut state, Request::DeleteDest(id(80), dest(1, 1).id)).unwrap();
+    try_apply(&mut state, Request::AddDest(id(80), dest(1, 5))).unwrap();
+    assert_eq!(order(&state), [1, 3, 2]);
+    let revived = state.service(&id(80)).unwrap().dests[0];
+    assert_eq!(
+        (
+            revived.slot,
+            revived.dest.spec.weight,
+            revived.start,
+            revived.fresh
+        ),
+        (slot, 5, None, false)
+    );
+    assert!(state.trash().is_empty());
+}
+
+#[test]
+fn refusals_are_the_kernels() {
+    let mut state = with_service();
+    let before = state.to_text();
+    let with = |change: fn(&mut Dest)| {
+        let mut dest = dest(9, 1);
+        change(&mut dest);
+        dest
+    };
+    let other = |change: fn(&mut ServiceSpec)| {
+        let mut spec = spec("rr");
+        change(&mut spec);
+        spec
+    };
+    let v6 = ServiceId::Address {
+        protocol: Protocol::Tcp,
+        addr: "fd00::1".parse().unwrap(),
+        port: 80,
+    };
+    let sctp = ServiceId::Address {
+        protocol: Protocol::Sctp,
+        addr: [10, 9, 9, 1].into(),
+        port: 80,
+    };
+    let mark = ServiceId::Mark {
+        mark: 1,
+        family: crate::model::Family::V4,
+    };
+    let cases: Vec<(Request, Result<(), Refusal>)> = vec![
+        (
+            Request::AddService(id(80), spec("rr")),
+            Err(Refusal::ServiceExists),
+        ),
+        (
+            Request::AddService(id(80), spec("none")),
+            Err(Refusal::ServiceExists),
+        ),
+        (
+            Request::AddService(id(81), spec("none")),
+            Err(Refusal::NoScheduler),
+        ),
+        (
+            Request::EditService(id(80), spec("none")),
+            Err(Refusal::NoScheduler),
+        ),
+        (
+            Request::EditService(id(81), spec("rr")),
+            Err(Refusal::NoSuchService),
+        ),
+        (Request::DeleteService(id(81)), Err(Refusal::NoSuchService)),
+        (
+            Request::AddDest(id(81), dest(1, 1)),
+            Err(Refusal::NoSuchService),
+        ),
+        (
+            Request::AddDest(id(80), dest(1, 1)),
+            Err(Refusal::DestExists),
+        ),
+        (
+            Request::EditDest(id(80), dest(9, 1)),
+            Err(Refusal::NoSuchDest),
+        ),
+        (
+            Request::DeleteDest(id(80), dest(9, 1).id),
+            Err(Refusal::NoSuchDest),
+        ),
+        (
+            Request::AddDest(id(80), with(|d| d.id.addr = [0, 0, 0, 0].into())),
+            Err(Refusal::Invalid),
+        ),
+        (
+            Request::AddDest(id(80), with(|d| d.id.addr = [224, 0, 0, 1].into())),
+            Err(Refusal::Invalid),
+        ),
+        (
+            Request::AddDest(id(80), with(|d| d.id.addr = [255; 4].into())),
+            Err(Refusal::Invalid),
+        ),
+        (
+            Request::AddDest(id(80), with(|d| d.spec.l_threshold = 2)),
+            Err(Refusal::Range),
+        ),
+        (
+            Request::AddDest(id(80), with(|d| d.spec.weight = 1 << 31)),
+            Err(Refusal::Range),
+        ),
+    ];
+    for (request, expected) in cases {
+        assert_eq!(
+            try_apply(&mut state, request.clone()),
+            expected,
+            "{request:?}"
+        );
+    }
+    for request in [
+        Request::AddService(id(81), spec("wlc")),
+        Request::AddService(id(0), spec("rr")),
+        Request::AddService(v6, spec("rr")),
+        Request::AddService(sctp, spec("rr")),
+        Request::AddService(mark, spec("rr")),
+        Request::AddService(id(81), other(|s| s.ops = true)),
+        Request::AddService(id(81), other(|s| s.persistent = Some(300))),
+        Request::AddService(id(81), other(|s| s.sched_flags = 8)),
+        Request::AddService(id(81), other(|s| s.pe = Some("sip".into()))),
+        Request::EditService(id(80), spec("lc")),
+        Request::AddDest(id(80), with(|d| d.spec.method = Method::Masq)),
+        Request::AddDest(id(80), with(|d| d.spec.method = Method::Tunnel)),
+        Request::AddDest(id(80), with(|d| d.spec.u_threshold = 5)),
+        Request::EditDest(id(80), with(|d| d.id.addr = "fd00::1".parse().unwrap())),
+    ] {
+        let answer = try_apply(&mut state, request.clone());
+        assert!(
+            matches!(answer, Err(Refusal::Unsupported(_))),
+            "{request:?}: {answer:?}"
+        );
+    }
+    assert_eq!(state.to_text(), before);
+}
+
+#[test]
+fn full_tables_name_their_option() {
+    let mut state = with_service();
+    for port in 81..84 {
+        try_apply(&mut state, Request::AddService(id(port), spec("rr"))).unwrap();
+    }
+    let refusal = try_apply(&mut state, Request::AddService(id(84), spec("rr"))).unwrap_err();
+    assert!(refusal.to_string().contains("--services"), "{refusal}");
+    for last in 4..=6 {
+        try_apply(&mut state, Request::AddDest(id(80), dest(last, 1))).unwrap();
+    }
+    // A removed server keeps its slot.
+    try_apply(&mut state, Request::DeleteDest(id(80), dest(1, 1).id)).unwrap();
+    let refusal = try_apply(&mut state, Request::AddDest(id(80), dest(7, 1))).unwrap_err();
+    assert!(refusal.to_string().contains("--dests"), "{refusal}");
+    assert_eq!(state.dest_count(), 5);
+}
+
+#[test]
+fn the_trash_keeps_what_is_referred_to() {
+    let mut state = with_service();
+    let mut world = World::default();
+    let slot = state.service(&id(80)).unwrap().dests[2].slot;
+    world.references.insert(slot, 1);
+    world.conns.insert(slot, 40);
+    state
+        .apply(&Request::DeleteDest(id(80), dest(1, 1).id), &world, 1000)
+        .unwrap();
+    assert_eq!(state.trash_due(), Some(1060));
+    state.expire_trash(&world, &world, 1060);
+    assert_eq!(
+        (state.trash()[0].idle_since, state.trash_due()),
+        (None, Some(1120))
+    );
+    world.references.clear();
+    state.expire_trash(&world, &world, 1120);
+    assert_eq!(state.trash()[0].idle_since, Some(1120));
+    // Two minutes after the look that found it unreferenced, not before.
+    state.expire_trash(&world, &world, 1180);
+    assert_eq!(state.trash().len(), 1);
+    state.expire_trash(&world, &world, 1240);
+    assert_eq!((state.trash().len(), state.trash_due()), (0, None));
+    // What it had counted stays with the service.
+    assert_eq!(state.service(&id(80)).unwrap().left.conns, 40);
+    state.begin();
+    state
+        .apply(&Request::AddDest(id(80), dest(9, 1)), &world, 1300)
+        .unwrap();
+    let node = state.service(&id(80)).unwrap().dests[0];
+    assert_eq!(
+        (node.slot, node.fresh, node.start.map(|s| s.conns)),
+        (slot, true, Some(40))
+    );
+    // The new tenant of the slot starts at 0: 40 counted before it are taken off.
+    assert_eq!(state.service(&id(80)).unwrap().left.conns, 0);
+}
+
+#[test]
+fn a_service_created_again_revives_servers_with_new_statistics() {
+    let mut state = with_service();
+    let mut world = World::default();
+    let old = state.service(&id(80)).unwrap().clone();
+    world.conns.insert(old.dests[0].slot, 25);
+    state
+        .apply(&Request::DeleteService(id(80)), &world, 0)
+        .unwrap();
+    assert_eq!(state.trash().len(), 3);
+    state.begin();
+    state
+        .apply(&Request::AddService(id(80), spec("rr")), &world, 1)
+        .unwrap();
+    let slot = state.service(&id(80)).unwrap().slot;
+    assert_ne!(
+        slot, old.slot,
+        "the old slot belongs to the removed servers"
+    );
+    state
+        .apply(&Request::AddDest(id(80), old.dests[0].dest), &world, 1)
+        .unwrap();
+    let service = state.service(&id(80)).unwrap();
+    assert_eq!(service.dests[0].slot, old.dests[0].slot);
+    assert_eq!(service.dests[0].start.map(|start| start.conns), Some(25));
+    assert_eq!(service.left.conns.wrapping_add(25), 0);
+    // When the last of the others is freed, so is the old service's slot.
+    for now in [60, 120, 180] {
+        state.expire_trash(&world, &world, now);
+    }
+    assert!(state.trash().is_empty());
+    state.begin();
+    for port in 81..84 {
+        state
+            .apply(&Request::AddService(id(port), spec("rr")), &world, 1)
+            .unwrap();
+    }
+    let mut slots: Vec<u32> = state.services().map(|(_, service)| service.slot).collect();
+    slots.sort_unstable();
+    assert_eq!(slots, [0, 1, 2, 3]);
+}
+
+#[test]
+fn editing_the_scheduler_alone_resets_the_cursor() {
+    let mut state = with_service();
+    state.finish();
+    try_apply(&mut state, Request::EditService(id(80), spec("rr"))).unwrap();
+    assert!(state.service(&id(80)).unwrap().change.is_none());
+    try_apply(&mut state, Request::EditService(id(80), spec("wrr"))).unwrap();
+    let change = state.service(&id(80)).unwrap().change.clone().unwrap();
+    assert_eq!(change.steps, [Step::Bind { weight: 1 }]);
+    assert_eq!(change.before.len(), 3);
+}
+
+#[test]
+fn text_round_trip() {
+    let mut state = with_service();
+    try_apply(&mut state, Request::AddService(id(443), spec("wrr"))).unwrap();
+    try_apply(&mut state, Request::DeleteDest(id(80), dest(2, 1).id)).unwrap();
+    state.number();
+    state.finish();
+    let text = state.to_text();
+    let mut read = State::from_text(&text, LIMITS).unwrap();
+    assert_eq!(read.to_text(), text);
+    assert_eq!((read.epoch, read.trash_due()), (1, Some(60)));
+    assert_eq!(order(&read), [3, 1]);
+    // Slots in use are not handed out again.
+    try_apply(&mut read, Request::AddDest(id(443), dest(7, 1))).unwrap();
+    assert_eq!(read.service(&id(443)).unwrap().dests[0].slot, 3);
+}
+
+#[test]
+fn damaged_text_is_refused() {
+    let text = with_service().to_text();
+    for (damaged, reason) in [
+        (text[..text.len() / 2].to_string(), "damaged"),
+        (text.replace("\"format\":1", "\"format\":2"), "format 2"),
+        (text.replace("{\"slot\":1,", "{\"slot\":0,"), "clash"),
+        (text.replace("{\"slot\":1,", "{\"slot\":99,"), "clash"),
+    ] {
+        let error = format!("{:#}", State::from_text(&damaged, LIMITS).unwrap_err());
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn clear_moves_every_server_to_the_trash() {
+    let mut state = with_service();
+    try_apply(&mut state, Request::Clear).unwrap();
+    assert_eq!(
+        (
+            state.services().len(),
+            state.trash().len(),
+            state.dest_count()
+        ),
+        (0, 3, 0)
+    );
+    try_apply(&mut state, Request::Clear).unwrap();
+}

@@ -1,0 +1,212 @@
+//! The configuration as text: one JSON document with a service a line.
+
+use anyhow::{Context, Result, bail, ensure};
+use lb_common::layout::Stats;
+use serde::{Deserialize, Serialize};
+
+use super::{Limits, Node, Service, Slots, State, Trash, Trashed};
+use crate::model::{Counters, Dest, ServiceId, ServiceSpec};
+
+/// Changes when the text changes shape.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Saved<S, T> {
+    format: u32,
+    epoch: u64,
+    trash_due: Option<u64>,
+    services: Vec<S>,
+    trash: Vec<T>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedService {
+    id: ServiceId,
+    spec: ServiceSpec,
+    slot: u32,
+    generation: u32,
+    left: Counters,
+    dests: Vec<SavedDest>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedDest {
+    slot: u32,
+    dest: Dest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedTrash {
+    service: ServiceId,
+    service_slot: u32,
+    slot: u32,
+    dest: Dest,
+    idle_since: Option<u64>,
+}
+
+impl State {
+    /// The text of this configuration, without what only a running daemon needs.
+    pub fn to_text(&self) -> String {
+        let mut text = format!(
+            "{{\"format\":{FORMAT},\"epoch\":{},\"trash_due\":{},\n\"services\":[",
+            self.epoch,
+            self.trash
+                .due()
+                .map_or_else(|| "null".into(), |due| due.to_string()),
+        );
+        // Lines of services that did not change are kept: with 10,000 services
+        // writing them all anew would take longer than all the rest.
+        for (i, (id, service)) in self.services.iter().enumerate() {
+            text.push_str(if i == 0 { "\n" } else { ",\n" });
+            match service.line.as_str() {
+                "" => text.push_str(&line(id, service)),
+                line => text.push_str(line),
+            }
+        }
+        text.push_str("],\n\"trash\":[");
+        for (i, trashed) in self.trash.dests().iter().enumerate() {
+            text.push_str(if i == 0 { "\n" } else { ",\n" });
+            text.push_str(&json(&SavedTrash {
+                service: trashed.service,
+                service_slot: trashed.service_slot,
+                slot: trashed.slot,
+                dest: trashed.dest,
+                idle_since: trashed.idle_since,
+            }));
+        }
+        text.push_str("]}\n");
+        text
+    }
+
+    /// Reads a configuration back.
+    ///
+    /// # Errors
+    /// When the text is damaged, of another format, or does not fit `limits`.
+    pub fn from_text(text: &str, limits: Limits) -> Result<Self> {
+        let saved: Saved<SavedService, SavedTrash> =
+            serde_json::from_str(text).context("the saved configuration is damaged")?;
+        ensure!(
+            saved.format == FORMAT,
+            "the saved configuration has format {}",
+            saved.format
+        );
+        let mut state = Self::new(limits);
+        let (mut service_slots, mut dest_slots) = (Vec::new(), Vec::new());
+        for saved in saved.services {
+            service_slots.push(saved.slot);
+            dest_slots.extend(saved.dests.iter().map(|dest| dest.slot));
+            if !state.placement.insert(saved.id) {
+                bail!("the saved services do not fit the service table");
+            }
+            let nodes = saved
+                .dests
+                .into_iter()
+                .map(|SavedDest { slot, dest }| Node {
+                    slot,
+                    dest,
+                    start: None,
+                    fresh: false,
+                });
+            let service = Service {
+                slot: saved.slot,
+                spec: saved.spec,
+                generation: saved.generation,
+                left: stats(saved.left),
+                dests: nodes.collect(),
+                change: None,
+                line: String::new(),
+            };
+            ensure!(
+                state.services.insert(saved.id, service).is_none(),
+                "the saved configuration names a service twice"
+            );
+        }
+        ensure!(
+            distinct(&mut service_slots, limits.services),
+            "the saved service slots clash"
+        );
+        let trash = saved.trash.into_iter().map(|saved| Trashed {
+            service: saved.service,
+            service_slot: saved.service_slot,
+            slot: saved.slot,
+            dest: saved.dest,
+            idle_since: saved.idle_since,
+        });
+        let trash: Vec<Trashed> = trash.collect();
+        dest_slots.extend(trash.iter().map(|trashed| trashed.slot));
+        ensure!(
+            distinct(&mut dest_slots, limits.dests),
+            "the saved server slots clash"
+        );
+        service_slots.extend(trash.iter().map(|trashed| trashed.service_slot));
+        state.trash = Trash::restore(trash, saved.trash_due);
+        state.service_slots = Slots::new(limits.services, service_slots);
+        state.dest_slots = Slots::new(limits.dests, dest_slots);
+        state.epoch = saved.epoch;
+        Ok(state)
+    }
+}
+
+/// The text of one service.
+pub(super) fn line(id: &ServiceId, service: &Service) -> String {
+    json(&SavedService {
+        id: *id,
+        spec: service.spec.clone(),
+        slot: service.slot,
+        generation: service.generation,
+        left: counters(service.left),
+        dests: service
+            .dests
+            .iter()
+            .map(|node| SavedDest {
+                slot: node.slot,
+                dest: node.dest,
+            })
+            .collect(),
+    })
+}
+
+fn json<T: Serialize>(item: &T) -> String {
+    // Plain structs of numbers, strings and enums: serialization cannot fail.
+    serde_json::to_string(item).expect("plain data serializes")
+}
+
+/// Whether all slots are below `limit` and none occurs twice.
+fn distinct(slots: &mut [u32], limit: u32) -> bool {
+    slots.sort_unstable();
+    slots.windows(2).all(|pair| pair[0] != pair[1]) && slots.last().is_none_or(|last| *last < limit)
+}
+
+fn counters(stats: Stats) -> Counters {
+    let Stats {
+        conns,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    } = stats;
+    Counters {
+        conns,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    }
+}
+
+fn stats(counters: Counters) -> Stats {
+    let Counters {
+        conns,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    } = counters;
+    Stats {
+        conns,
+        in_packets,
+        out_packets,
+        in_bytes,
+        out_bytes,
+    }
+}

@@ -112,15 +112,15 @@ impl Drop for Background {
     }
 }
 
-/// When a process started, in clock ticks since boot: with it a process id is
-/// not mistaken for a later process of the same number.
+/// When a living process started, in clock ticks since boot: with it a process
+/// id is not mistaken for a later process of the same number.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold blanks; the time is field 22.
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
+    // The name, in parentheses, may hold blanks; the state is the field after it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }

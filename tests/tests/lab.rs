@@ -43,18 +43,6 @@ fn route_to_first_server(
         .expect("a neighbour");
 }
 
-/// Packets that came in by an interface.
-fn received(node: &Node, interface: &str) -> u64 {
-    let text = node
-        .ns
-        .ip_show(&["-j", "-s", "link", "show", "dev", interface])
-        .expect("the interface is there");
-    let value: serde_json::Value = serde_json::from_str(&text).expect("ip prints JSON");
-    value[0]["stats64"]["rx"]["packets"]
-        .as_u64()
-        .expect("a count of packets")
-}
-
 #[test]
 fn frames_sent_by_xdp_tx_reach_the_segment() {
     let lab = OneArm::new().unwrap();
@@ -131,17 +119,17 @@ fn two_arm_replies_pass_beside_the_director() {
     route_to_first_server(&lab.client, &lab.director, "eth1", TwoArm::VIP, rip);
     ping(&lab.director.ns, rip, SECOND).unwrap();
     let before = (
-        received(&lab.director, "eth0"),
-        received(&lab.director, "eth1"),
+        lab.director.received("eth0").unwrap(),
+        lab.director.received("eth1").unwrap(),
     );
     let bodies = http::sequence(&lab.client.ns, SocketAddrV4::new(TwoArm::VIP, 80), 100).unwrap();
     assert_eq!(bodies, ["rs1"; 100]);
     assert!(
-        received(&lab.director, "eth0") - before.0 >= 400,
+        lab.director.received("eth0").unwrap() - before.0 >= 400,
         "the client's packets pass the director"
     );
     assert!(
-        received(&lab.director, "eth1") - before.1 < 20,
+        lab.director.received("eth1").unwrap() - before.1 < 20,
         "the replies do not"
     );
 }

@@ -10,18 +10,32 @@
 //! | --- | --- |
 //! | [`packet`], [`tables`] | the two traits |
 //! | [`layout`] | the records in the maps, shared with the daemon |
-//! | [`wire`], [`checksum`] | headers and checksum arithmetic |
-//! | [`parse`] | frame to facts |
+//! | [`wire`], [`checksum`] | numbers of the wire, checksum arithmetic |
+//! | [`parse`] | from frame to [`facts`] |
+//! | [`family`] | what differs between IPv4 and IPv6 |
 //! | [`flow`] | the flow table: placement, protocol, sweep |
 //! | [`conn`] | protocols, states, time-outs |
 //! | [`sched`] | the schedulers |
 //! | [`forward`] | what is written into a packet |
 //! | [`engine`] | the walk of a packet through all of these |
 //! | [`reason`] | the one outcome every packet is counted under |
-#![cfg_attr(not(test), no_std)]
+//! | [`host`] | the traits over plain memory, for tests and fuzzers |
+#![cfg_attr(not(any(test, feature = "host")), no_std)]
 
+pub mod checksum;
 pub mod conn;
+pub mod engine;
+pub mod facts;
+pub mod family;
+pub mod flow;
+pub mod forward;
+#[cfg(any(test, feature = "host"))]
+pub mod host;
 pub mod layout;
+pub mod packet;
+pub mod parse;
 pub mod reason;
+pub mod sched;
 pub mod tables;
 pub mod time;
+pub mod wire;

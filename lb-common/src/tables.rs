@@ -1,5 +1,7 @@
 //! How the engine reaches its tables.
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::{
     layout::{Root, Stats},
     reason::Reason,
@@ -53,7 +55,7 @@ pub enum Table {
 }
 
 /// Sizes and secrets that are fixed when the program is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Params {
     /// Keys of the flow hash.
@@ -64,7 +66,7 @@ pub struct Params {
     pub service_seed: u64,
     /// Seed of the VIP filter.
     pub filter_seed: u32,
-    /// Cells of the IPv4 flow table without its stash: a power of two, at least 1024.
+    /// Cells of the IPv4 flow table without its stash: a power of two, at least 8192.
     pub flow4_cells: u32,
     /// Cells of the IPv6 flow table without its stash.
     pub flow6_cells: u32,
@@ -76,6 +78,53 @@ pub struct Params {
     pub iface_slots: u32,
 }
 
+/// One of the [`Params`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Param {
+    /// [`Params::hash`], by index below 12.
+    Hash(usize),
+    /// [`Params::multiplier`].
+    Multiplier,
+    /// [`Params::service_seed`].
+    ServiceSeed,
+    /// [`Params::filter_seed`].
+    FilterSeed,
+    /// [`Params::flow4_cells`].
+    Flow4Cells,
+    /// [`Params::flow6_cells`].
+    Flow6Cells,
+    /// [`Params::service_slots`].
+    ServiceSlots,
+    /// [`Params::list_entries`].
+    ListEntries,
+    /// [`Params::iface_slots`].
+    IfaceSlots,
+}
+
+impl Params {
+    /// The value of one parameter, widened.
+    pub const fn get(&self, param: Param) -> u64 {
+        match param {
+            Param::Hash(index) => self.hash[index] as u64,
+            Param::Multiplier => self.multiplier,
+            Param::ServiceSeed => self.service_seed,
+            Param::FilterSeed => self.filter_seed as u64,
+            Param::Flow4Cells => self.flow4_cells as u64,
+            Param::Flow6Cells => self.flow6_cells as u64,
+            Param::ServiceSlots => self.service_slots as u64,
+            Param::ListEntries => self.list_entries as u64,
+            Param::IfaceSlots => self.iface_slots as u64,
+        }
+    }
+}
+
+/// State of a loop that [`Tables::repeat`] runs; a step is verified once,
+/// however often it runs.
+pub trait Step<T> {
+    /// One step; `false` ends the loop.
+    fn step(&mut self, tables: T, index: u32) -> bool;
+}
+
 /// Everything the engine may ask for besides the packet.
 pub trait Tables: Copy {
     /// Handle to a record.
@@ -85,14 +134,18 @@ pub trait Tables: Copy {
     fn cell(self, table: Table, index: u32) -> Option<Self::Cell>;
     /// The root word as it is now.
     fn root(self) -> Root;
-    /// Load-time sizes and secrets.
-    fn params(self) -> Params;
+    /// A load-time size or secret.
+    fn param(self, param: Param) -> u64;
     /// The clock.
     fn now(self) -> Tick;
     /// Adds to the counters of the server in `slot` on this CPU.
     fn count_dest(self, slot: u32, stats: Stats);
     /// Counts one packet under `reason` on this CPU.
     fn count(self, reason: Reason);
-    /// Calls `step` with 0, 1, … below `count` until it returns `false`.
-    fn repeat<S>(self, count: u32, state: &mut S, step: fn(Self, u32, &mut S) -> bool);
+    /// `value`, of which the compiler and the verifier know nothing. Loops whose
+    /// counter starts at a constant need it: the verifier would follow them
+    /// step by step.
+    fn opaque(self, value: u64) -> u64;
+    /// Runs `state.step` with 0, 1, … below `count` until it returns `false`.
+    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S);
 }

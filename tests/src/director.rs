@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use lb_userspace::daemon::Status;
 
-use crate::lab::{Background, Namespace, run, tool};
+use crate::lab::{Background, Door, Namespace, run, tool};
 
 /// How long `lvx run` may take to be ready: a debug build verifies the program
 /// on a busy machine.
@@ -43,6 +43,46 @@ pub fn binary() -> Result<PathBuf> {
                 here.display()
             )
         })
+}
+
+/// Where lvx keeps what belongs to a namespace: files, and pins.
+fn places(door: &Door) -> Result<[PathBuf; 2]> {
+    let cookie = door.cookie()?.to_string();
+    Ok(["/run/lvx", "/run/lvx/bpf"].map(|root| Path::new(root).join(&cookie)))
+}
+
+/// Files and pins of lvx in a namespace. The lock file is not counted: it
+/// outlives `lvx down` by design.
+///
+/// # Errors
+/// When the kernel does not tell the namespace's cookie.
+pub fn left_behind(ns: &Namespace) -> Result<Vec<PathBuf>> {
+    let mut left = Vec::new();
+    let mut directories = places(&ns.door())?.to_vec();
+    while let Some(directory) = directories.pop() {
+        // A directory that is not there holds nothing.
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.file_name() != Some("lock".as_ref()) {
+                left.push(path);
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// Removes the lock file and the empty directories of a namespace that is about
+/// to go. What holds anything else stays, to be seen.
+pub(crate) fn forget(door: &Door) {
+    let Ok([files, pins]) = places(door) else {
+        return;
+    };
+    let _ = std::fs::remove_file(files.join("lock"));
+    for directory in [files, pins] {
+        let _ = std::fs::remove_dir(directory);
+    }
 }
 
 /// How lvx is started.

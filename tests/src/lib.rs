@@ -6,6 +6,7 @@
 //! | [`director`] | `lvx` run in a namespace: start, `ipvsadm`, kill, restart |
 //! | [`http`] | an HTTP client that counts, and requests at a steady rate |
 //! | [`packet`] | hand-made frames, a packet socket, echo requests |
+//! | [`kernel`] | the program loaded for trials: frames in, verdict and bytes out |
 //! | [`listing`] | what `ipvsadm` printed, as values |
 //! | [`xdp`] | tiny XDP programs that are not ours |
 //!
@@ -14,6 +15,7 @@
 
 pub mod director;
 pub mod http;
+pub mod kernel;
 pub mod lab;
 pub mod listing;
 pub mod packet;

@@ -3,10 +3,11 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
 };
 
 use lvx_tests::{
-    director::{Answer, Director, Start, answer, binary, lvx},
+    director::{Answer, Director, Start, answer, binary, left_behind, lvx},
     lab::{Namespace, OneArm, TwoArm, tool},
     xdp::{Foreign, Verdict},
 };
@@ -33,13 +34,10 @@ fn nothing_done(ns: &Namespace, interfaces: &[&str]) {
             .expect("the interface is there");
         assert!(!link.contains("xdp"), "{link}");
     }
-    let cookie = ns.door().cookie().expect("the kernel tells");
-    let left: Vec<_> = fs::read_dir(format!("/run/lvx/{cookie}"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .collect();
-    assert!(left.is_empty(), "left behind: {left:?}");
+    assert_eq!(
+        left_behind(ns).expect("the kernel tells"),
+        Vec::<PathBuf>::new()
+    );
 }
 
 #[test]

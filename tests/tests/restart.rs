@@ -1,9 +1,9 @@
 //! The daemon dies and comes back; the data plane does not notice.
 
-use std::{net::SocketAddrV4, thread::sleep, time::Duration};
+use std::{net::SocketAddrV4, path::PathBuf, thread::sleep, time::Duration};
 
 use lvx_tests::{
-    director::{Director, Start},
+    director::{Director, Start, left_behind},
     http::{self, KeptOpen, Load},
     lab::OneArm,
     listing::{connections, numbers},
@@ -196,11 +196,10 @@ fn sigterm_leaves_the_data_plane_and_down_removes_it() {
         .ip_show(&["link", "show", "dev", "eth0"])
         .unwrap();
     assert!(!link.contains("xdp"), "{link}");
-    let cookie = lab.director.ns.door().cookie().unwrap();
-    let left = std::fs::read_dir(format!("/run/lvx/{cookie}"))
-        .map(|entries| entries.count())
-        .unwrap_or(0);
-    assert_eq!(left, 0, "files of the namespace in /run/lvx/{cookie}");
+    assert_eq!(
+        left_behind(&lab.director.ns).unwrap(),
+        Vec::<PathBuf>::new()
+    );
     assert_ne!(director.ipvsadm(&["-Ln"]).code, 0);
 
     // And from nothing it starts again, empty.

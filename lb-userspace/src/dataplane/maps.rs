@@ -1,12 +1,14 @@
-//! The maps of one data plane, opened from their pins or from a loaded program.
+//! The maps of one data plane, opened from their pins.
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
 use lb_common::{
+    flow,
     layout::{
-        DestEntry, DestLoad, IfaceEntry, ListEntry, NextHop, ServiceEntry, ServiceState, Settings,
-        Stats, StatsPage, SweepStatus,
+        DestEntry, DestLoad, FILTER_WORDS, IfaceEntry, ListEntry, NextHop, ServiceEntry,
+        ServiceState, Settings, Stats, StatsPage, SweepStatus,
     },
     reason::Reason,
     tables::Params,
@@ -30,6 +32,46 @@ pub struct Sizes {
 impl Default for Sizes {
     fn default() -> Self {
         Self { connections: 1 << 18, services: 1 << 12, dests: 1 << 14 }
+    }
+}
+
+/// Slots of the interface table.
+const IFACE_SLOTS: u32 = 256;
+
+impl Sizes {
+    /// Load-time parameters for these sizes, with fresh secrets.
+    pub(super) fn params(self) -> Params {
+        Params {
+            hash: rand::random(),
+            multiplier: rand::random::<u64>() | 1,
+            service_seed: rand::random(),
+            filter_seed: rand::random(),
+            flow4_cells: flow::cells_for(self.connections),
+            flow6_cells: flow::cells_for(0),
+            service_slots: (self.services.max(4) * 4).next_power_of_two(),
+            list_entries: self.dests,
+            iface_slots: IFACE_SLOTS,
+        }
+    }
+
+    /// Entries of every map whose size is not fixed.
+    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 13] {
+        let flow4 = flow::total_cells(params.flow4_cells);
+        [
+            ("FLOW4", flow4),
+            ("BLOCKS4", flow4 / flow::BLOCK),
+            ("FILTER", 2 * FILTER_WORDS),
+            ("IFACES", params.iface_slots),
+            ("SERVICES", 2 * params.service_slots),
+            ("LISTS", 2 * params.list_entries),
+            ("SERVICE_STATES", self.services),
+            ("DESTS", self.dests),
+            ("DEST_LOADS", self.dests),
+            ("NEXT_HOPS", self.dests.max(1024)),
+            ("SETTINGS", 1),
+            ("PAGES", self.dests + self.services),
+            ("DEST_STATS", self.dests),
+        ]
     }
 }
 
@@ -66,7 +108,14 @@ pub struct Maps {
     pub settings: Mapping<Settings>,
     /// Statistics pages: `sizes.dests` of servers, then `sizes.services` of services.
     pub pages: Mapping<StatsPage>,
+    dest_stats: PerCpuArray<MapData, [u64; 5]>,
+    reasons: PerCpuArray<MapData, u64>,
+    sweep: Array<MapData, SweepRecord>,
 }
+
+/// The value of the sweep's map: timer (2 words, opaque), four words of the
+/// sweep's own, then [`SweepStatus`].
+type SweepRecord = [u64; 14];
 
 impl Maps {
     /// Opens the pinned maps under `pins`, as a reader that needs no daemon.
@@ -74,7 +123,41 @@ impl Maps {
     /// # Errors
     /// When there are no pins, or they are of another layout.
     pub fn open(pins: &Path) -> Result<Self> {
-        bail!("no maps under {}", pins.display())
+        let kept: Mapping<Params> = mapped(pins, super::PARAMS_KEPT)?;
+        let service_states: Mapping<ServiceState> = mapped(pins, "SERVICE_STATES")?;
+        let dests: Mapping<DestEntry> = mapped(pins, "DESTS")?;
+        let params = kept.get(0);
+        Ok(Self {
+            params,
+            sizes: Sizes {
+                connections: params.flow4_cells / 2,
+                services: service_states.len(),
+                dests: dests.len(),
+            },
+            root: mapped(pins, "ROOT")?,
+            flow4: mapped(pins, "FLOW4")?,
+            blocks4: mapped(pins, "BLOCKS4")?,
+            filter: mapped(pins, "FILTER")?,
+            ifaces: mapped(pins, "IFACES")?,
+            services: mapped(pins, "SERVICES")?,
+            lists: mapped(pins, "LISTS")?,
+            service_states,
+            dests,
+            dest_loads: mapped(pins, "DEST_LOADS")?,
+            next_hops: mapped(pins, "NEXT_HOPS")?,
+            settings: mapped(pins, "SETTINGS")?,
+            pages: mapped(pins, "PAGES")?,
+            dest_stats: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "DEST_STATS")?))?,
+            reasons: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "REASONS")?))?,
+            sweep: Array::try_from(Map::Array(pinned(pins, "SWEEP")?))?,
+        })
+    }
+
+    /// Keeps the load-time parameters for the next daemon.
+    pub(super) fn keep_params(&self, pins: &Path, params: &Params) -> Result<()> {
+        let kept: Mapping<Params> = mapped(pins, super::PARAMS_KEPT)?;
+        kept.set(0, *params);
+        Ok(())
     }
 
     /// Counters of the server in `slot`, summed over CPUs.
@@ -82,7 +165,13 @@ impl Maps {
     /// # Errors
     /// When the kernel refuses the look-up.
     pub fn dest_stats(&self, slot: u32) -> Result<Stats> {
-        bail!("no counters of slot {slot}")
+        let mut sum = [0_u64; 5];
+        for cpu in self.dest_stats.get(&slot, 0)?.iter() {
+            for (total, value) in sum.iter_mut().zip(cpu) {
+                *total = total.wrapping_add(*value);
+            }
+        }
+        Ok(bytemuck::cast(sum))
     }
 
     /// Every reason counter, summed over CPUs, in the order of [`Reason::ALL`].
@@ -90,7 +179,10 @@ impl Maps {
     /// # Errors
     /// When the kernel refuses the look-up.
     pub fn reasons(&self) -> Result<Vec<(Reason, u64)>> {
-        bail!("no counters")
+        Reason::ALL
+            .iter()
+            .map(|&reason| Ok((reason, self.reasons.get(&(reason as u32), 0)?.iter().sum())))
+            .collect()
     }
 
     /// What the sweep tells about itself.
@@ -98,11 +190,41 @@ impl Maps {
     /// # Errors
     /// When the kernel refuses the look-up.
     pub fn sweep(&self) -> Result<SweepStatus> {
-        bail!("no sweep")
+        let record = self.sweep.get(&0, 0)?;
+        let mut status = [0; 8];
+        status.copy_from_slice(&record[6..]);
+        Ok(bytemuck::cast(status))
     }
 
-    /// Sets every word of the root as one store: the switch of the configuration.
+    /// Now, by the data plane's clock.
     pub fn now() -> Tick {
-        tick_of(0)
+        let clock = nix::time::ClockId::CLOCK_MONOTONIC_COARSE;
+        // Cannot fail: the clock exists on every kernel that runs the program.
+        let now = nix::time::clock_gettime(clock).map_or(0, |time| {
+            time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+        });
+        tick_of(now)
     }
+}
+
+/// The map pinned as `name`.
+fn pinned(pins: &Path, name: &str) -> Result<MapData> {
+    let path = pins.join(name);
+    MapData::from_pin(&path).with_context(|| format!("cannot open the map {}", path.display()))
+}
+
+/// The map pinned as `name`, in memory. Its record size must be that of `T`:
+/// the pin path carries the layout's version, so another size is a defect.
+fn mapped<T: bytemuck::Pod>(pins: &Path, name: &str) -> Result<Mapping<T>> {
+    let path = pins.join(name);
+    let info = MapInfo::from_pin(&path)
+        .with_context(|| format!("cannot open the map {}", path.display()))?;
+    anyhow::ensure!(
+        info.value_size() as usize == size_of::<T>(),
+        "{} is of another version: remove it with 'lvx down'",
+        path.display()
+    );
+    let map = info.fd()?;
+    Mapping::new(std::os::fd::AsFd::as_fd(&map), info.max_entries())
+        .with_context(|| format!("cannot map {} into memory", path.display()))
 }

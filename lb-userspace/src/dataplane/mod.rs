@@ -1,10 +1,16 @@
 //! The loaded program and its maps. The only module that knows aya: each of its
 //! releases broke its interface, so it stays behind this one.
 
+mod links;
 mod mapping;
 mod maps;
+mod object;
 mod plane;
 
 pub use mapping::Mapping;
 pub use maps::{Maps, Sizes};
+pub use object::{Loaded, ProgramFacts, program_name};
 pub use plane::{Attached, Mode, Plane, remove};
+
+/// The map that keeps the load-time parameters for the next daemon.
+const PARAMS_KEPT: &str = "PARAMS_KEPT";

@@ -1,10 +1,15 @@
 //! Loading, attaching, replacing and removing the data plane.
 
-use std::path::Path;
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use lb_common::{layout::Settings, tables::Params};
 
-use super::{Maps, Sizes};
+use super::{Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes, links};
 
 /// How XDP is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,26 +35,99 @@ pub struct Attached {
 pub struct Plane {
     /// Its maps.
     pub maps: Maps,
+    loaded: Loaded,
+    pins: PathBuf,
 }
 
 impl Plane {
     /// Loads the embedded program. Maps pinned under `pins` are taken over (and
     /// `sizes` is then ignored: see `maps.sizes`), else they are created and
-    /// pinned. Starts the sweep, or hands it over to this build.
+    /// pinned, all or none. Starts the sweep, or hands it over to this build.
     ///
     /// # Errors
     /// One line that says what to do: privileges, bpffs, another layout.
     pub fn load(pins: &Path, sizes: Sizes) -> Result<Self> {
-        bail!("cannot load {sizes:?} under {}", pins.display())
+        if pins.join(PARAMS_KEPT).exists() { Self::take_over(pins) } else { Self::create(pins, sizes) }
+    }
+
+    fn take_over(pins: &Path) -> Result<Self> {
+        let maps = Maps::open(pins)?;
+        let mut loaded = Loaded::new(pins, maps.sizes, &maps.params)?;
+        loaded.start_sweep()?;
+        Ok(Self { maps, loaded, pins: pins.to_owned() })
+    }
+
+    fn create(pins: &Path, sizes: Sizes) -> Result<Self> {
+        let params = sizes.params();
+        // A half-made set must never be taken for a data plane: it is made
+        // under another name and renamed when it is whole.
+        let fresh = fresh_directory(pins)?;
+        let made = Self::create_in(&fresh, sizes, &params);
+        let made = made.and_then(|loaded| {
+            fs::rename(&fresh, pins)
+                .with_context(|| format!("cannot rename {} to {}", fresh.display(), pins.display()))?;
+            Ok(loaded)
+        });
+        match made {
+            Ok(loaded) => Ok(Self { maps: Maps::open(pins)?, loaded, pins: pins.to_owned() }),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = remove(&fresh);
+                Err(error)
+            }
+        }
+    }
+
+    fn create_in(fresh: &Path, sizes: Sizes, params: &Params) -> Result<Loaded> {
+        let mut loaded = Loaded::new(fresh, sizes, params)?;
+        let maps = Maps::open(fresh)?;
+        maps.settings.set(0, Settings::kernel_defaults());
+        maps.keep_params(fresh, params)?;
+        loaded.start_sweep()?;
+        Ok(loaded)
+    }
+
+    /// What the kernel said of the loaded programs.
+    pub fn facts(&self) -> &[ProgramFacts] {
+        self.loaded.facts()
     }
 
     /// Attaches to an interface of this network namespace, or replaces the
     /// program behind a pinned link without a gap. The link is pinned.
     ///
     /// # Errors
-    /// When the interface carries a foreign XDP program (named), or the kernel refuses.
+    /// When the interface carries a foreign XDP program, or the kernel refuses.
     pub fn attach(&mut self, ifindex: u32, name: &str, mode: Mode) -> Result<Attached> {
-        bail!("cannot attach to {name} ({ifindex}) in {mode:?}")
+        self.attach_program("lvx", ifindex, name, mode)
+    }
+
+    /// Attaches the pass program: a driver takes redirected frames only on an
+    /// interface that runs an XDP program.
+    ///
+    /// # Errors
+    /// As for [`Self::attach`].
+    pub fn attach_pass(&mut self, ifindex: u32, name: &str, mode: Mode) -> Result<Attached> {
+        self.attach_program("lvx_pass", ifindex, name, mode)
+    }
+
+    fn attach_program(&mut self, program: &str, ifindex: u32, name: &str, mode: Mode) -> Result<Attached> {
+        let program = self.loaded.program(program)?;
+        let attached = match links::replace(&self.pins, program, ifindex)? {
+            Some(mode) => Attached { mode, fallback: None },
+            None => match links::attach_anew(&self.pins, program, ifindex, mode) {
+                Ok(attached) => attached,
+                Err(error) if error.is_busy() => {
+                    bail!(
+                        "{name} already carries another XDP program: remove it \
+                         ('ip link set dev {name} xdp off') and start again"
+                    )
+                }
+                Err(error) => return Err(error).with_context(|| format!("cannot attach to {name}")),
+            },
+        };
+        // A link update leaves the old timer callback running.
+        self.loaded.start_sweep()?;
+        Ok(attached)
     }
 
     /// Detaches from an interface and removes its pin.
@@ -57,22 +135,56 @@ impl Plane {
     /// # Errors
     /// When the pin cannot be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<()> {
-        bail!("not attached to {ifindex}")
+        links::detach(&self.pins, ifindex)
     }
 
     /// Interfaces with a pinned link: index and mode.
     ///
     /// # Errors
-    /// When a pinned link cannot be read.
+    /// When the links' directory cannot be read.
     pub fn attached(&self) -> Result<Vec<(u32, Mode)>> {
-        Ok(Vec::new())
+        links::list(&self.pins)
+    }
+
+    /// The loaded object, to run its programs on frames.
+    pub fn object(&mut self) -> &mut Loaded {
+        &mut self.loaded
     }
 }
 
+fn fresh_directory(pins: &Path) -> Result<PathBuf> {
+    // A bpffs takes no dots in names.
+    let name = pins.file_name().context("the pins need a directory of their own")?;
+    let fresh = pins.with_file_name(format!("{}-new", name.to_string_lossy()));
+    if fresh.exists() {
+        remove(&fresh)?;
+    }
+    fs::create_dir_all(&fresh)
+        .with_context(|| format!("cannot make {}: is a bpffs mounted there?", fresh.display()))?;
+    Ok(fresh)
+}
+
 /// Detaches from every interface and removes everything pinned under `pins`.
+/// Nothing there is nothing to do.
 ///
 /// # Errors
 /// When a pin cannot be removed.
 pub fn remove(pins: &Path) -> Result<()> {
-    bail!("nothing under {}", pins.display())
+    // Links first: no packet may meet a program whose maps are going.
+    for directory in [&pins.join("links"), pins] {
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", directory.display()));
+            }
+        };
+        for entry in entries {
+            let path = entry?.path();
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        fs::remove_dir(directory)
+            .with_context(|| format!("cannot remove {}", directory.display()))?;
+    }
+    Ok(())
 }

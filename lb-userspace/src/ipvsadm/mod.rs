@@ -1,1 +1,43 @@
-//! The ipvsadm command line.
+//! The `ipvsadm` command line: arguments to requests, answers to text, byte
+//! for byte as ipvsadm 1.31 of Debian 12 has it.
+//!
+//! A line passes through these in turn:
+//!
+//! | module | does |
+//! | --- | --- |
+//! | `grammar` | the tables of commands, options and which go together |
+//! | `popt` | splits the words into options and arguments |
+//! | `line`, `address`, `names` | reads and checks each value |
+//! | `command` | the rules between options; builds the request |
+//! | `supported` | refuses what lvx does not do yet |
+//! | `run`, `restore` | asks, prints, exit status |
+//! | `list`, `connections`, `save`, `text`, `numbers`, `sort` | answers to text |
+//!
+//! Different from the original on purpose: marks print unsigned; `#` lines
+//! are comments in `-R`; help and version need no privileges; `[10.0.0.1]:80`
+//! and `[name]:80`, which the original reads as port 0, are refused.
+
+mod address;
+mod command;
+mod connections;
+mod failure;
+mod grammar;
+mod line;
+mod list;
+mod names;
+mod numbers;
+mod popt;
+mod restore;
+mod run;
+mod save;
+mod sort;
+mod supported;
+mod text;
+mod usage;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use run::{Control, Io, run, run_restore, run_save};

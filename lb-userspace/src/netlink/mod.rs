@@ -1,6 +1,21 @@
 //! Where servers are, kept current from netlink, and what on this machine
 //! bypasses or surprises the data plane.
 
+mod claims;
+pub mod coexistence;
+mod neighbours;
+mod next_hop;
+mod parse;
+mod request;
+mod resolve;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+pub use claims::{Claims, claims};
+pub use next_hop::{NextHopError, PacketFamily, next_hop};
+pub use watch::{Watch, watch};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,

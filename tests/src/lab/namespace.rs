@@ -225,9 +225,11 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        if !self.lab.is_kept()
-            && let Err(error) = delete(&self.name)
-        {
+        if self.lab.is_kept() {
+            return;
+        }
+        crate::director::forget(&self.door());
+        if let Err(error) = delete(&self.name) {
             eprintln!("lab: {error:#}");
         }
     }

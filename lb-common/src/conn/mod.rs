@@ -1,0 +1,93 @@
+//! Protocols, their states and what a state means for a server's load.
+
+pub mod tcp;
+pub mod udp;
+
+use crate::{
+    facts::Facts,
+    layout::Settings,
+    time::seconds,
+    wire::{IPPROTO_TCP, IPPROTO_UDP},
+};
+
+/// A transport protocol that is balanced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// 6.
+    Tcp,
+    /// 17.
+    Udp,
+}
+
+impl Protocol {
+    /// The protocol of a number.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            IPPROTO_TCP => Some(Self::Tcp),
+            IPPROTO_UDP => Some(Self::Udp),
+            _ => None,
+        }
+    }
+
+    /// Whether a packet of this protocol may start a connection: UDP always,
+    /// TCP with SYN and without RST (ACK and FIN do not matter).
+    #[inline(always)]
+    pub const fn may_start(self, facts: &Facts) -> bool {
+        match self {
+            Self::Tcp => tcp::may_start(facts.flags()),
+            Self::Udp => true,
+        }
+    }
+
+    /// The state after a packet from the client, the server's packets being
+    /// invisible (DR, TUN, local).
+    #[inline(always)]
+    pub const fn next_input_only(self, state: u8, facts: &Facts) -> u8 {
+        match self {
+            Self::Tcp => tcp::next_input_only(state, facts.flags()),
+            Self::Udp => udp::STATE,
+        }
+    }
+
+    /// How a connection in `state` counts on its server.
+    #[inline(always)]
+    pub const fn counted(self, state: u8) -> Counted {
+        match self {
+            Self::Tcp if tcp::is_active(state) => Counted::Active,
+            _ => Counted::Inactive,
+        }
+    }
+
+    /// The state's name in `-L -c`.
+    pub const fn state_name(self, state: u8) -> &'static str {
+        match self {
+            Self::Tcp => tcp::name(state),
+            Self::Udp => udp::NAME,
+        }
+    }
+}
+
+/// Which of a server's counts a connection is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Counted {
+    /// Neither (a reverse cell, a template).
+    No = 0,
+    /// InActConn.
+    Inactive = 1,
+    /// ActiveConn.
+    Active = 2,
+}
+
+impl Settings {
+    /// The kernel's defaults.
+    pub fn kernel_defaults() -> Self {
+        let mut tcp_ticks = [0; 12];
+        for (ticks, timeout) in tcp_ticks.iter_mut().zip(tcp::TIMEOUTS) {
+            *ticks = seconds(timeout);
+        }
+        let udp = seconds(udp::TIMEOUT);
+        Self { tcp: tcp_ticks, udp, other: udp, heartbeat: 0, reserved: 0 }
+    }
+}

@@ -1,0 +1,186 @@
+//! TCP states as IPVS keeps them: from flags alone, without sequence numbers.
+//! Behaviour observed on Linux 6.1 (walks and creation rules) and 6.12.
+
+use crate::wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
+
+/// State numbers: the kernel's, also on the synchronisation wire.
+pub mod state {
+    /// No packet yet.
+    pub const NONE: u8 = 0;
+    /// Both sides talk.
+    pub const ESTABLISHED: u8 = 1;
+    /// The server opened.
+    pub const SYN_SENT: u8 = 2;
+    /// The client opened.
+    pub const SYN_RECV: u8 = 3;
+    /// The client closed (input-only), or the server.
+    pub const FIN_WAIT: u8 = 4;
+    /// Both closed.
+    pub const TIME_WAIT: u8 = 5;
+    /// Reset.
+    pub const CLOSE: u8 = 6;
+    /// The client closed, the server is still sending.
+    pub const CLOSE_WAIT: u8 = 7;
+    /// Unused by the tables.
+    pub const LAST_ACK: u8 = 8;
+    /// Expected data connection.
+    pub const LISTEN: u8 = 9;
+    /// Under `secure_tcp`.
+    pub const SYNACK: u8 = 10;
+}
+use state::{
+    CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT, LAST_ACK, LISTEN, NONE, SYN_RECV, SYN_SENT, SYNACK,
+    TIME_WAIT,
+};
+
+/// Number of states.
+pub const STATES: usize = 11;
+
+/// Time-outs in seconds by state number.
+pub const TIMEOUTS: [u32; STATES] = [2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120];
+
+const NAMES: [&str; STATES] = [
+    "NONE",
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "SYNACK",
+];
+
+/// One column of a state table, four bits a state, so that a transition is a
+/// shift of a constant and no memory is read.
+const fn column(next: [u8; STATES]) -> u64 {
+    let mut packed = 0;
+    let mut state = 0;
+    while state < STATES {
+        packed |= (next[state] as u64) << (4 * state);
+        state += 1;
+    }
+    packed
+}
+
+// Columns of the input-only table. Order of the states:
+// NONE, ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT, TIME_WAIT, CLOSE,
+// CLOSE_WAIT, LAST_ACK, LISTEN, SYNACK.
+const ON_SYN: u64 = column([
+    SYN_RECV, ESTABLISHED, ESTABLISHED, SYN_RECV, SYN_RECV, SYN_RECV, SYN_RECV, SYN_RECV, SYN_RECV,
+    SYN_RECV, SYN_RECV,
+]);
+const ON_FIN: u64 = column([
+    CLOSE, FIN_WAIT, SYN_SENT, TIME_WAIT, FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN,
+    TIME_WAIT,
+]);
+const ON_ACK: u64 = column([
+    ESTABLISHED, ESTABLISHED, SYN_SENT, ESTABLISHED, FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, CLOSE,
+    LISTEN, ESTABLISHED,
+]);
+const ON_RST: u64 = column([
+    CLOSE, CLOSE, CLOSE, SYN_RECV, CLOSE, CLOSE, CLOSE, CLOSE, LAST_ACK, LISTEN, CLOSE,
+]);
+
+/// The state after a packet with `flags` from the client of a connection whose
+/// server's packets are not seen. RST counts before SYN, FIN and ACK; a segment
+/// with none of them closes.
+#[inline(always)]
+pub const fn next_input_only(state: u8, flags: u8) -> u8 {
+    let column = if flags & TCP_RST != 0 {
+        ON_RST
+    } else if flags & TCP_SYN != 0 {
+        ON_SYN
+    } else if flags & TCP_FIN != 0 {
+        ON_FIN
+    } else if flags & TCP_ACK != 0 {
+        ON_ACK
+    } else {
+        return CLOSE;
+    };
+    (column >> (4 * (state & 15) as u32)) as u8 & 15
+}
+
+/// Whether a packet with `flags` may start a connection.
+#[inline(always)]
+pub const fn may_start(flags: u8) -> bool {
+    flags & (TCP_SYN | TCP_RST) == TCP_SYN
+}
+
+/// Whether a connection in `state` is in ActiveConn.
+#[inline(always)]
+pub const fn is_active(state: u8) -> bool {
+    const ACTIVE: u32 = 1 << ESTABLISHED | 1 << SYN_SENT | 1 << SYN_RECV | 1 << SYNACK;
+    ACTIVE >> (state & 31) & 1 != 0
+}
+
+/// Whether a SYN on a connection in `state` starts a new connection
+/// (`conn_reuse_mode` 1, the default): the port is being reused.
+#[inline(always)]
+pub const fn is_reusable(state: u8) -> bool {
+    matches!(state, TIME_WAIT | CLOSE)
+}
+
+/// The state's name in `-L -c`.
+pub const fn name(state: u8) -> &'static str {
+    if (state as usize) < STATES { NAMES[state as usize] } else { "BUG!" }
+}
+
+const _: () = assert!(NONE == 0 && TIMEOUTS[ESTABLISHED as usize] == 900);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: u8 = TCP_SYN;
+    const A: u8 = TCP_ACK;
+    const F: u8 = TCP_FIN;
+    const R: u8 = TCP_RST;
+
+    fn walk(flags: &[u8]) -> u8 {
+        flags.iter().fold(NONE, |state, &flags| next_input_only(state, flags))
+    }
+
+    #[test]
+    fn walks_seen_on_a_real_kernel() {
+        assert_eq!(walk(&[S]), SYN_RECV);
+        assert_eq!(walk(&[S, A]), ESTABLISHED);
+        assert_eq!(walk(&[S, A, F | A]), FIN_WAIT);
+        assert_eq!(walk(&[S, A, F | A, A, A]), FIN_WAIT);
+        assert_eq!(walk(&[S, A, R]), CLOSE);
+        assert_eq!(walk(&[S, R]), SYN_RECV, "a reset of a half-open connection changes nothing");
+        assert_eq!(walk(&[S, F]), TIME_WAIT);
+        assert_eq!(walk(&[S, A, S]), ESTABLISHED, "a SYN on an established connection");
+        assert_eq!(walk(&[S, A, F, S]), SYN_RECV);
+        assert_eq!(walk(&[S, A, 0]), CLOSE, "a segment without flags");
+        assert_eq!(walk(&[S | A]), SYN_RECV);
+        assert_eq!(walk(&[S | F]), SYN_RECV);
+    }
+
+    #[test]
+    fn which_flags_start() {
+        for flags in [S, S | A, S | F, S | F | A] {
+            assert!(may_start(flags), "{flags:#x}");
+        }
+        for flags in [S | R, F, R, A, 0] {
+            assert!(!may_start(flags), "{flags:#x}");
+        }
+    }
+
+    #[test]
+    fn active_states() {
+        let active: Vec<u8> = (0..16).filter(|&state| is_active(state)).collect();
+        assert_eq!(active, [ESTABLISHED, SYN_SENT, SYN_RECV, SYNACK]);
+    }
+
+    #[test]
+    fn every_next_state_exists() {
+        for state in 0..STATES as u8 {
+            for flags in 0..=255 {
+                assert!((next_input_only(state, flags) as usize) < STATES);
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What is known of a packet after parsing.
+
+use crate::{layout::Root, time::Tick};
+
+/// 64-bit words only: the compiler merges smaller fields into stores that the
+/// BPF stack does not allow (with misaligned packet loads switched on). Cold
+/// stages get it as their scratch structure; the verifier forgets packet
+/// pointers between stages anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C, align(8))]
+pub struct Facts {
+    /// Source address in network byte order; IPv4 is the low half of the first word.
+    pub src: [u64; 2],
+    /// Destination address in network byte order.
+    pub dst: [u64; 2],
+    /// [`Root`] that this packet sees.
+    pub root: u64,
+    /// Source port in the lowest 16 bits, destination port above it, each in
+    /// network byte order; then the IP protocol number from bit 32: the tail of
+    /// the flow key.
+    pub ports: u64,
+    /// When the packet arrived: a [`Tick`].
+    pub now: u64,
+    /// Where layer 3 starts.
+    pub l3: u64,
+    /// Layer-3 length, padding not counted.
+    pub l3_len: u64,
+    /// Interface it came in by.
+    pub ingress: u64,
+    /// TCP flags; 0 for UDP.
+    pub tcp_flags: u64,
+    /// 4 or 6.
+    pub family: u64,
+    /// Time to live as it came.
+    pub ttl: u64,
+    /// Server slot, once one was found.
+    pub dest: u64,
+    /// [`ForwardMethod`](crate::layout::ForwardMethod) of the connection.
+    pub method: u64,
+}
+
+impl Facts {
+    /// The configuration this packet sees.
+    #[inline(always)]
+    pub fn root(&self) -> Root {
+        Root(self.root)
+    }
+
+    /// When the packet arrived.
+    #[inline(always)]
+    pub const fn tick(&self) -> Tick {
+        self.now as Tick
+    }
+
+    /// IP protocol number.
+    #[inline(always)]
+    pub const fn protocol(&self) -> u8 {
+        (self.ports >> 32) as u8
+    }
+
+    /// Server slot.
+    #[inline(always)]
+    pub const fn slot(&self) -> u32 {
+        self.dest as u32
+    }
+
+    /// TCP flags; 0 for UDP.
+    #[inline(always)]
+    pub const fn flags(&self) -> u8 {
+        self.tcp_flags as u8
+    }
+
+    /// Destination port in network byte order.
+    #[inline(always)]
+    pub fn dst_port(&self) -> u16 {
+        (self.ports >> 16) as u16
+    }
+
+    /// Source port in network byte order.
+    #[inline(always)]
+    pub fn src_port(&self) -> u16 {
+        self.ports as u16
+    }
+}

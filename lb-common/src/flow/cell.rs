@@ -1,0 +1,118 @@
+use super::StateWord;
+use crate::{
+    family::Family,
+    layout::ForwardMethod,
+    tables::Cell,
+    time::{Tick, is_past},
+};
+
+/// Words of a flow cell.
+pub mod word {
+    /// [`StateWord`](super::StateWord).
+    pub const STATE: usize = 0;
+    /// As a home cell: lock (the locker's tick, 0 is free) in the high half,
+    /// flows of this home in the stash in the low half. Never cleared by a release.
+    pub const HOME: usize = 1;
+    /// [`Times`](super::Times).
+    pub const TIMES: usize = 2;
+    /// Server slot in the low half, forward method above it.
+    pub const DEST: usize = 3;
+    /// Index and generation of the cell this one belongs to (template, reverse).
+    pub const LINK: usize = 4;
+    /// First word of the key.
+    pub const KEY: usize = 6;
+}
+
+/// When a flow was last used, and for how long it then lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times(pub u64);
+
+impl Times {
+    /// Used at `now`, with a time-out in ticks.
+    #[inline(always)]
+    pub const fn new(now: Tick, timeout: u32) -> Self {
+        Self(now as u64 | (timeout as u64) << 32)
+    }
+
+    /// The moment at which the flow is dead.
+    #[inline(always)]
+    pub const fn deadline(self) -> Tick {
+        (self.0 as u32).wrapping_add((self.0 >> 32) as u32)
+    }
+
+    /// Whether the flow is dead at `now`.
+    #[inline(always)]
+    pub const fn is_dead(self, now: Tick) -> bool {
+        is_past(now, self.deadline())
+    }
+
+    /// Whether the sweep may release it at `now`.
+    #[inline(always)]
+    pub const fn is_releasable(self, now: Tick) -> bool {
+        is_past(now, self.deadline().wrapping_add(super::SWEEP_DELAY))
+    }
+}
+
+/// A cell as the engine sees it.
+#[derive(Clone, Copy)]
+pub struct FlowCell<C>(pub C);
+
+impl<C: Cell> FlowCell<C> {
+    /// The state word.
+    #[inline(always)]
+    pub fn state(self) -> StateWord {
+        StateWord(self.0.load(word::STATE))
+    }
+
+    /// Replaces the state word if it is still `old`; whether it was.
+    #[inline(always)]
+    pub fn set_state(self, old: StateWord, new: StateWord) -> bool {
+        self.0.compare_exchange(word::STATE, old.0, new.0) == old.0
+    }
+
+    /// Last use and time-out.
+    #[inline(always)]
+    pub fn times(self) -> Times {
+        Times(self.0.load(word::TIMES))
+    }
+
+    /// Stores last use and time-out, if they changed: within one tick a busy
+    /// flow is only read.
+    #[inline(always)]
+    pub fn touch(self, old: Times, new: Times) {
+        if old != new {
+            self.0.store(word::TIMES, new.0);
+        }
+    }
+
+    /// The dest word.
+    #[inline(always)]
+    pub fn dest(self) -> u64 {
+        self.0.load(word::DEST)
+    }
+
+    /// The dest word of a server slot and method.
+    #[inline(always)]
+    pub const fn dest_word(slot: u32, method: ForwardMethod) -> u64 {
+        slot as u64 | (method as u64) << 32
+    }
+
+    /// The key.
+    #[inline(always)]
+    pub fn key<F: Family>(self) -> F::Key {
+        F::key_from(|i| self.0.load(word::KEY + i))
+    }
+
+    /// Whether the cell's key words are `key`; says nothing about the phase.
+    #[inline(always)]
+    pub fn has_key<F: Family>(self, key: &F::Key) -> bool {
+        let mut i = F::KEY_WORDS;
+        while i > 0 {
+            i -= 1;
+            if self.0.load(word::KEY + i) != F::key_word(key, i) {
+                return false;
+            }
+        }
+        true
+    }
+}

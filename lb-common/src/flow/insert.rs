@@ -1,0 +1,222 @@
+use core::marker::PhantomData;
+
+use super::{
+    BLOCK, FlowCell, Found, LOCK_TRIES, StateWord, Times, WINDOW,
+    lookup::{self, Window, find_cold},
+    release, state, word,
+};
+use crate::{
+    conn::Counted,
+    family::Family,
+    layout::ForwardMethod,
+    tables::{Cell, Step, Table, Tables},
+    time::{Tick, seconds},
+};
+
+/// Ticks after which a lock's holder must be gone.
+const STALE_LOCK: u32 = seconds(2);
+
+/// A flow to be inserted.
+#[derive(Clone, Copy, Debug)]
+pub struct NewFlow {
+    /// Server slot.
+    pub slot: u32,
+    /// How packets reach it.
+    pub method: ForwardMethod,
+    /// First protocol state.
+    pub state: u8,
+    /// What it counts as on its server.
+    pub counted: Counted,
+    /// Time-out in ticks.
+    pub timeout: u32,
+}
+
+/// Outcome of an insert.
+pub enum Inserted<C> {
+    /// The flow is in the table.
+    New,
+    /// Another CPU was faster: use its flow.
+    Exists(Found<C>),
+    /// The window and the stash are full.
+    Full,
+    /// The lock of the home cell was not to be had.
+    Contended,
+}
+
+/// Inserts `key`, unless it is there. A dead flow of the same key is released first.
+#[inline(always)]
+pub fn insert<F: Family, T: Tables>(
+    tables: T,
+    key: &F::Key,
+    now: Tick,
+    flow: &NewFlow,
+) -> Inserted<T::Cell> {
+    let sum = F::hash(tables, key);
+    let home = lookup::home_of_sum::<F, T>(tables, sum);
+    let Some(lock) = Lock::take::<F, T>(tables, home, now) else {
+        return Inserted::Contended;
+    };
+    let outcome = match find_cold::<F, T>(tables, key, sum, home) {
+        Some(found) if !found.times.is_dead(now) => Inserted::Exists(found),
+        found => {
+            if let Some(dead) = found {
+                release::<F, T>(tables, dead.cell, dead.index, dead.state);
+            }
+            place::<F, T>(tables, key, now, flow, sum, home)
+        }
+    };
+    lock.give_back::<F, T>(tables);
+    outcome
+}
+
+/// The lock of a home cell, taken.
+struct Lock {
+    home: u64,
+    /// The lock word's high half; never 0, which means unlocked.
+    ticket: u64,
+    now: u64,
+    done: u64,
+}
+
+struct TakeLock<'a, F>(&'a mut Lock, PhantomData<F>);
+
+impl<F: Family, T: Tables> Step<T> for TakeLock<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, tables: T, _: u32) -> bool {
+        let lock = &mut *self.0;
+        let Some(home) = tables.cell(F::FLOW, lock.home as u32) else { return false };
+        let seen = home.load(word::HOME);
+        let holder = (seen >> 32) as u32;
+        // One that is held for seconds is stale: no program runs that long.
+        let free =
+            holder == 0 || (lock.now as u32).wrapping_sub(holder) as i32 > STALE_LOCK as i32;
+        let taken = seen & 0xffff_ffff | lock.ticket;
+        if free && home.compare_exchange(word::HOME, seen, taken) == seen {
+            lock.done = 1;
+        }
+        lock.done == 0
+    }
+}
+
+struct GiveLockBack<'a, F>(&'a Lock, PhantomData<F>);
+
+impl<F: Family, T: Tables> Step<T> for GiveLockBack<'_, F> {
+    /// Tries again when the spill count changed meanwhile; leaves a lock alone
+    /// that was taken over as stale.
+    #[inline(always)]
+    fn step(&mut self, tables: T, _: u32) -> bool {
+        let Some(home) = tables.cell(F::FLOW, self.0.home as u32) else { return false };
+        let seen = home.load(word::HOME);
+        seen & !0xffff_ffff == self.0.ticket
+            && home.compare_exchange(word::HOME, seen, seen & 0xffff_ffff) != seen
+    }
+}
+
+impl Lock {
+    #[inline(always)]
+    fn take<F: Family, T: Tables>(tables: T, home: u32, now: Tick) -> Option<Self> {
+        let ticket = u64::from(if now == 0 { 1 } else { now }) << 32;
+        let mut lock = Self { home: home.into(), ticket, now: now.into(), done: 0 };
+        tables.repeat(LOCK_TRIES, &mut TakeLock::<F>(&mut lock, PhantomData));
+        (lock.done != 0).then_some(lock)
+    }
+
+    #[inline(always)]
+    fn give_back<F: Family, T: Tables>(self, tables: T) {
+        tables.repeat(LOCK_TRIES, &mut GiveLockBack::<F>(&self, PhantomData));
+    }
+}
+
+/// Claims a free cell in the window, else in the stash, and publishes the flow.
+#[inline(always)]
+fn place<F: Family, T: Tables>(
+    tables: T,
+    key: &F::Key,
+    now: Tick,
+    flow: &NewFlow,
+    sum: u64,
+    home: u32,
+) -> Inserted<T::Cell> {
+    if let Some((index, seen)) = claim::<F, T>(tables, Window::main::<F, T>(tables, home)) {
+        fill::<F, T>(tables, index, seen, key, now, flow);
+        return Inserted::New;
+    }
+    let window = Window::stash::<F, T>(tables, sum);
+    let (Some((index, seen)), Some(home)) =
+        (claim::<F, T>(tables, window), tables.cell(F::FLOW, home))
+    else {
+        return Inserted::Full;
+    };
+    // Before the flow can be seen: look-ups that find the count 0 do not come here.
+    home.add(word::HOME, 1);
+    fill::<F, T>(tables, index, seen, key, now, flow);
+    Inserted::New
+}
+
+struct Claim<F> {
+    window: Window,
+    index: u64,
+    seen: u64,
+    done: u64,
+    family: PhantomData<F>,
+}
+
+impl<F: Family, T: Tables> Step<T> for Claim<F> {
+    #[inline(always)]
+    fn step(&mut self, tables: T, i: u32) -> bool {
+        let index = self.window.index(i);
+        let Some(cell) = tables.cell(F::FLOW, index) else { return true };
+        let cell = FlowCell(cell);
+        let seen = cell.state();
+        if !seen.is_free() || !cell.set_state(seen, seen.busy()) {
+            return true;
+        }
+        self.index = index.into();
+        self.seen = seen.0;
+        self.done = 1;
+        false
+    }
+}
+
+/// A cell of the window, now busy and ours, and the state it was free in.
+#[inline(always)]
+fn claim<F: Family, T: Tables>(tables: T, window: Window) -> Option<(u32, StateWord)> {
+    let mut claim = Claim::<F> { window, index: 0, seen: 0, done: 0, family: PhantomData };
+    tables.repeat(WINDOW, &mut claim);
+    (claim.done != 0).then_some((claim.index as u32, StateWord(claim.seen)))
+}
+
+/// Fills and publishes a claimed cell.
+#[inline(always)]
+fn fill<F: Family, T: Tables>(
+    tables: T,
+    index: u32,
+    seen: StateWord,
+    key: &F::Key,
+    now: Tick,
+    flow: &NewFlow,
+) {
+    let Some(cell) = tables.cell(F::FLOW, index) else { return };
+    let cell = FlowCell(cell);
+    let mut k = 0;
+    while k < F::KEY_WORDS {
+        cell.0.store(word::KEY + k, F::key_word(key, k));
+        k += 1;
+    }
+    cell.0.store(word::TIMES, Times::new(now, flow.timeout).0);
+    cell.0.store(word::DEST, FlowCell::<T::Cell>::dest_word(flow.slot, flow.method));
+    cell.0.store(word::LINK, 0);
+    // Every count goes up before the flow can be seen, so that no release can
+    // take one down first.
+    if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {
+        block.add(0, 1);
+    }
+    let load = state::load_of(flow.counted as u8);
+    if load != 0
+        && let Some(dest) = tables.cell(Table::DestLoad, flow.slot)
+    {
+        dest.add(0, load);
+    }
+    // Cannot fail: nobody else touches a busy cell.
+    cell.set_state(seen.busy(), seen.live(flow.state, flow.counted));
+}

@@ -1,0 +1,71 @@
+use super::{BLOCK, FlowCell, StateWord, home, state::load_of, word};
+use crate::{
+    conn::Counted,
+    family::Family,
+    tables::{Cell, Table, Tables},
+};
+
+/// Moves a live cell from the state it was seen in to another protocol state,
+/// and its server's counts with it. Whoever loses the race changes nothing and
+/// is told what the state is now.
+///
+/// # Errors
+/// The state word found instead.
+#[inline(always)]
+pub fn transition<T: Tables>(
+    tables: T,
+    cell: FlowCell<T::Cell>,
+    seen: StateWord,
+    slot: u32,
+    state: u8,
+    counted: Counted,
+) -> Result<(), StateWord> {
+    let new = seen.live(state, counted);
+    if new == seen {
+        return Ok(());
+    }
+    let was = cell.0.compare_exchange(word::STATE, seen.0, new.0);
+    if was != seen.0 {
+        return Err(StateWord(was));
+    }
+    let moved = load_of(new.counted()).wrapping_sub(load_of(seen.counted()));
+    if moved != 0
+        && let Some(load) = tables.cell(Table::DestLoad, slot)
+    {
+        load.add(0, moved);
+    }
+    Ok(())
+}
+
+/// Frees a live cell that was seen in `seen`, and takes it off every count:
+/// its server's, its block's, its home's spill. Whether this caller did it.
+#[inline(always)]
+pub fn release<F: Family, T: Tables>(
+    tables: T,
+    cell: FlowCell<T::Cell>,
+    index: u32,
+    seen: StateWord,
+) -> bool {
+    // Read before the swap: afterwards the cell is anybody's. If the swap
+    // succeeds, generation and so key and server were these all the time.
+    let slot = cell.dest() as u32;
+    let key = cell.key::<F>();
+    if !cell.set_state(seen, seen.freed()) {
+        return false;
+    }
+    let load = load_of(seen.counted());
+    if load != 0
+        && let Some(dest) = tables.cell(Table::DestLoad, slot)
+    {
+        dest.add(0, load.wrapping_neg());
+    }
+    if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {
+        block.add(0, 1u64.wrapping_neg());
+    }
+    if index >= tables.param(F::CELLS) as u32
+        && let Some(home) = tables.cell(F::FLOW, home::<F, T>(tables, &key))
+    {
+        home.add(word::HOME, 1u64.wrapping_neg());
+    }
+    true
+}

@@ -1,0 +1,98 @@
+use crate::conn::Counted;
+
+/// What a cell is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Nobody's.
+    Free = 0,
+    /// Being filled by whoever claimed it.
+    Busy = 1,
+    /// A flow.
+    Live = 2,
+}
+
+/// A cell's state word: everything that changes by compare-and-swap.
+///
+/// Bits 0–1 [`Phase`], 2–5 protocol state, 6–7 [`Counted`], 8–31 zero, 32–63
+/// generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateWord(pub u64);
+
+impl StateWord {
+    const STATE_SHIFT: u32 = 2;
+    const COUNTED_SHIFT: u32 = 6;
+    const GENERATION_SHIFT: u32 = 32;
+
+    /// Whether the cell is free.
+    #[inline(always)]
+    pub const fn is_free(self) -> bool {
+        self.0 & 3 == Phase::Free as u64
+    }
+
+    /// Whether the cell holds a flow.
+    #[inline(always)]
+    pub const fn is_live(self) -> bool {
+        self.0 & 3 == Phase::Live as u64
+    }
+
+    /// Protocol state.
+    #[inline(always)]
+    pub const fn protocol_state(self) -> u8 {
+        (self.0 >> Self::STATE_SHIFT) as u8 & 15
+    }
+
+    /// [`Counted`] as a number.
+    #[inline(always)]
+    pub const fn counted(self) -> u8 {
+        (self.0 >> Self::COUNTED_SHIFT) as u8 & 3
+    }
+
+    /// Generation of the cell.
+    #[inline(always)]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> Self::GENERATION_SHIFT) as u32
+    }
+
+    /// This cell, claimed.
+    #[inline(always)]
+    pub const fn busy(self) -> Self {
+        Self::with(self.generation(), Phase::Busy, 0, Counted::No)
+    }
+
+    /// This cell, live in a protocol state.
+    #[inline(always)]
+    pub const fn live(self, state: u8, counted: Counted) -> Self {
+        Self::with(self.generation(), Phase::Live, state, counted)
+    }
+
+    /// This cell, freed: of the next generation.
+    #[inline(always)]
+    pub const fn freed(self) -> Self {
+        Self::with(self.generation().wrapping_add(1), Phase::Free, 0, Counted::No)
+    }
+
+    #[inline(always)]
+    const fn with(generation: u32, phase: Phase, state: u8, counted: Counted) -> Self {
+        Self(
+            (generation as u64) << Self::GENERATION_SHIFT
+                | (counted as u64) << Self::COUNTED_SHIFT
+                | ((state & 15) as u64) << Self::STATE_SHIFT
+                | phase as u64,
+        )
+    }
+}
+
+/// What a connection counted as `counted` adds to
+/// [`DestLoad::conns`](crate::layout::DestLoad).
+#[inline(always)]
+pub(super) const fn load_of(counted: u8) -> u64 {
+    use crate::layout::DestLoad;
+    if counted == Counted::Active as u8 {
+        DestLoad::ACTIVE
+    } else if counted == Counted::Inactive as u8 {
+        DestLoad::INACTIVE
+    } else {
+        0
+    }
+}

@@ -1,0 +1,151 @@
+//! The sweep: frees what is dead. One step a cell, one block a run, run by a
+//! BPF timer in the kernel.
+
+use core::marker::PhantomData;
+
+use super::{BLOCK, FlowCell, release};
+use crate::{
+    family::Family,
+    layout::SweepStatus,
+    tables::{Cell, Step, Tables},
+    time::Tick,
+};
+
+/// Blocks looked at for an occupied one in a run.
+const BLOCKS_A_RUN: u32 = 4096;
+/// Shortest and longest interval between runs while there are flows.
+const SHORTEST: u64 = 250_000;
+const LONGEST: u64 = 4_000_000;
+/// Interval while there are none.
+const IDLE: u64 = 100_000_000;
+/// The time in which all occupied blocks should be passed.
+const PASS: u64 = 1_000_000_000;
+
+/// What the sweep remembers from run to run. It lies in a map, also while a
+/// loop runs over it: what lies on the stack is tracked by the verifier through
+/// every step, and counters there would never let it finish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SweepState {
+    /// Block to look at next.
+    pub cursor: u64,
+    /// Occupied blocks met in this pass so far.
+    pub met: u64,
+    /// Ends of a pass met in this run.
+    passes: u64,
+    /// Whether this run's search found an occupied block: 0 or 1.
+    found: u64,
+    /// What is told.
+    pub status: SweepStatus,
+}
+
+/// Looks for the next occupied block.
+struct SearchBlock<'a, F> {
+    state: &'a mut SweepState,
+    blocks: u64,
+    family: PhantomData<F>,
+}
+
+impl<F: Family, T: Tables> Step<T> for SearchBlock<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, tables: T, _: u32) -> bool {
+        let state = &mut *self.state;
+        if state.cursor >= self.blocks {
+            state.cursor = 0;
+            state.status.occupied_blocks = state.met;
+            state.met = 0;
+            state.passes = state.passes.wrapping_add(1);
+        }
+        if let Some(block) = tables.cell(F::BLOCKS, state.cursor as u32)
+            && block.load(0) != 0
+        {
+            state.met = state.met.wrapping_add(1);
+            state.found = 1;
+            return false;
+        }
+        state.cursor = state.cursor.wrapping_add(1);
+        // Twice round without a flow: there is none.
+        state.passes < 2
+    }
+}
+
+/// Sweeps one block.
+struct SweepBlock<'a, F> {
+    state: &'a mut SweepState,
+    base: u64,
+    now: u64,
+    family: PhantomData<F>,
+}
+
+impl<F: Family, T: Tables> Step<T> for SweepBlock<'_, F> {
+    #[inline(always)]
+    fn step(&mut self, tables: T, i: u32) -> bool {
+        let index = (self.base as u32).wrapping_add(i);
+        let Some(cell) = tables.cell(F::FLOW, index) else { return false };
+        let cell = FlowCell(cell);
+        let state = cell.state();
+        if state.is_live()
+            && cell.times().is_releasable(self.now as Tick)
+            && release::<F, T>(tables, cell, index, state)
+        {
+            self.state.status.freed = self.state.status.freed.wrapping_add(1);
+        }
+        true
+    }
+}
+
+/// Sweeps the next occupied block of a table; returns the nanoseconds until the
+/// next run should come.
+#[inline(always)]
+pub fn run<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
+    let cells = tables.param(F::CELLS) as u32;
+    let now = u64::from(tables.now());
+    state.passes = 0;
+    state.found = 0;
+    state.status.last_tick = now;
+    state.status.runs = state.status.runs.wrapping_add(1);
+    let blocks = u64::from(super::total_cells(cells) / BLOCK);
+    tables.repeat(BLOCKS_A_RUN, &mut SearchBlock::<F> { state, blocks, family: PhantomData });
+    let interval = if state.found == 0 {
+        // Either there is no flow, or the search ended early in a large, nearly
+        // empty table and goes on where it stopped.
+        if state.passes >= 2 { IDLE } else { LONGEST }
+    } else {
+        let base = state.cursor.wrapping_mul(u64::from(BLOCK));
+        tables.repeat(BLOCK, &mut SweepBlock::<F> { state, base, now, family: PhantomData });
+        state.cursor = state.cursor.wrapping_add(1);
+        state.status.visited = state.status.visited.wrapping_add(u64::from(BLOCK));
+        let (before, so_far) = (state.status.occupied_blocks, state.met);
+        interval(if before > so_far { before } else { so_far })
+    };
+    state.status.interval = interval;
+    interval
+}
+
+/// All occupied blocks in about a second, within bounds: above 4,000 occupied
+/// blocks (4 million cells) a pass takes longer.
+#[inline(always)]
+const fn interval(occupied: u64) -> u64 {
+    let wanted = if occupied == 0 { LONGEST } else { PASS / occupied };
+    if wanted < SHORTEST {
+        SHORTEST
+    } else if wanted > LONGEST {
+        LONGEST
+    } else {
+        wanted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals() {
+        assert_eq!(interval(0), LONGEST);
+        assert_eq!(interval(100), LONGEST);
+        assert_eq!(interval(1000), 1_000_000);
+        assert_eq!(interval(4_000), 250_000);
+        assert_eq!(interval(1_000_000), SHORTEST);
+    }
+}

@@ -1,0 +1,276 @@
+//! The engine's traits over plain memory: what host tests, fuzzers and the
+//! differential harness run it on.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use bytemuck::{AnyBitPattern, NoUninit, Pod};
+
+use crate::{
+    engine::{self, Stages, Verdict},
+    facts::Facts,
+    family::V4,
+    flow,
+    layout::{FILTER_WORDS, Root, Settings, Stats},
+    packet::Packet,
+    reason::Reason,
+    tables::{Cell, Param, Params, Step, Table, Tables},
+    time::Tick,
+};
+
+/// A frame in memory, with room in front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPacket {
+    buffer: Vec<u8>,
+    start: usize,
+    ingress: u32,
+}
+
+/// Bytes in front of a frame: `XDP_PACKET_HEADROOM`.
+const HEADROOM: usize = 256;
+
+impl HostPacket {
+    /// A frame that came in by interface `ingress`.
+    pub fn new(frame: &[u8], ingress: u32) -> Self {
+        let mut buffer = vec![0; HEADROOM];
+        buffer.extend_from_slice(frame);
+        Self { buffer, start: HEADROOM, ingress }
+    }
+
+    /// The frame as it is now.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+}
+
+impl Packet for HostPacket {
+    fn reaches(&self, length: u32) -> bool {
+        self.bytes().len() >= length as usize
+    }
+
+    fn ingress(&self) -> u32 {
+        self.ingress
+    }
+
+    fn read<V: AnyBitPattern>(&self, offset: u32) -> Option<V> {
+        let bytes = self.bytes().get(offset as usize..)?.get(..size_of::<V>())?;
+        Some(bytemuck::pod_read_unaligned(bytes))
+    }
+
+    fn write<V: NoUninit>(&mut self, offset: u32, value: V) -> Option<()> {
+        let at = self.start + offset as usize;
+        let target = self.buffer.get_mut(at..)?.get_mut(..size_of::<V>())?;
+        target.copy_from_slice(bytemuck::bytes_of(&value));
+        Some(())
+    }
+
+    fn grow_front(&mut self, bytes: i32) -> Option<()> {
+        let start = self.start.checked_add_signed(-(bytes as isize))?;
+        // As bpf_xdp_adjust_head: an Ethernet header must remain.
+        if start + 14 > self.buffer.len() {
+            return None;
+        }
+        self.start = start;
+        Some(())
+    }
+}
+
+/// Tables in memory. Shared by reference between threads, like maps.
+pub struct HostTables {
+    params: Params,
+    root: AtomicU64,
+    now: AtomicU32,
+    tables: Vec<(usize, Vec<AtomicU64>)>,
+    stats: Vec<AtomicU64>,
+    reasons: Vec<AtomicU64>,
+}
+
+const TABLES: usize = 13;
+
+impl HostTables {
+    /// Empty tables of the sizes in `params`, with `dests` servers and
+    /// `services` services.
+    pub fn new(params: Params, dests: u32, services: u32) -> Self {
+        let flow4 = flow::total_cells(params.flow4_cells);
+        let flow6 = flow::total_cells(params.flow6_cells);
+        let sizes = [
+            (Table::Flow4, 8, flow4),
+            (Table::Flow6, 16, flow6),
+            (Table::Blocks4, 1, flow4.div_ceil(flow::BLOCK)),
+            (Table::Blocks6, 1, flow6.div_ceil(flow::BLOCK)),
+            (Table::Filter, 1, 2 * FILTER_WORDS),
+            (Table::Iface, 8, params.iface_slots),
+            (Table::Service, 16, 2 * params.service_slots),
+            (Table::List, 2, 2 * params.list_entries),
+            (Table::ServiceState, 8, services),
+            (Table::Dest, 8, dests),
+            (Table::DestLoad, 8, dests),
+            (Table::NextHop, 8, dests),
+            (Table::Settings, 8, 1),
+        ];
+        let mut tables: Vec<(usize, Vec<AtomicU64>)> = (0..TABLES).map(|_| (0, Vec::new())).collect();
+        for (table, words, records) in sizes {
+            let memory = (0..words * records as usize).map(|_| AtomicU64::new(0)).collect();
+            tables[table as usize] = (words, memory);
+        }
+        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let host = Self {
+            params,
+            root: AtomicU64::new(0),
+            now: AtomicU32::new(1),
+            tables,
+            stats: zeros(5 * dests as usize),
+            reasons: zeros(Reason::ALL.len()),
+        };
+        host.set(Table::Settings, 0, Settings::kernel_defaults());
+        host
+    }
+
+    /// Writes a record.
+    ///
+    /// # Panics
+    /// When it is out of range or of another size.
+    pub fn set<R: Pod>(&self, table: Table, index: u32, record: R) {
+        let (words, memory) = &self.tables[table as usize];
+        let bytes = bytemuck::bytes_of(&record);
+        assert_eq!(bytes.len(), words * 8, "record of {table:?}");
+        for (i, word) in bytes.chunks_exact(8).enumerate() {
+            let value = bytemuck::pod_read_unaligned(word);
+            memory[index as usize * words + i].store(value, Ordering::SeqCst);
+        }
+    }
+
+    /// A copy of a record.
+    ///
+    /// # Panics
+    /// When it is out of range or of another size.
+    pub fn get<R: Pod>(&self, table: Table, index: u32) -> R {
+        let (words, memory) = &self.tables[table as usize];
+        assert_eq!(size_of::<R>(), words * 8, "record of {table:?}");
+        let words: Vec<u64> = (0..*words)
+            .map(|i| memory[index as usize * words + i].load(Ordering::SeqCst))
+            .collect();
+        bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words))
+    }
+
+    /// Switches the configuration.
+    pub fn set_root(&self, root: Root) {
+        self.root.store(root.0, Ordering::SeqCst);
+    }
+
+    /// Sets the clock.
+    pub fn set_now(&self, now: Tick) {
+        self.now.store(now, Ordering::SeqCst);
+    }
+
+    /// Packets counted under `reason`.
+    pub fn reason(&self, reason: Reason) -> u64 {
+        self.reasons[reason as usize].load(Ordering::SeqCst)
+    }
+
+    /// Packets counted altogether.
+    pub fn counted(&self) -> u64 {
+        self.reasons.iter().map(|counter| counter.load(Ordering::SeqCst)).sum()
+    }
+
+    /// Counters of a server.
+    pub fn stats(&self, slot: u32) -> Stats {
+        let at = |i: usize| self.stats[slot as usize * 5 + i].load(Ordering::SeqCst);
+        Stats {
+            conns: at(0),
+            in_packets: at(1),
+            out_packets: at(2),
+            in_bytes: at(3),
+            out_bytes: at(4),
+        }
+    }
+
+    /// Runs the engine on a packet.
+    pub fn process(&self, packet: &mut HostPacket) -> Verdict {
+        engine::process(packet, self, &HostStages(self))
+    }
+}
+
+/// A record in [`HostTables`].
+#[derive(Clone, Copy)]
+pub struct HostCell<'a>(&'a [AtomicU64]);
+
+impl Cell for HostCell<'_> {
+    fn load(self, word: usize) -> u64 {
+        self.0[word].load(Ordering::Acquire)
+    }
+
+    fn store(self, word: usize, value: u64) {
+        self.0[word].store(value, Ordering::Release);
+    }
+
+    fn compare_exchange(self, word: usize, old: u64, new: u64) -> u64 {
+        match self.0[word].compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(was) | Err(was) => was,
+        }
+    }
+
+    fn add(self, word: usize, value: u64) {
+        self.0[word].fetch_add(value, Ordering::SeqCst);
+    }
+}
+
+impl<'a> Tables for &'a HostTables {
+    type Cell = HostCell<'a>;
+
+    fn cell(self, table: Table, index: u32) -> Option<HostCell<'a>> {
+        let (words, memory) = &self.tables[table as usize];
+        memory.get(index as usize * words..)?.get(..*words).map(HostCell)
+    }
+
+    fn root(self) -> Root {
+        Root(self.root.load(Ordering::SeqCst))
+    }
+
+    fn param(self, param: Param) -> u64 {
+        self.params.get(param)
+    }
+
+    fn now(self) -> Tick {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    fn count_dest(self, slot: u32, stats: Stats) {
+        let values =
+            [stats.conns, stats.in_packets, stats.out_packets, stats.in_bytes, stats.out_bytes];
+        for (i, value) in values.into_iter().enumerate() {
+            self.stats[slot as usize * 5 + i].fetch_add(value, Ordering::SeqCst);
+        }
+    }
+
+    fn count(self, reason: Reason) {
+        self.reasons[reason as usize].fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn opaque(self, value: u64) -> u64 {
+        value
+    }
+
+    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
+        for index in 0..count {
+            if !state.step(self, index) {
+                break;
+            }
+        }
+    }
+}
+
+struct HostStages<'a>(&'a HostTables);
+
+impl Stages<HostPacket> for HostStages<'_> {
+    fn schedule(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::schedule(packet, self.0, self, facts)
+    }
+
+    fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::choose(self.0, facts)
+    }
+
+    fn insert(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::insert::<V4, _>(self.0, facts)
+    }
+}

@@ -1,0 +1,21 @@
+//! How the engine reaches a packet.
+
+use bytemuck::{AnyBitPattern, NoUninit};
+
+/// A frame. Reads and writes are by value and checked against its end: nothing
+/// keeps a pointer into it, and after [`Packet::grow_front`] offsets simply
+/// count from the new start.
+pub trait Packet {
+    /// Whether the frame has at least `length` bytes (below 2^17). Not a length:
+    /// the verifier lets packet pointers be compared, not subtracted.
+    fn reaches(&self, length: u32) -> bool;
+    /// Index of the interface it came in by.
+    fn ingress(&self) -> u32;
+    /// The value at `offset`, `None` beyond the end. Offsets are below 256.
+    fn read<V: AnyBitPattern>(&self, offset: u32) -> Option<V>;
+    /// Puts a value at `offset`; `None`, and nothing is written, beyond the end.
+    fn write<V: NoUninit>(&mut self, offset: u32, value: V) -> Option<()>;
+    /// Moves the start by `bytes` (positive makes the frame longer; the new
+    /// bytes are undefined). `None`, and nothing changed, without room.
+    fn grow_front(&mut self, bytes: i32) -> Option<()>;
+}

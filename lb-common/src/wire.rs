@@ -1,0 +1,36 @@
+//! Numbers of the wire. EtherTypes are as loaded from a frame on a
+//! little-endian machine.
+
+/// IPv4 (0x0800).
+pub const ETHERTYPE_IPV4: u16 = 0x0800_u16.to_be();
+/// IPv6 (0x86dd).
+pub const ETHERTYPE_IPV6: u16 = 0x86dd_u16.to_be();
+/// 802.1Q (0x8100).
+pub const ETHERTYPE_VLAN: u16 = 0x8100_u16.to_be();
+/// 802.1ad (0x88a8).
+pub const ETHERTYPE_QINQ: u16 = 0x88a8_u16.to_be();
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET_LEN: u32 = 14;
+/// Bytes of a VLAN tag.
+pub const TAG_LEN: u32 = 4;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_LEN: u32 = 20;
+/// Bytes of a TCP header without options.
+pub const TCP_LEN: u32 = 20;
+/// Bytes of a UDP header.
+pub const UDP_LEN: u32 = 8;
+
+/// IP protocol number of TCP.
+pub const IPPROTO_TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const IPPROTO_UDP: u8 = 17;
+
+/// TCP flag FIN.
+pub const TCP_FIN: u8 = 0x01;
+/// TCP flag SYN.
+pub const TCP_SYN: u8 = 0x02;
+/// TCP flag RST.
+pub const TCP_RST: u8 = 0x04;
+/// TCP flag ACK.
+pub const TCP_ACK: u8 = 0x10;

@@ -1,0 +1,54 @@
+//! lvx's programs in the kernel: a thin shell around `lb_common`'s engine.
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+mod cell;
+mod maps;
+mod packet;
+mod stages;
+mod sweep;
+mod tables;
+
+use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
+use lb_common::engine::{self, Verdict};
+
+use crate::{packet::XdpPacket, stages::GlobalStages, tables::BpfTables};
+
+/// The data plane.
+#[xdp]
+pub fn lvx(ctx: XdpContext) -> u32 {
+    let mut packet = XdpPacket::new(ctx.ctx);
+    match engine::process(&mut packet, BpfTables, &GlobalStages) {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+        Verdict::Transmit => xdp_action::XDP_TX,
+        // SAFETY: the helper takes any interface index.
+        Verdict::Redirect(ifindex) => unsafe { bpf_redirect(ifindex, 0) as u32 },
+    }
+}
+
+/// Passes everything. A driver takes redirected frames only on an interface
+/// that runs an XDP program.
+#[xdp]
+pub fn lvx_pass(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// Starts the sweep, or hands the running timer over to this program. Never
+/// attached: the daemon runs it once after every load.
+#[xdp]
+pub fn lvx_sweep(_ctx: XdpContext) -> u32 {
+    sweep::start()
+}
+
+/// Unreachable in a program that loads: the verifier refuses it.
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,77 @@
+//! The maps. Sizes are set when the program is loaded; user space maps those
+//! marked so into its memory.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
+use lb_common::{
+    layout::{
+        DestEntry, DestLoad, IfaceEntry, ListEntry, NextHop, ServiceEntry, ServiceState, Settings,
+        Stats, StatsPage,
+    },
+    reason::Reason,
+    tables::Params,
+};
+
+/// `BPF_F_MMAPABLE`.
+const MAPPED: u32 = 1 << 10;
+
+#[map]
+pub static ROOT: Array<u64> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static FLOW4: Array<[u64; 8]> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static BLOCKS4: Array<u64> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static FILTER: Array<u64> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static IFACES: Array<IfaceEntry> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static SERVICES: Array<ServiceEntry> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static LISTS: Array<ListEntry> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static SERVICE_STATES: Array<ServiceState> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static DESTS: Array<DestEntry> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static DEST_LOADS: Array<DestLoad> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, MAPPED);
+/// Read and written by the daemon only; here so that it is pinned with the rest.
+#[map]
+pub static PAGES: Array<StatsPage> = Array::with_max_entries(1, MAPPED);
+/// As `PAGES`: what the sizes and secrets below were, for the next daemon.
+#[map]
+pub static PARAMS_KEPT: Array<Params> = Array::with_max_entries(1, MAPPED);
+
+/// Nobody writes it: zero, but the verifier does not know.
+#[map]
+pub static ZERO: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static DEST_STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
+
+/// Set by the loader before the program is loaded; frozen then, so that the
+/// verifier knows the values.
+#[unsafe(no_mangle)]
+pub static PARAMS: Params = Params {
+    hash: [0; 12],
+    multiplier: 1,
+    service_seed: 0,
+    filter_seed: 0,
+    flow4_cells: 8192,
+    flow6_cells: 8192,
+    service_slots: 1,
+    list_entries: 1,
+    iface_slots: 1,
+};
+
+/// Tells whose sweep runs.
+#[unsafe(no_mangle)]
+pub static BUILD_ID: u64 = 0;

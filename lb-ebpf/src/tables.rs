@@ -1,0 +1,140 @@
+//! The engine's tables over BPF maps.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_loop, generated::bpf_ktime_get_coarse_ns},
+    maps::Array,
+};
+use lb_common::{
+    layout::{Root, Stats},
+    reason::Reason,
+    tables::{Param, Step, Table, Tables},
+    time::{Tick, tick_of},
+};
+
+use crate::{cell::MapCell, maps};
+
+/// The maps of this object.
+#[derive(Clone, Copy)]
+pub struct BpfTables;
+
+#[inline(always)]
+fn record<T>(map: &'static Array<T>, index: u32) -> Option<MapCell> {
+    map.get_ptr_mut(index).map(MapCell::new)
+}
+
+impl Tables for BpfTables {
+    type Cell = MapCell;
+
+    #[inline(always)]
+    fn cell(self, table: Table, index: u32) -> Option<MapCell> {
+        match table {
+            Table::Flow4 => record(&maps::FLOW4, index),
+            Table::Blocks4 => record(&maps::BLOCKS4, index),
+            // This version carries IPv4 only.
+            Table::Flow6 | Table::Blocks6 => None,
+            Table::Filter => record(&maps::FILTER, index),
+            Table::Iface => record(&maps::IFACES, index),
+            Table::Service => record(&maps::SERVICES, index),
+            Table::List => record(&maps::LISTS, index),
+            Table::ServiceState => record(&maps::SERVICE_STATES, index),
+            Table::Dest => record(&maps::DESTS, index),
+            Table::DestLoad => record(&maps::DEST_LOADS, index),
+            Table::NextHop => record(&maps::NEXT_HOPS, index),
+            Table::Settings => record(&maps::SETTINGS, index),
+        }
+    }
+
+    #[inline(always)]
+    fn root(self) -> Root {
+        match maps::ROOT.get_ptr(0) {
+            // SAFETY: a map value; volatile, because the daemon writes.
+            Some(root) => Root(unsafe { root.read_volatile() }),
+            None => Root(0),
+        }
+    }
+
+    #[inline(always)]
+    fn param(self, param: Param) -> u64 {
+        let params = &raw const maps::PARAMS;
+        // SAFETY: a static; volatile, because the loader has replaced the
+        // values that the compiler sees. The index is below 12 by contract,
+        // and a constant wherever the engine uses it.
+        unsafe {
+            match param {
+                Param::Hash(index) => {
+                    (&raw const (*params).hash).cast::<u32>().add(index).read_volatile().into()
+                }
+                Param::Multiplier => (&raw const (*params).multiplier).read_volatile(),
+                Param::ServiceSeed => (&raw const (*params).service_seed).read_volatile(),
+                Param::FilterSeed => (&raw const (*params).filter_seed).read_volatile().into(),
+                Param::Flow4Cells => (&raw const (*params).flow4_cells).read_volatile().into(),
+                Param::Flow6Cells => (&raw const (*params).flow6_cells).read_volatile().into(),
+                Param::ServiceSlots => (&raw const (*params).service_slots).read_volatile().into(),
+                Param::ListEntries => (&raw const (*params).list_entries).read_volatile().into(),
+                Param::IfaceSlots => (&raw const (*params).iface_slots).read_volatile().into(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn now(self) -> Tick {
+        // SAFETY: the helper takes nothing. The coarse clock is a load; the
+        // exact one costs more than the rest of a look-up.
+        tick_of(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn count_dest(self, slot: u32, stats: Stats) {
+        let Some(sum) = maps::DEST_STATS.get_ptr_mut(slot) else { return };
+        // SAFETY: this CPU's record; programs on one CPU do not interrupt each other here.
+        unsafe {
+            if stats.conns != 0 {
+                (*sum).conns = (*sum).conns.wrapping_add(stats.conns);
+            }
+            if stats.in_packets != 0 {
+                (*sum).in_packets = (*sum).in_packets.wrapping_add(stats.in_packets);
+                (*sum).in_bytes = (*sum).in_bytes.wrapping_add(stats.in_bytes);
+            }
+            if stats.out_packets != 0 {
+                (*sum).out_packets = (*sum).out_packets.wrapping_add(stats.out_packets);
+                (*sum).out_bytes = (*sum).out_bytes.wrapping_add(stats.out_bytes);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn count(self, reason: Reason) {
+        if let Some(counter) = maps::REASONS.get_ptr_mut(reason as u32) {
+            // SAFETY: as for count_dest.
+            unsafe { *counter = (*counter).wrapping_add(1) };
+        }
+    }
+
+    #[inline(always)]
+    fn opaque(self, value: u64) -> u64 {
+        match maps::ZERO.get_ptr(0) {
+            // SAFETY: a map value; volatile, so that it is not taken for a constant.
+            Some(zero) => value.wrapping_add(unsafe { zero.read_volatile() }),
+            None => value,
+        }
+    }
+
+    #[inline(always)]
+    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
+        // SAFETY: the callback gets the state it is instantiated for, which
+        // outlives the call.
+        unsafe {
+            bpf_loop(count, step::<S> as *mut c_void, (&raw mut *state).cast(), 0);
+        }
+    }
+}
+
+/// One step of a loop; 1 ends it.
+#[inline(never)]
+extern "C" fn step<S: Step<BpfTables>>(index: u64, state: *mut c_void) -> i64 {
+    // SAFETY: see Tables::repeat.
+    let state = unsafe { &mut *state.cast::<S>() };
+    i64::from(!state.step(BpfTables, index as u32))
+}

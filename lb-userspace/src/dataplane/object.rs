@@ -1,0 +1,154 @@
+//! The embedded eBPF object, loaded.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use aya::{
+    Ebpf, EbpfLoader, TestRun,
+    programs::{ProgramInfo, TestRunOptions, Xdp, loaded_programs},
+};
+use lb_common::tables::Params;
+
+use super::{PARAMS_KEPT, Sizes};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvx.o"));
+
+/// Identifies this build's object: the sweep tells whose callback runs.
+fn build_id() -> u64 {
+    // FNV-1a over the object: any change of the program is another id.
+    OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// What the kernel says of a loaded program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramFacts {
+    /// Name.
+    pub name: String,
+    /// Instructions the verifier walked.
+    pub verified: u32,
+    /// Bytes of the translated program.
+    pub translated: u32,
+    /// Bytes of machine code.
+    pub jited: u32,
+    /// Time the load took.
+    pub load_time: std::time::Duration,
+}
+
+/// The object with its maps, before and after its programs are loaded.
+pub struct Loaded {
+    ebpf: Ebpf,
+    facts: Vec<ProgramFacts>,
+}
+
+impl Loaded {
+    /// The programs in the object.
+    pub const PROGRAMS: [&str; 3] = ["lvx", "lvx_pass", "lvx_sweep"];
+
+    /// Creates the object's maps pinned under `pins`, or takes over those that
+    /// are pinned there, and loads its programs.
+    ///
+    /// # Errors
+    /// When the kernel refuses: the verifier's last lines are in the text.
+    pub fn new(pins: &Path, sizes: Sizes, params: &Params) -> Result<Self> {
+        let build = build_id();
+        let entries = sizes.entries(params);
+        let paths: Vec<_> = entries
+            .iter()
+            .map(|&(name, _)| name)
+            .chain(["ROOT", "REASONS", "SWEEP", "ZERO", PARAMS_KEPT])
+            .map(|name| (name, pins.join(name)))
+            .collect();
+        let mut loader = EbpfLoader::new();
+        loader.override_global("PARAMS", bytemuck::bytes_of(params), true);
+        loader.override_global("BUILD_ID", &build, true);
+        for (name, count) in entries {
+            loader.map_max_entries(name, count);
+        }
+        for (name, path) in &paths {
+            loader.map_pin_path(name, path.as_path());
+        }
+        let ebpf = loader.load(OBJECT).context("cannot create the data plane's maps")?;
+        let mut loaded = Self { ebpf, facts: Vec::new() };
+        for name in Self::PROGRAMS {
+            let started = std::time::Instant::now();
+            loaded.program(name)?.load().with_context(|| format!("cannot load program {name}"))?;
+            let load_time = started.elapsed();
+            let info = loaded.program(name)?.info()?;
+            loaded.facts.push(ProgramFacts {
+                name: name.to_owned(),
+                verified: info.verified_instruction_count().unwrap_or_default(),
+                translated: info.size_translated().unwrap_or_default(),
+                jited: info.size_jitted(),
+                load_time,
+            });
+        }
+        Ok(loaded)
+    }
+
+    /// A program of the object.
+    pub(super) fn program(&mut self, name: &str) -> Result<&mut Xdp> {
+        let program = self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
+    /// What the kernel said of the programs, in the order of [`Self::PROGRAMS`].
+    pub fn facts(&self) -> &[ProgramFacts] {
+        &self.facts
+    }
+
+    /// Starts the sweep, or hands the running timer over to this object.
+    ///
+    /// # Errors
+    /// When the kernel refuses the run or the timer.
+    pub fn start_sweep(&mut self) -> Result<()> {
+        match self.run("lvx_sweep", &[0; 64], None, None)? {
+            2 => Ok(()),
+            code => bail!("the kernel refused the sweep's timer (verdict {code})"),
+        }
+    }
+
+    /// Runs a program once on `frame` as if it had come in by interface
+    /// `ingress`, and puts the frame as the program left it into `out`;
+    /// answers the verdict.
+    ///
+    /// # Errors
+    /// When the kernel refuses the run: a frame below 14 bytes, `out` too small.
+    pub fn run(
+        &mut self,
+        name: &str,
+        frame: &[u8],
+        ingress: Option<u32>,
+        out: Option<&mut Vec<u8>>,
+    ) -> Result<u32> {
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue, egress.
+        let length = frame.len() as u32;
+        let context: [u32; 6] = [0, length, 0, ingress.unwrap_or(0), 0, 0];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        if ingress.is_some() {
+            options.ctx_in = Some(bytemuck::cast_slice(&context));
+        }
+        let result = match out {
+            Some(buffer) => {
+                buffer.resize(frame.len() + 256, 0);
+                options.data_out = Some(buffer.as_mut_slice());
+                let result = self.program(name)?.test_run(options)?;
+                let size = result.data_size_out as usize;
+                buffer.truncate(size);
+                result
+            }
+            None => self.program(name)?.test_run(options)?,
+        };
+        Ok(result.return_value)
+    }
+}
+
+/// The name of the loaded program with this id, if it is still there.
+pub fn program_name(id: u32) -> Option<String> {
+    loaded_programs()
+        .filter_map(Result::ok)
+        .find(|info: &ProgramInfo| info.id() == id)
+        .and_then(|info| info.name_as_str().map(str::to_owned))
+}

@@ -1,0 +1,106 @@
+//! What is known to the grammar but not built yet. Building something means
+//! deleting its line here.
+
+use std::net::IpAddr;
+
+use super::failure::Failure;
+use super::grammar::{CommandId, OptionId};
+use super::line::Line;
+use crate::model::{Refusal, ServiceId};
+
+const COMMANDS: &[CommandId] = &[
+    CommandId::Set,
+    CommandId::StartDaemon,
+    CommandId::StopDaemon,
+];
+
+const OPTIONS: &[OptionId] = &[
+    OptionId::Sctp,
+    OptionId::Mark,
+    OptionId::Persistent,
+    OptionId::Netmask,
+    OptionId::Pe,
+    OptionId::Ops,
+    OptionId::SchedFlags,
+    OptionId::Ipip,
+    OptionId::Masquerading,
+    OptionId::UThreshold,
+    OptionId::LThreshold,
+    OptionId::TunType,
+    OptionId::TunPort,
+    OptionId::TunNocsum,
+    OptionId::TunCsum,
+    OptionId::TunRemcsum,
+    OptionId::Thresholds,
+    OptionId::PersistentConn,
+    OptionId::TunInfo,
+    OptionId::Timeout,
+    OptionId::Daemon,
+];
+
+/// The kernel's schedulers that are missing; a name neither here nor built is
+/// unknown, which the daemon answers.
+const SCHEDULERS: &[&str] = &[
+    "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
+];
+
+/// What `-s` can be instead, for the message.
+const USE_INSTEAD: &str = "use -s rr or -s wrr";
+
+/// Addresses of this family are built.
+fn address(addr: IpAddr) -> bool {
+    addr.is_ipv4()
+}
+
+/// Whether an option is built, for the usage text.
+pub(super) fn option(option: OptionId) -> bool {
+    !OPTIONS.contains(&option)
+}
+
+/// Whether a command is built, for the usage text.
+pub(super) fn command(command: CommandId) -> bool {
+    !COMMANDS.contains(&command)
+}
+
+fn missing(what: String) -> Failure {
+    Failure::usage(Refusal::Unsupported(what).to_string())
+}
+
+/// The answer to a command that is not built.
+pub(super) fn command_missing(command: CommandId) -> Failure {
+    missing(format!("--{}", command.spec().long))
+}
+
+/// Refuses a valid command line that asks for what is not built.
+pub(super) fn check(line: &Line) -> Result<(), Failure> {
+    let no = |what: String| Err(missing(what));
+    if !command(line.command) {
+        return Err(command_missing(line.command));
+    }
+    if let Some(given) = line.options.iter().find(|given| !option(**given)) {
+        let spec = given.spec();
+        return no(match spec.short {
+            Some(letter) => format!("-{letter} (--{})", spec.long),
+            None => format!("--{}", spec.long),
+        });
+    }
+    let vip = line.service.and_then(|service| match service {
+        ServiceId::Address { addr, .. } => Some(addr),
+        ServiceId::Mark { .. } => None,
+    });
+    let rip = line.server.map(|server| server.addr);
+    if let Some(addr) = [vip, rip]
+        .into_iter()
+        .flatten()
+        .find(|addr| !address(*addr))
+    {
+        return no(format!("IPv6 address {addr}"));
+    }
+    if matches!(line.command, CommandId::Add | CommandId::Edit) {
+        let name = line.scheduler_name();
+        if SCHEDULERS.contains(&name) {
+            return no(format!("scheduler {name} ({USE_INSTEAD})"));
+        }
+    }
+    Ok(())
+}

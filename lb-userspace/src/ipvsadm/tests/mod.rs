@@ -1,0 +1,5 @@
+//! The command line as a whole.
+
+mod golden;
+mod random;
+mod whole;

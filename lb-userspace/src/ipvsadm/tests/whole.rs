@@ -1,0 +1,176 @@
+//! What a transcript cannot show: the requests themselves, saving and
+//! restoring, no daemon.
+
+use crate::ipvsadm::fake::{FakeControl, FakeNames};
+use crate::ipvsadm::run::{Io, Session};
+use crate::model::{
+    Dest, DestId, DestSpec, Method, Protocol, Request, ServiceId, ServiceSpec, Tunnel,
+};
+
+fn run(line: &str, input: &str, control: &mut FakeControl) -> (u8, String, String) {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    let (mut stdin, mut stdout, mut stderr) = (input.as_bytes(), Vec::new(), Vec::new());
+    let mut io = Io {
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+    };
+    let status = Session {
+        argv0: "/sbin/ipvsadm",
+        control,
+        io: &mut io,
+        names: &FakeNames,
+    }
+    .run(&words);
+    (
+        status,
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
+}
+
+/// The request a line makes.
+fn request(line: &str) -> Request {
+    let mut control = FakeControl::default();
+    run(line, "", &mut control);
+    control
+        .requests
+        .pop()
+        .unwrap_or_else(|| panic!("{line}: no request"))
+}
+
+fn http(protocol: Protocol) -> ServiceId {
+    ServiceId::Address {
+        protocol,
+        addr: [10, 0, 0, 1].into(),
+        port: 80,
+    }
+}
+
+#[test]
+fn lines_to_requests() {
+    let spec = ServiceSpec {
+        scheduler: "wrr".to_owned(),
+        sched_flags: 0,
+        ops: false,
+        persistent: None,
+        netmask: u32::MAX,
+        pe: None,
+    };
+    assert_eq!(
+        request("-A -t 10.0.0.1:http -s wrr"),
+        Request::AddService(http(Protocol::Tcp), spec.clone())
+    );
+    assert_eq!(
+        request("-Eu 10.0.0.1:80 --scheduler=wrr"),
+        Request::EditService(http(Protocol::Udp), spec)
+    );
+    let id = DestId {
+        addr: [10, 0, 0, 2].into(),
+        port: 80,
+    };
+    let spec = DestSpec {
+        method: Method::Route,
+        weight: 5,
+        u_threshold: 0,
+        l_threshold: 0,
+        tunnel: Tunnel::Ipip,
+    };
+    // Direct routing cannot change the port, whatever -r says and wherever it stands.
+    for server in ["10.0.0.2", "10.0.0.2:8080"] {
+        let add = Request::AddDest(http(Protocol::Tcp), Dest { id, spec });
+        assert_eq!(request(&format!("-a -t 10.0.0.1:80 -r {server} -w 5")), add);
+        assert_eq!(request(&format!("-a -r {server} -w 5 -t 10.0.0.1:80")), add);
+    }
+    // Taking a server out goes by what is written.
+    let written = DestId { port: 8080, ..id };
+    assert_eq!(
+        request("-d -t 10.0.0.1:80 -r 10.0.0.2:8080"),
+        Request::DeleteDest(http(Protocol::Tcp), written)
+    );
+    assert_eq!(
+        request("-d -t 10.0.0.1:80 -r 10.0.0.2"),
+        Request::DeleteDest(http(Protocol::Tcp), id)
+    );
+    assert_eq!(request("-Z"), Request::Zero(None));
+    assert_eq!(
+        request("-Z -t 10.0.0.1:80"),
+        Request::Zero(Some(http(Protocol::Tcp)))
+    );
+    assert_eq!(request("-Z -t 0.0.0.0:0"), Request::Zero(None));
+    assert_eq!(request("-C"), Request::Clear);
+    assert_eq!(request(""), Request::List(None));
+    assert_eq!(
+        request("-L -u 10.0.0.1:80"),
+        Request::List(Some(http(Protocol::Udp)))
+    );
+    assert_eq!(request("-Lnc"), Request::Connections);
+    assert_eq!(request("-Sn"), Request::List(None));
+}
+
+#[test]
+fn a_scheduler_nobody_knows_is_cut_and_asked_for() {
+    let Request::AddService(_, spec) =
+        request("-A -t 10.0.0.1:80 -s averyveryverylongschedulername")
+    else {
+        panic!()
+    };
+    assert_eq!(spec.scheduler, "averyveryverylo");
+}
+
+#[test]
+fn help_version_and_errors_of_grammar_need_no_daemon() {
+    let mut dead = FakeControl {
+        dead: true,
+        ..FakeControl::default()
+    };
+    assert_eq!(run("-h", "", &mut dead).0, 0);
+    assert_eq!(
+        run("--version", "", &mut dead).1,
+        "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n"
+    );
+    assert_eq!(
+        run("-q", "", &mut dead).2,
+        "Try `/sbin/ipvsadm -h' or '/sbin/ipvsadm --help' for more information.\n"
+    );
+    assert_eq!(
+        run("-R", "\n# nothing\n", &mut dead),
+        (0, String::new(), String::new())
+    );
+}
+
+#[test]
+fn without_a_daemon_one_line_says_what_to_do() {
+    let mut dead = FakeControl {
+        dead: true,
+        ..FakeControl::default()
+    };
+    let line =
+        "lvx: no daemon runs in this network namespace; start one: lvx run --interface eth0\n";
+    for command in ["-A -t 10.0.0.1:80 -s rr", "-C", "-Ln", "-Sn", "-Lnc", "-Z"] {
+        assert_eq!(
+            run(command, "", &mut dead),
+            (2, String::new(), line.to_owned()),
+            "{command}"
+        );
+    }
+    let restored = run("-R", "-C\n-A -t 10.0.0.1:80 -s rr\n", &mut dead);
+    assert_eq!(restored, (2, String::new(), line.to_owned()));
+}
+
+#[test]
+fn what_is_saved_restores_the_same() {
+    let mut control = FakeControl::default();
+    let table = "-A -t 10.0.0.1:80 -s wrr
+-a -t 10.0.0.1:80 -r 10.0.1.1:80 -g -w 1
+-a -t 10.0.0.1:80 -r 10.0.1.2:80 -g -w 7
+-A -u 10.0.0.1:53 -s rr
+";
+    assert_eq!(
+        run("-R", table, &mut control),
+        (0, String::new(), String::new())
+    );
+    assert_eq!(run("-Sn", "", &mut control).1, table);
+    assert_eq!(run("-R", "-v\n-C\n", &mut control).0, 0);
+    assert_eq!(run("-Sn", "", &mut control).1, table, "-v ends the restore");
+}

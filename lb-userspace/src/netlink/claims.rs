@@ -1,0 +1,236 @@
+//! Which frames lvx may claim: those that the kernel itself would take for its
+//! own at layer 2.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lb_common::layout::{IFACE_MACS, IfaceEntry, IfaceKey};
+
+use super::{Link, LinkKind, View};
+
+/// Most tags looked at.
+const MAX_TAGS: usize = 2;
+/// More stacked links than any configuration has; guards against a loop in
+/// links read while they changed.
+const MAX_DEPTH: usize = 8;
+
+/// The result of [`claims()`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// One entry for every interface and VLAN, in the order of their keys.
+    pub entries: Vec<IfaceEntry>,
+    /// What the operator must know: frames that will not be claimed.
+    pub warnings: Vec<String>,
+}
+
+/// The frames that may be claimed on the interfaces `attached` (by index):
+/// untagged ones to the interface's own station address or that of a macvlan on
+/// it; for every VLAN on it (up to two tags) those to the VLAN's and its
+/// macvlans' addresses; where the interface belongs to a bond or bridge, those
+/// to its master and what stands on that.
+pub fn claims(attached: &BTreeSet<u32>, view: &View) -> Claims {
+    let mut result = Claims::default();
+    for index in attached {
+        let Some(link) = view.links.get(index) else {
+            continue;
+        };
+        let mut walk = Walk {
+            links: &view.links,
+            found: BTreeMap::new(),
+            too_deep: None,
+        };
+        walk.add(link, &[], 0);
+        if let Some(master) = link.master.and_then(|master| view.links.get(&master)) {
+            walk.add(master, &[], 0);
+        }
+        if let Some(name) = walk.too_deep {
+            result.warnings.push(format!(
+                "frames to {name} are not balanced: it has more than two VLAN tags"
+            ));
+        }
+        for (tags, macs) in walk.found {
+            let key = IfaceKey {
+                ifindex: *index,
+                outer: tags.first().copied().unwrap_or(0),
+                inner: tags.get(1).copied().unwrap_or(0),
+            };
+            let mut entry = IfaceEntry {
+                key: key.word(),
+                ..IfaceEntry::default()
+            };
+            for (slot, (mac, _)) in entry.macs.iter_mut().zip(&macs) {
+                *slot = IfaceEntry::mac_word(*mac);
+            }
+            if macs.len() > IFACE_MACS {
+                let left: Vec<&str> = macs[IFACE_MACS..]
+                    .iter()
+                    .map(|(_, name)| name.as_str())
+                    .collect();
+                result.warnings.push(format!(
+                    "frames to {} are not balanced: {} has more than {IFACE_MACS} station addresses",
+                    left.join(", "),
+                    macs[0].1
+                ));
+            }
+            result.entries.push(entry);
+        }
+    }
+    result
+}
+
+struct Walk<'a> {
+    links: &'a BTreeMap<u32, Link>,
+    /// By tags, outermost first: station addresses, each once, with the link's name.
+    found: BTreeMap<Vec<u16>, Vec<([u8; 6], String)>>,
+    too_deep: Option<String>,
+}
+
+impl Walk<'_> {
+    fn add(&mut self, link: &Link, tags: &[u16], depth: usize) {
+        if link.mac != [0; 6] {
+            let macs = self.found.entry(tags.to_vec()).or_default();
+            if !macs.iter().any(|(mac, _)| *mac == link.mac) {
+                macs.push((link.mac, link.name.clone()));
+            }
+        }
+        if depth == MAX_DEPTH {
+            return;
+        }
+        for upper in self.links.values() {
+            match upper.kind {
+                // The kernel drops what arrives for a link that is down.
+                _ if !upper.up => {}
+                LinkKind::Macvlan { parent } if parent == link.index => {
+                    self.add(upper, tags, depth + 1)
+                }
+                LinkKind::Vlan { parent, id, .. } if parent == link.index => {
+                    if tags.len() == MAX_TAGS {
+                        self.too_deep = Some(upper.name.clone());
+                    } else {
+                        let tags = [tags, &[id]].concat();
+                        self.add(upper, &tags, depth + 1);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::testing::{link, links, macvlan, vlan};
+
+    /// Outer and inner tag, last bytes of the station addresses.
+    type Claimed = ((u16, u16), Vec<u8>);
+
+    /// Claims of interface 2, and the warnings.
+    fn claimed<const N: usize>(list: [Link; N]) -> (Vec<Claimed>, Vec<String>) {
+        let view = View {
+            links: links(list),
+            ..View::default()
+        };
+        let result = claims(&BTreeSet::from([2]), &view);
+        let entries = result.entries.iter().map(|entry| {
+            assert_eq!(entry.key as u32, 2);
+            let macs = entry
+                .macs
+                .iter()
+                .filter(|m| **m != 0)
+                .map(|m| m.to_le_bytes()[5])
+                .collect();
+            (((entry.key >> 32) as u16, (entry.key >> 48) as u16), macs)
+        });
+        (entries.collect(), result.warnings)
+    }
+
+    #[test]
+    fn own_macvlan_and_vlan_addresses_are_claimed() {
+        let (entries, warnings) = claimed([
+            link(2, "eth0"),
+            link(3, "eth1"),
+            macvlan(4, "vrrp.51", 2),
+            vlan(5, "eth0.100", 2, 100, 0x8100),
+            macvlan(6, "vrrp.52", 5),
+            vlan(7, "eth0.100.7", 5, 7, 0x8100),
+            vlan(8, "eth1.100", 3, 100, 0x8100),
+        ]);
+        assert_eq!(
+            entries,
+            [
+                ((0, 0), vec![2, 4]),
+                ((100, 0), vec![5, 6]),
+                ((100, 7), vec![7])
+            ]
+        );
+        assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn a_shared_address_is_claimed_once_and_a_link_that_is_down_not_at_all() {
+        let same = Link {
+            mac: [2, 0, 0, 0, 0, 2],
+            ..macvlan(3, "ipvlan0", 2)
+        };
+        let down = Link {
+            up: false,
+            ..vlan(4, "eth0.9", 2, 9, 0x8100)
+        };
+        assert_eq!(
+            claimed([link(2, "eth0"), same, down]).0,
+            [((0, 0), vec![2])]
+        );
+    }
+
+    #[test]
+    fn a_bond_port_carries_what_is_for_the_bond() {
+        let port = Link {
+            master: Some(9),
+            ..link(2, "eth0")
+        };
+        let (entries, _) = claimed([port, vlan(5, "bond0.5", 9, 5, 0x8100), link(9, "bond0")]);
+        assert_eq!(entries, [((0, 0), vec![2, 9]), ((5, 0), vec![5])]);
+    }
+
+    #[test]
+    fn more_addresses_than_fit_are_named() {
+        let (entries, warnings) = claimed([
+            link(2, "eth0"),
+            macvlan(3, "a", 2),
+            macvlan(4, "b", 2),
+            macvlan(5, "c", 2),
+            macvlan(6, "d", 2),
+            macvlan(7, "e", 2),
+            macvlan(8, "f", 2),
+            macvlan(9, "g", 2),
+        ]);
+        assert_eq!(entries, [((0, 0), vec![2, 3, 4, 5, 6, 7])]);
+        assert_eq!(
+            warnings,
+            ["frames to f, g are not balanced: eth0 has more than 6 station addresses"]
+        );
+    }
+
+    #[test]
+    fn a_third_tag_is_not_claimed_but_named() {
+        let (entries, warnings) = claimed([
+            link(2, "eth0"),
+            vlan(3, "q1", 2, 1, 0x8100),
+            vlan(4, "q2", 3, 2, 0x8100),
+            vlan(5, "q3", 4, 3, 0x8100),
+        ]);
+        assert_eq!(entries.last(), Some(&((1, 2), vec![4])));
+        assert_eq!(
+            warnings,
+            ["frames to q3 are not balanced: it has more than two VLAN tags"]
+        );
+    }
+
+    #[test]
+    fn an_interface_that_is_gone_claims_nothing() {
+        assert_eq!(
+            claims(&BTreeSet::from([2]), &View::default()),
+            Claims::default()
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! Kernel messages to the types of this module.
+
+use std::net::IpAddr;
+
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
+    link::{
+        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+        LinkMessage,
+    },
+    neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
+        NeighbourState,
+    },
+    route::RouteProtocol,
+};
+
+use super::{
+    Link, LinkKind,
+    neighbours::{Key, Neighbour},
+};
+
+/// A link, or `None` for messages about something else (a bridge port).
+pub(super) fn link(message: &LinkMessage) -> Option<Link> {
+    if message.header.interface_family == AddressFamily::Bridge {
+        return None;
+    }
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mac: [0; 6],
+        mtu: 0,
+        up: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
+        master: None,
+        kind: LinkKind::Plain,
+    };
+    let (mut parent, mut foreign, mut info) = (0, false, None);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Address(bytes)
+                if message.header.link_layer_type == LinkLayerType::Ether =>
+            {
+                if let Ok(mac) = <[u8; 6]>::try_from(bytes.as_slice()) {
+                    link.mac = mac;
+                }
+            }
+            LinkAttribute::Controller(index) if *index != 0 => link.master = Some(*index),
+            LinkAttribute::Link(index) => parent = *index,
+            LinkAttribute::LinkNetNsId(_) => foreign = true,
+            LinkAttribute::LinkInfo(list) => info = Some(list),
+            _ => {}
+        }
+    }
+    if foreign {
+        // The device below lives in another namespace; its index means nothing here.
+        parent = 0;
+    }
+    link.kind = kind(info.map_or(&[], Vec::as_slice), parent);
+    Some(link)
+}
+
+fn kind(info: &[LinkInfo], parent: u32) -> LinkKind {
+    let name = info.iter().find_map(|i| match i {
+        LinkInfo::Kind(kind) => Some(kind),
+        _ => None,
+    });
+    match name {
+        // An ipvlan shares its parent's station address: the same thing here.
+        Some(InfoKind::MacVlan | InfoKind::IpVlan) => LinkKind::Macvlan { parent },
+        Some(InfoKind::Vlan) => {
+            let (mut id, mut ethertype) = (0, 0x8100);
+            for data in info {
+                if let LinkInfo::Data(InfoData::Vlan(attributes)) = data {
+                    for attribute in attributes {
+                        match attribute {
+                            InfoVlan::Id(value) => id = *value,
+                            InfoVlan::Protocol(protocol) => ethertype = u16::from(*protocol),
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            LinkKind::Vlan {
+                parent,
+                id,
+                ethertype,
+            }
+        }
+        _ => LinkKind::Plain,
+    }
+}
+
+/// An address that packets may be sent to (not one that is still being checked
+/// for duplicates) and the index of its link.
+pub(super) fn address(message: &AddressMessage) -> Option<(IpAddr, u32)> {
+    let checking = AddressFlags::Tentative | AddressFlags::Dadfailed;
+    let optimistic = AddressFlags::Optimistic;
+    let mut flags =
+        AddressFlags::from_bits_retain(u32::from(AddressHeaderFlags::bits(&message.header.flags)));
+    let (mut local, mut peer) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            // On a point-to-point link `Address` is the other end's.
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => peer = Some(*ip),
+            AddressAttribute::Flags(value) => flags = *value,
+            _ => {}
+        }
+    }
+    if flags.intersects(checking) && !flags.contains(optimistic) {
+        return None;
+    }
+    Some((local.or(peer)?, message.header.index))
+}
+
+/// An entry of the neighbour table.
+pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(Key, Neighbour)> {
+    if !matches!(
+        message.header.family,
+        AddressFamily::Inet | AddressFamily::Inet6
+    ) {
+        return None;
+    }
+    let mut address = None;
+    let mut entry = Neighbour {
+        external: message.header.flags.contains(NeighbourFlags::ExtLearned),
+        ..Neighbour::default()
+    };
+    let mut bytes = None;
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
+                address = Some(IpAddr::V4(*ip))
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
+                address = Some(IpAddr::V6(*ip))
+            }
+            NeighbourAttribute::LinkLayerAddress(value) => {
+                bytes = <[u8; 6]>::try_from(value.as_slice()).ok()
+            }
+            NeighbourAttribute::ExtFlags(flags) => {
+                entry.managed = flags.contains(NeighbourExtFlags::Managed)
+            }
+            NeighbourAttribute::Protocol(protocol) => {
+                entry.ours = *protocol == RouteProtocol::Other(super::neighbours::PROTOCOL)
+            }
+            _ => {}
+        }
+    }
+    let state = message.header.state;
+    entry.fixed = matches!(state, NeighbourState::Permanent | NeighbourState::Noarp);
+    entry.fresh = matches!(
+        state,
+        NeighbourState::Reachable | NeighbourState::Delay | NeighbourState::Probe
+    );
+    if entry.fixed || entry.fresh || state == NeighbourState::Stale {
+        entry.mac = bytes;
+    }
+    Some(((message.header.ifindex, address?), entry))
+}

@@ -65,10 +65,16 @@ pub fn stage_end<T: Tables>(tables: T, reason: Reason) -> u32 {
     }
 }
 
-/// Decides about one packet and rewrites it. Every call counts one reason.
+/// Decides about one packet and rewrites it. Every call counts one reason. What
+/// `facts` held before does not matter.
 #[inline(always)]
-pub fn process<P: Packet, T: Tables, S: Stages<P>>(packet: &mut P, tables: T, stages: &S) -> Verdict {
-    match walk(packet, tables, stages) {
+pub fn process<P: Packet, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+) -> Verdict {
+    match walk(packet, tables, stages, facts) {
         Ok(verdict) => verdict,
         Err(reason) => {
             tables.count(reason);
@@ -85,6 +91,7 @@ fn walk<P: Packet, T: Tables, S: Stages<P>>(
     packet: &mut P,
     tables: T,
     stages: &S,
+    facts: &mut Facts,
 ) -> Result<Verdict, Reason> {
     let ethernet = parse::ethernet(packet).ok_or(Reason::PassedNotIp)?;
     if ethernet.ethertype == ETHERTYPE_IPV6 {
@@ -101,10 +108,11 @@ fn walk<P: Packet, T: Tables, S: Stages<P>>(
     if !is_ours(tables, ethernet.iface, ethernet.destination) {
         return Err(Reason::PassedNotOurs);
     }
-    let mut facts = Facts { root: root.0, ingress: packet.ingress().into(), ..Facts::default() };
-    let protocol = parse::transport(packet, &ip, &mut facts)?;
+    facts.root = root.0;
+    facts.ingress = packet.ingress().into();
+    let protocol = parse::transport(packet, &ip, facts)?;
     facts.now = tables.now().into();
-    steer::<V4, P, T, S>(packet, tables, stages, &mut facts, protocol)
+    steer::<V4, P, T, S>(packet, tables, stages, facts, protocol)
 }
 
 /// Whether `address` may be a service's: the filter has no false negatives.

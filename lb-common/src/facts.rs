@@ -2,10 +2,9 @@
 
 use crate::{layout::Root, time::Tick};
 
-/// 64-bit words only: the compiler merges smaller fields into stores that the
-/// BPF stack does not allow (with misaligned packet loads switched on). Cold
-/// stages get it as their scratch structure; the verifier forgets packet
-/// pointers between stages anyway.
+/// Cold stages get it as their scratch structure. In the kernel it lies in a
+/// per-CPU map, because 512 bytes of stack are shared by all calls. 64-bit words
+/// only: the compiler would merge smaller fields into misaligned stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C, align(8))]
 pub struct Facts {

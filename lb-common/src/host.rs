@@ -186,7 +186,7 @@ impl HostTables {
 
     /// Runs the engine on a packet.
     pub fn process(&self, packet: &mut HostPacket) -> Verdict {
-        engine::process(packet, self, &HostStages(self))
+        engine::process(packet, self, &HostStages(self), &mut Facts::default())
     }
 }
 

@@ -18,8 +18,11 @@ use crate::{packet::XdpPacket, stages::GlobalStages, tables::BpfTables};
 /// The data plane.
 #[xdp]
 pub fn lvx(ctx: XdpContext) -> u32 {
+    let Some(facts) = maps::FACTS.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    // SAFETY: this CPU's record, and no packet interrupts another here.
+    let facts = unsafe { &mut *facts };
     let mut packet = XdpPacket::new(ctx.ctx);
-    match engine::process(&mut packet, BpfTables, &GlobalStages) {
+    match engine::process(&mut packet, BpfTables, &GlobalStages, facts) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Transmit => xdp_action::XDP_TX,

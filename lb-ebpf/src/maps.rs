@@ -6,6 +6,7 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use lb_common::{
+    facts::Facts,
     layout::{
         DestEntry, DestLoad, IfaceEntry, ListEntry, NextHop, ServiceEntry, ServiceState, Settings,
         Stats, StatsPage,
@@ -52,6 +53,9 @@ pub static PARAMS_KEPT: Array<Params> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static ZERO: Array<u64> = Array::with_max_entries(1, 0);
 
+/// Facts of the packet at hand.
+#[map]
+pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static DEST_STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -22,7 +22,11 @@ use nix::{
     unistd::Pid,
 };
 
-const SIZES: Sizes = Sizes { connections: 32_768, services: 16, dests: 64 };
+const SIZES: Sizes = Sizes {
+    connections: 32_768,
+    services: 16,
+    dests: 64,
+};
 const KEYS: u32 = 30_000;
 const THREADS: usize = 2;
 
@@ -48,8 +52,9 @@ fn packet(key: u32) -> [u8; 42] {
     frame[30..34].copy_from_slice(&[192, 0, 2, 1]);
     frame[34..36].copy_from_slice(&(1024 + (key & 1023) as u16).to_be_bytes());
     frame[36..42].copy_from_slice(&[0, 53, 0, 8, 0, 0]);
-    let words: [u32; 5] =
-        std::array::from_fn(|i| u32::from_ne_bytes(frame[14 + 4 * i..18 + 4 * i].try_into().unwrap()));
+    let words: [u32; 5] = std::array::from_fn(|i| {
+        u32::from_ne_bytes(frame[14 + 4 * i..18 + 4 * i].try_into().unwrap())
+    });
     let sum = !lb_common::checksum::fold(lb_common::checksum::ipv4_sum(&words));
     frame[24..26].copy_from_slice(&sum.to_ne_bytes());
     frame
@@ -90,20 +95,30 @@ fn live(maps: &Maps) -> HashMap<[u64; 2], u32> {
 }
 
 fn load(maps: &Maps) -> u64 {
-    (0..3).map(|slot| u64::from(maps.dest_loads.get(slot).inactive())).sum()
+    (0..3)
+        .map(|slot| u64::from(maps.dest_loads.get(slot).inactive()))
+        .sum()
 }
 
 fn occupied(maps: &Maps) -> u64 {
-    (0..maps.blocks4.len()).map(|block| maps.blocks4.get(block)).sum()
+    (0..maps.blocks4.len())
+        .map(|block| maps.blocks4.get(block))
+        .sum()
 }
 
 fn spilled(maps: &Maps) -> u64 {
-    (0..maps.params.flow4_cells).map(|cell| maps.flow4.get(cell)[1] & 0xffff_ffff).sum()
+    (0..maps.params.flow4_cells)
+        .map(|cell| maps.flow4.get(cell)[1] & 0xffff_ffff)
+        .sum()
 }
 
 fn reason(maps: &Maps, name: &str) -> u64 {
     let reasons = maps.reasons().unwrap();
-    reasons.iter().find(|(reason, _)| reason.name() == name).unwrap().1
+    reasons
+        .iter()
+        .find(|(reason, _)| reason.name() == name)
+        .unwrap()
+        .1
 }
 
 #[test]
@@ -118,8 +133,11 @@ fn two_cpus_make_no_double_and_lose_nothing() {
     race(&pins, 1);
     let cells = live(&maps);
     let doubled = cells.values().filter(|&&count| count > 1).count();
-    let contended = reason(&maps, "dropped-insert-contended") + reason(&maps, "dropped-cursor-contended");
-    let conns: u64 = (0..3).map(|slot| maps.dest_stats(slot).unwrap().conns).sum();
+    let contended =
+        reason(&maps, "dropped-insert-contended") + reason(&maps, "dropped-cursor-contended");
+    let conns: u64 = (0..3)
+        .map(|slot| maps.dest_stats(slot).unwrap().conns)
+        .sum();
     println!(
         "{} live cells of {KEYS} keys, {doubled} doubled, {contended} contended, {:.1?}",
         cells.len(),
@@ -152,7 +170,11 @@ fn the_sweep_may_run_at_the_same_time() {
     assert_eq!(doubled, 0);
     let deadline = Instant::now() + Duration::from_secs(10);
     while !live(&maps).is_empty() {
-        assert!(Instant::now() < deadline, "the sweep leaves {} cells", live(&maps).len());
+        assert!(
+            Instant::now() < deadline,
+            "the sweep leaves {} cells",
+            live(&maps).len()
+        );
         thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(load(&maps), 0);

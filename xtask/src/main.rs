@@ -1,2 +1,66 @@
-//! cargo xtask.
-fn main() {}
+//! `cargo xtask`: what people and CI run on a checkout of lvx.
+
+mod build;
+mod demo;
+mod layers;
+mod lint;
+mod packages;
+mod setup;
+mod shell;
+mod test;
+mod totals;
+mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Sets up, builds, shows and tests lvx.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    disable_help_subcommand = true
+)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what building and testing need; quick when all is there
+    Setup(setup::Options),
+    /// Build the lvx binary and the lab
+    Build(build::Options),
+    /// Balance real HTTP requests over two servers in network namespaces
+    Demo(demo::Options),
+    /// Run every layer of tests, fmt and clippy included (needs root)
+    Test(test::Options),
+    /// Check formatting and lints, the eBPF crate included
+    Lint,
+    /// Load the programs and hold them against their budgets (needs root)
+    Verify,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Setup(options) => setup::run(&options),
+        Verb::Build(options) => build::run(&options),
+        Verb::Demo(options) => demo::run(&options),
+        Verb::Test(options) => test::run(&options),
+        Verb::Lint => lint::run(),
+        Verb::Verify => verify::run(),
+    }
+}

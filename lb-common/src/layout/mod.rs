@@ -29,7 +29,8 @@ pub use list::{ListEntry, ListView, NO_OLD_POSITION};
 pub use next_hop::{MAX_L2, NextHop, NextHopView};
 pub use root::Root;
 pub use service::{
-    SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, ServiceView,
+    SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState,
+    ServiceView,
 };
 pub use settings::{Settings, SettingsView};
 pub use stats::{Stats, StatsPage};

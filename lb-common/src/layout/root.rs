@@ -36,7 +36,11 @@ impl Root {
     /// Whether any service of the family (4 or 6) exists.
     #[inline(always)]
     pub const fn has_services(self, family: u8) -> bool {
-        let bit = if family == 4 { Self::V4_SERVICES } else { Self::V6_SERVICES };
+        let bit = if family == 4 {
+            Self::V4_SERVICES
+        } else {
+            Self::V6_SERVICES
+        };
         self.0 & bit != 0
     }
 }

@@ -119,6 +119,7 @@ pub fn transport<P: Packet>(packet: &P, ip: &Ipv4, facts: &mut Facts) -> Result<
         }
         Protocol::Udp => {
             let words: [u32; 2] = packet.read(l4).ok_or(Reason::PassedMalformed)?;
+            facts.tcp_flags = 0;
             words[0]
         }
     };

@@ -22,8 +22,14 @@ impl Bpffs {
             "this test loads programs into the kernel: run it as root"
         );
         let directory = tempfile::Builder::new().prefix("lvx-bpffs-").tempdir()?;
-        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-            .context("cannot mount a bpffs")?;
+        mount(
+            Some("bpf"),
+            directory.path(),
+            Some("bpf"),
+            MsFlags::empty(),
+            Some("mode=0700"),
+        )
+        .context("cannot mount a bpffs")?;
         Ok(Self { directory })
     }
 

@@ -36,12 +36,21 @@ fn plausible(rng: &mut StdRng) -> Vec<u8> {
         }
         _ => {}
     }
-    let ethertype: u16 = *[0x0800; 18].iter().chain(&[0x86dd, 0x0806]).collect::<Vec<_>>()
-        .choose(rng).copied().expect("not empty");
+    let ethertype: u16 = *[0x0800; 18]
+        .iter()
+        .chain(&[0x86dd, 0x0806])
+        .collect::<Vec<_>>()
+        .choose(rng)
+        .copied()
+        .expect("not empty");
     frame.extend_from_slice(&ethertype.to_be_bytes());
     let l3 = frame.len();
     let protocol = *[6, 6, 6, 17, 17, 1, 47].choose(rng).expect("not empty");
-    let options = if rng.random_ratio(1, 12) { rng.random_range(1..=10) } else { 0 };
+    let options = if rng.random_ratio(1, 12) {
+        rng.random_range(1..=10)
+    } else {
+        0
+    };
     let header = 20 + options * 4;
     let l4 = if protocol == 6 { 20 } else { 8 };
     let payload = *[0, 0, 1, 40, 700, 1480].choose(rng).expect("not empty");
@@ -64,14 +73,20 @@ fn plausible(rng: &mut StdRng) -> Vec<u8> {
     rng.fill_bytes(&mut filler);
     frame.extend_from_slice(&filler);
     seal(&mut frame[l3..l3 + header]);
-    let source = *[20_u16, 0, 1000, 1001, 1002, 1003, 1004, 1005].choose(rng).expect("not empty");
-    let port = *[80_u16, 80, 80, 53, 53, 0, 443].choose(rng).expect("not empty");
+    let source = *[20_u16, 0, 1000, 1001, 1002, 1003, 1004, 1005]
+        .choose(rng)
+        .expect("not empty");
+    let port = *[80_u16, 80, 80, 53, 53, 0, 443]
+        .choose(rng)
+        .expect("not empty");
     frame.extend_from_slice(&source.to_be_bytes());
     frame.extend_from_slice(&port.to_be_bytes());
     if protocol == 6 {
-        let flags = *[0x02, 0x02, 0x10, 0x10, 0x11, 0x04, 0x14, 0x12, 0x00, 0x06, 0x18]
-            .choose(rng)
-            .expect("not empty");
+        let flags = *[
+            0x02, 0x02, 0x10, 0x10, 0x11, 0x04, 0x14, 0x12, 0x00, 0x06, 0x18,
+        ]
+        .choose(rng)
+        .expect("not empty");
         frame.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 1, 0, 0, 0, 0, 0]);
     } else {
         frame.extend_from_slice(&(8 + payload as u16).to_be_bytes());
@@ -94,7 +109,6 @@ fn seal(header: &mut [u8]) {
     }
     header[10..12].copy_from_slice(&(!fold(sum)).to_ne_bytes());
 }
-
 
 fn tag(frame: &mut Vec<u8>, ethertype: u16, control: u16) {
     frame.extend_from_slice(&ethertype.to_be_bytes());

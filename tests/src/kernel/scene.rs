@@ -7,9 +7,9 @@ use lb_common::{
     conn::{tcp, udp},
     host::HostTables,
     layout::{
-        DestEntry, DestFlags, DestWord, FILTER_WORDS, ForwardMethod, IfaceEntry, IfaceKey, ListEntry,
-        NO_OLD_POSITION, NextHop, Root, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey,
-        Settings, filter_bit,
+        DestEntry, DestFlags, DestWord, FILTER_WORDS, ForwardMethod, IfaceEntry, IfaceKey,
+        ListEntry, NO_OLD_POSITION, NextHop, Root, SchedulerKind, ServiceEntry, ServiceFlags,
+        ServiceKey, Settings, filter_bit,
     },
     sched::{Cursor, wrr},
     tables::{Params, Table},
@@ -174,9 +174,23 @@ pub fn services() -> Vec<Service> {
     };
     use SchedulerKind::{Rr, Wrr};
     vec![
-        service(1, 80, 6, Rr, true, &[(Back, 1), (Across, 1), (Back, 0), (Tagged, 1)]),
+        service(
+            1,
+            80,
+            6,
+            Rr,
+            true,
+            &[(Back, 1), (Across, 1), (Back, 0), (Tagged, 1)],
+        ),
         service(1, 53, 17, Wrr, true, &[(Back, 4), (Across, 3), (Narrow, 2)]),
-        service(2, 80, 6, Wrr, true, &[(Unresolved, 1), (Local, 2), (Gone, 1), (Back, 5)]),
+        service(
+            2,
+            80,
+            6,
+            Wrr,
+            true,
+            &[(Unresolved, 1), (Local, 2), (Gone, 1), (Back, 5)],
+        ),
         service(3, 80, 6, Rr, false, &[(Back, 1)]),
         service(4, 80, 6, Rr, true, &[]),
         service(4, 53, 17, Wrr, true, &[(Back, 0)]),
@@ -204,8 +218,18 @@ fn next_hop(reached: Reached, slot: u32) -> NextHop {
             14
         }
     };
-    let mtu = if matches!(reached, Reached::Narrow) { 600 } else { 1500 };
-    NextHop { ifindex, mtu, header_len, header, reserved: [0; 4] }
+    let mtu = if matches!(reached, Reached::Narrow) {
+        600
+    } else {
+        1500
+    };
+    NextHop {
+        ifindex,
+        mtu,
+        header_len,
+        header,
+        reserved: [0; 4],
+    }
 }
 
 /// Writes `services` into `sink`, with the kernel's time-outs in `settings` or shorter ones.
@@ -216,11 +240,28 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
     let params = sink.params();
     sink.settings(settings);
     for (key, mac) in [
-        (IfaceKey { ifindex: INGRESS, outer: 0, inner: 0 }, OUR_MAC),
-        (IfaceKey { ifindex: INGRESS, outer: OUR_VLAN, inner: 0 }, OUR_MAC),
+        (
+            IfaceKey {
+                ifindex: INGRESS,
+                outer: 0,
+                inner: 0,
+            },
+            OUR_MAC,
+        ),
+        (
+            IfaceKey {
+                ifindex: INGRESS,
+                outer: OUR_VLAN,
+                inner: 0,
+            },
+            OUR_MAC,
+        ),
     ] {
         let index = key.home(params.iface_slots);
-        let mut entry = IfaceEntry { key: key.word(), ..IfaceEntry::default() };
+        let mut entry = IfaceEntry {
+            key: key.word(),
+            ..IfaceEntry::default()
+        };
         entry.macs[2] = IfaceEntry::mac_word(mac);
         sink.iface(index, entry);
     }
@@ -241,7 +282,14 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
             }
             sink.next_hop(slot, next_hop(reached, slot));
             let word = DestWord::new(slot, flags).0;
-            sink.dest(slot, DestEntry { word, family: 4, ..DestEntry::default() });
+            sink.dest(
+                slot,
+                DestEntry {
+                    word,
+                    family: 4,
+                    ..DestEntry::default()
+                },
+            );
             sink.list(
                 slot,
                 ListEntry {
@@ -268,7 +316,15 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
             .expect("a place for the service");
         let (max_weight, gcd) = wrr::thresholds(service.servers.iter().map(|&(_, weight)| weight));
         let number = number as u32;
-        sink.cursor(number, Cursor { at: 0, weight: 1, generation: 1 }.word());
+        sink.cursor(
+            number,
+            Cursor {
+                at: 0,
+                weight: 1,
+                generation: 1,
+            }
+            .word(),
+        );
         sink.service(
             index,
             ServiceEntry {
@@ -276,7 +332,11 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 port: key.port,
                 protocol: key.protocol,
                 family: 4,
-                flags: if service.claimed { ServiceFlags::CLAIMED } else { 0 },
+                flags: if service.claimed {
+                    ServiceFlags::CLAIMED
+                } else {
+                    0
+                },
                 scheduler: service.scheduler as u8,
                 slot: number,
                 generation: 1,

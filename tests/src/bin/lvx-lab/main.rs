@@ -1,0 +1,46 @@
+//! `lvx-lab`: lvx at work in network namespaces made for it.
+
+mod clean;
+mod demo;
+mod stop;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// lvx at work in network namespaces made for it. Needs root.
+#[derive(Parser)]
+#[command(name = "lvx-lab", version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One file a verb.
+#[derive(Subcommand)]
+enum Verb {
+    /// HTTP requests through a director to two nginx servers, in a table.
+    Demo(demo::Arguments),
+    /// Removes a lab that was kept, or lists them.
+    Clean(clean::Arguments),
+}
+
+fn main() -> ExitCode {
+    let result: Result<()> = match Arguments::parse().verb {
+        Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Clean(arguments) => clean::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<stop::Stopped>() => {
+            eprintln!("lvx-lab: {error}");
+            // As a shell reports a process that SIGINT ended.
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("lvx-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

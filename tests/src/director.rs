@@ -1,0 +1,448 @@
+//! `lvx` run in a namespace: start, `ipvsadm`, kill, restart.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use lb_userspace::daemon::Status;
+
+use crate::lab::{Background, Door, Namespace, run, tool};
+
+/// How long `lvx run` may take to be ready: a debug build verifies the program
+/// on a busy machine.
+const READY: Duration = Duration::from_secs(20);
+
+/// Where the `lvx` binary is: `LVX_BIN`, else beside the running program.
+///
+/// # Errors
+/// When there is none; the text says how to build it.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("LVX_BIN") {
+        let path = PathBuf::from(path);
+        if path.is_file() {
+            return Ok(path);
+        }
+        bail!("LVX_BIN names {}, which is not a file", path.display());
+    }
+    let here = std::env::current_exe().context("cannot tell where this program is")?;
+    // Tests are in `deps`, a folder below the binaries.
+    here.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("lvx"))
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "there is no `lvx` near {}: run `cargo build` first",
+                here.display()
+            )
+        })
+}
+
+/// Where lvx keeps what belongs to a namespace: files, and pins.
+fn places(door: &Door) -> Result<[PathBuf; 2]> {
+    let cookie = door.cookie()?.to_string();
+    Ok(["/run/lvx", "/run/lvx/bpf"].map(|root| Path::new(root).join(&cookie)))
+}
+
+/// Files and pins of lvx in a namespace. The lock file is not counted: it
+/// outlives `lvx down` by design.
+///
+/// # Errors
+/// When the kernel does not tell the namespace's cookie.
+pub fn left_behind(ns: &Namespace) -> Result<Vec<PathBuf>> {
+    let mut left = Vec::new();
+    let mut directories = places(&ns.door())?.to_vec();
+    while let Some(directory) = directories.pop() {
+        // A directory that is not there holds nothing.
+        for entry in std::fs::read_dir(directory).into_iter().flatten() {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.file_name() != Some("lock".as_ref()) {
+                left.push(path);
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// Removes the lock file and the empty directories of a namespace that is about
+/// to go. What holds anything else stays, to be seen.
+pub(crate) fn forget(door: &Door) {
+    let Ok([files, pins]) = places(door) else {
+        return;
+    };
+    let _ = std::fs::remove_file(files.join("lock"));
+    for directory in [files, pins] {
+        let _ = std::fs::remove_dir(directory);
+    }
+}
+
+/// How lvx is started.
+#[derive(Clone, Debug)]
+pub struct Start {
+    interfaces: Vec<String>,
+    mode: Option<String>,
+    connections: Option<u64>,
+    by_ip_netns_exec: bool,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self {
+            interfaces: vec!["eth0".to_owned()],
+            mode: None,
+            connections: Some(16_384),
+            by_ip_netns_exec: false,
+        }
+    }
+}
+
+impl Start {
+    /// On these interfaces instead of `eth0`.
+    #[must_use]
+    pub fn interfaces(mut self, names: &[&str]) -> Self {
+        self.interfaces = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// With `--mode`: `native`, `generic` or `auto`.
+    #[must_use]
+    pub fn mode(mut self, mode: &str) -> Self {
+        self.mode = Some(mode.to_owned());
+        self
+    }
+
+    /// With `--connections`; `None` takes the default of lvx, else 16,384.
+    #[must_use]
+    pub fn connections(mut self, connections: Option<u64>) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// By `ip netns exec`, which also gives it a mount namespace of its own.
+    #[must_use]
+    pub fn by_ip_netns_exec(mut self) -> Self {
+        self.by_ip_netns_exec = true;
+        self
+    }
+
+    /// The words after `lvx`.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut words = vec!["run".to_owned()];
+        for interface in &self.interfaces {
+            words.extend(["--interface".to_owned(), interface.clone()]);
+        }
+        if let Some(mode) = &self.mode {
+            words.extend(["--mode".to_owned(), mode.clone()]);
+        }
+        if let Some(connections) = self.connections {
+            words.extend(["--connections".to_owned(), connections.to_string()]);
+        }
+        words
+    }
+
+    fn command(&self, ns: &Namespace, lvx: &Path) -> Command {
+        let mut command = if self.by_ip_netns_exec {
+            let mut command = Command::new(tool("ip"));
+            command.args(["netns", "exec", ns.name()]).arg(lvx);
+            command
+        } else {
+            ns.command(lvx)
+        };
+        command.args(self.arguments());
+        command
+    }
+}
+
+/// What a command line answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Exit status; -1 after a signal.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Answer {
+    /// Its standard output, when it went well and said nothing on standard error.
+    ///
+    /// # Panics
+    /// Otherwise, showing everything.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert!(
+            self.code == 0 && self.stderr.is_empty(),
+            "expected success, got {self}"
+        );
+        self.stdout
+    }
+
+    /// The only line on standard error of a command that failed with `code` and
+    /// printed nothing else.
+    ///
+    /// # Panics
+    /// Otherwise, showing everything.
+    #[track_caller]
+    pub fn refused(self, code: i32) -> String {
+        let line = self.stderr.trim_end_matches('\n');
+        assert!(
+            self.code == code && self.stdout.is_empty() && !line.is_empty() && !line.contains('\n'),
+            "expected exit status {code} and one line on standard error, got {self}"
+        );
+        line.to_owned()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "exit status {}\nstdout: {}\nstderr: {}",
+            self.code, self.stdout, self.stderr
+        )
+    }
+}
+
+impl From<Output> for Answer {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Runs `lvx` with these words in a namespace, to its end.
+///
+/// # Errors
+/// When there is no binary, or it does not end within thirty seconds.
+pub fn lvx(ns: &Namespace, words: &[&str]) -> Result<Answer> {
+    let mut command = ns.command(binary()?);
+    command.args(words);
+    answer(command)
+}
+
+/// Runs a command to its end, with an empty standard input.
+///
+/// # Errors
+/// When it cannot be started, or does not end within thirty seconds; it is
+/// killed then.
+pub fn answer(mut command: Command) -> Result<Answer> {
+    let shown = crate::lab::show(&command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run `{shown}`"))?;
+    let limit = Instant::now() + Duration::from_secs(30);
+    // Answers are shorter than a pipe holds, except large listings, which the
+    // reading threads of `wait_with_output` take once the child has ended or been
+    // killed; so the pipes are drained here.
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        let out = scope.spawn(move || drain(out.as_mut()));
+        let err = scope.spawn(move || drain(err.as_mut()));
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if Instant::now() > limit {
+                let _ = child.kill();
+                let _ = child.wait();
+                bail!("`{shown}` did not end within thirty seconds");
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
+        Ok(Answer {
+            code: status.code().unwrap_or(-1),
+            stdout: out.join().unwrap_or_default(),
+            stderr: err.join().unwrap_or_default(),
+        })
+    })
+}
+
+fn drain(pipe: Option<&mut impl std::io::Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        // What was read before an error is what there is.
+        let _ = pipe.read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A director: lvx in a namespace. Dropping it stops the daemon and removes the
+/// data plane, unless the lab is kept.
+#[derive(Debug)]
+pub struct Director<'lab> {
+    ns: &'lab Namespace,
+    lvx: PathBuf,
+    start: Start,
+    daemon: Option<Background>,
+}
+
+impl<'lab> Director<'lab> {
+    /// Starts `lvx run` on `eth0` and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; its log is in the text.
+    pub fn start(ns: &'lab Namespace) -> Result<Self> {
+        Self::start_with(ns, Start::default())
+    }
+
+    /// Starts `lvx run` as told and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time; its log is in the text.
+    pub fn start_with(ns: &'lab Namespace, start: Start) -> Result<Self> {
+        let mut director = Self {
+            ns,
+            lvx: binary()?,
+            start,
+            daemon: None,
+        };
+        director.run()?;
+        Ok(director)
+    }
+
+    fn run(&mut self) -> Result<()> {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let title = format!("lvx-{}", RUNS.fetch_add(1, Ordering::Relaxed));
+        let mut daemon = self
+            .ns
+            .spawn(&title, self.start.command(self.ns, &self.lvx))?;
+        let limit = Instant::now() + READY;
+        loop {
+            // `ip netns exec` becomes the command, so the process ids agree.
+            if self
+                .status()
+                .is_ok_and(|status| status.daemon == Some(daemon.pid()))
+            {
+                self.daemon = Some(daemon);
+                return Ok(());
+            }
+            if let Some(status) = daemon.ended() {
+                bail!("`lvx run` ended, {status}:\n{}", daemon.log());
+            }
+            if Instant::now() > limit {
+                bail!(
+                    "`lvx run` was not ready within {READY:?}:\n{}",
+                    daemon.log()
+                );
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Its namespace.
+    pub fn ns(&self) -> &'lab Namespace {
+        self.ns
+    }
+
+    /// Process id of the daemon, if this director runs one.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Background::pid)
+    }
+
+    /// Runs `lvx` with these words.
+    ///
+    /// # Panics
+    /// When it cannot be run at all.
+    pub fn lvx(&self, words: &[&str]) -> Answer {
+        let mut command = self.ns.command(&self.lvx);
+        command.args(words);
+        answer(command).expect("lvx can be run")
+    }
+
+    /// Runs `lvx ipvsadm` with these words.
+    ///
+    /// # Panics
+    /// When it cannot be run at all.
+    pub fn ipvsadm(&self, words: &[&str]) -> Answer {
+        let mut all = vec!["ipvsadm"];
+        all.extend(words);
+        self.lvx(&all)
+    }
+
+    /// Runs lines of `ipvsadm` grammar, one command a line, each of which must succeed.
+    ///
+    /// # Panics
+    /// At the first that fails.
+    #[track_caller]
+    pub fn configure(&self, lines: &str) {
+        for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let words: Vec<_> = line.split_whitespace().collect();
+            let answer = self.ipvsadm(&words);
+            assert!(answer.code == 0, "`ipvsadm {line}`: {answer}");
+        }
+    }
+
+    /// What `lvx status --json` says.
+    ///
+    /// # Errors
+    /// Without a daemon and without pins.
+    pub fn status(&self) -> Result<Status> {
+        let output = run(self.ns.command(&self.lvx).args(["status", "--json"]))?;
+        serde_json::from_slice(&output.stdout).context("`lvx status --json` printed something else")
+    }
+
+    /// The daemon's log so far.
+    pub fn log(&self) -> String {
+        self.daemon
+            .as_ref()
+            .map(Background::log)
+            .unwrap_or_default()
+    }
+
+    /// `kill -9` of the daemon; the data plane stays.
+    pub fn kill(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+
+    /// SIGTERM; whether it ended by itself with status 0. The data plane stays.
+    pub fn stop(&mut self) -> bool {
+        let status = self.daemon.take().and_then(|mut daemon| daemon.terminate());
+        status.is_some_and(|status| status.success())
+    }
+
+    /// A new `lvx run` after [`Director::kill`] or [`Director::stop`].
+    ///
+    /// # Errors
+    /// As [`Director::start`].
+    pub fn restart(&mut self) -> Result<()> {
+        self.run()
+    }
+}
+
+impl Drop for Director<'_> {
+    fn drop(&mut self) {
+        if self.ns.lab().is_kept() {
+            return;
+        }
+        if thread::panicking() {
+            eprintln!("log of lvx in {}:\n{}", self.ns.name(), self.log());
+        }
+        self.stop();
+        let mut command = self.ns.command(&self.lvx);
+        command.args(["down", "--force"]);
+        match answer(command) {
+            Ok(Answer { code: 0, .. }) => {}
+            Ok(answer) if !thread::panicking() => eprintln!("`lvx down --force`: {answer}"),
+            Ok(_) => {}
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+}

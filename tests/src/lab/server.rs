@@ -1,0 +1,117 @@
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+
+use super::{Background, Lab, Namespace, Node, Segment, tool};
+use crate::http;
+
+/// A real server: a node with nginx on port 80 that answers its own name.
+#[derive(Debug)]
+pub struct Server {
+    // Dropped before the node, so that nothing runs in a deleted namespace.
+    _nginx: Background,
+    /// The host.
+    pub node: Node,
+    /// What it answers: `rs1`, …
+    pub name: String,
+}
+
+impl Server {
+    /// Makes the node and starts nginx on it.
+    ///
+    /// # Errors
+    /// When nginx does not come up within five seconds.
+    pub fn new(lab: &Lab, name: &str, segment: &Segment, addr: Ipv4Addr) -> Result<Self> {
+        let node = Node::new(lab, name, segment, addr)?;
+        Ok(Self {
+            _nginx: nginx(&node.ns, name, 80)?,
+            node,
+            name: name.to_owned(),
+        })
+    }
+
+    /// Lets the node answer for the VIP without telling the segment: the VIP on
+    /// `lo`, and ARP only for addresses of the asking interface.
+    ///
+    /// # Errors
+    /// When the address is there already.
+    pub fn direct_routing(&self, vip: Ipv4Addr) -> Result<()> {
+        for which in ["all", "lo"] {
+            self.node
+                .ns
+                .sysctl(&format!("net/ipv4/conf/{which}/arp_ignore"), "1")?;
+            self.node
+                .ns
+                .sysctl(&format!("net/ipv4/conf/{which}/arp_announce"), "2")?;
+        }
+        self.node.add_address(vip, "lo")
+    }
+}
+
+/// Starts nginx in a namespace; every page is `name` and a line feed.
+///
+/// # Errors
+/// When it is not installed or does not come up within five seconds.
+pub fn nginx(ns: &Namespace, name: &str, port: u16) -> Result<Background> {
+    let prefix = ns.lab().dir().join(format!("nginx-{name}"));
+    fs::create_dir_all(&prefix)?;
+    let config = prefix.join("nginx.conf");
+    fs::write(&config, configuration(name, port))?;
+    let mut command = ns.command(tool("nginx"));
+    command
+        .arg("-p")
+        .arg(&prefix)
+        .arg("-c")
+        .arg(&config)
+        .args(["-e", "stderr"]);
+    let mut process = ns
+        .spawn(&format!("nginx-{name}"), command)
+        .map_err(|error| {
+            error.context("the lab's servers are nginx: install the package nginx-light (or nginx)")
+        })?;
+
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    let limit = Instant::now() + Duration::from_secs(5);
+    loop {
+        match ns.enter(|| http::get(address, Duration::from_millis(500))) {
+            Ok(_) => return Ok(process),
+            Err(error) if process.ended().is_some() || Instant::now() > limit => {
+                bail!(
+                    "nginx on {name} does not answer: {error:#}\n{}",
+                    process.log()
+                )
+            }
+            Err(_) => thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// One process, all of its files below its own prefix.
+fn configuration(name: &str, port: u16) -> String {
+    format!(
+        "daemon off;
+master_process off;
+pid nginx.pid;
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    keepalive_timeout 600;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen {port} backlog=4096;
+        default_type text/plain;
+        location / {{ return 200 \"{name}\\n\"; }}
+    }}
+}}
+"
+    )
+}

@@ -1,0 +1,260 @@
+//! `ipvsadm` against a living data plane: what it prints after commands, and
+//! what it refuses without changing anything. (The grammar has its own tests.)
+
+use std::{
+    os::unix::fs::symlink,
+    process::{Command, Stdio},
+};
+
+use lvx_tests::{
+    director::{Answer, Director, answer, binary},
+    lab::OneArm,
+};
+
+#[test]
+fn lists_after_a_set_of_commands() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    assert_eq!(
+        director
+            .ipvsadm(&["-Ln"])
+            .ok()
+            .lines()
+            .skip(1)
+            .collect::<Vec<_>>(),
+        [
+            "Prot LocalAddress:Port Scheduler Flags",
+            "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn"
+        ]
+    );
+    director.configure(
+        "-A -u 192.168.0.200:53 -s rr
+         -A -t 192.168.0.200:443 -s rr
+         -A -t 192.168.0.200:80 -s wrr
+         -a -t 192.168.0.200:80 -r 192.168.0.20 -g -w 2
+         -a -t 192.168.0.200:80 -r 192.168.0.10:8080 -w 0
+         -a -t 192.168.0.200:443 -r 192.168.0.20:443 -w 65536
+         -a -u 192.168.0.200:53 -r 192.168.0.10:53 -g
+         -a -u 192.168.0.200:53 -r 192.168.0.30:53 -g
+         -E -t 192.168.0.200:443 -s wrr
+         -e -t 192.168.0.200:80 -r 192.168.0.20:80 -w 5
+         -d -u 192.168.0.200:53 -r 192.168.0.30:53",
+    );
+    let list = director.ipvsadm(&["-Ln"]).ok();
+    let (version, rest) = list.split_once('\n').unwrap();
+    assert!(
+        version.starts_with("IP Virtual Server version 1.2.1 (size="),
+        "{version}"
+    );
+    // A server of direct routing has the service's port, whatever was asked.
+    assert_eq!(
+        rest,
+        "Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+TCP  192.168.0.200:80 wrr
+  -> 192.168.0.10:80              Route   0      0          0         \n\
+\x20 -> 192.168.0.20:80              Route   5      0          0         \n\
+TCP  192.168.0.200:443 wrr
+  -> 192.168.0.20:443             Route   65536  0          0         \n\
+UDP  192.168.0.200:53 rr
+  -> 192.168.0.10:53              Route   1      0          0         \n"
+    );
+    let saved = "-A -t 192.168.0.200:80 -s wrr
+-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g -w 0
+-a -t 192.168.0.200:80 -r 192.168.0.20:80 -g -w 5
+-A -t 192.168.0.200:443 -s wrr
+-a -t 192.168.0.200:443 -r 192.168.0.20:443 -g -w 65536
+-A -u 192.168.0.200:53 -s rr
+-a -u 192.168.0.200:53 -r 192.168.0.10:53 -g -w 1
+";
+    assert_eq!(director.ipvsadm(&["-S", "-n"]).ok(), saved);
+
+    let one = director.ipvsadm(&["-Ln", "-t", "192.168.0.200:443"]).ok();
+    assert!(
+        one.starts_with("Prot LocalAddress:Port")
+            && one.contains(":443 wrr\n")
+            && !one.contains(":53"),
+        "{one}"
+    );
+    let rates = director.ipvsadm(&["-Ln", "--rate"]).ok();
+    assert!(
+        rates.contains(
+            "TCP  192.168.0.200:80                    0        0        0        0        0\n"
+        ),
+        "{rates}"
+    );
+    let connections = director.ipvsadm(&["-Lnc"]).ok();
+    assert_eq!(connections.lines().count(), 2, "{connections}");
+
+    // Away with it and back from the file, in one transaction.
+    director.configure("-C");
+    assert_eq!(director.ipvsadm(&["-S", "-n"]).ok(), "");
+    let before = director.status().unwrap().epoch;
+    restore(&director, saved).ok();
+    assert_eq!(director.ipvsadm(&["-S", "-n"]).ok(), saved);
+    assert_eq!(
+        director.status().unwrap().epoch,
+        before + 1,
+        "one restore is one transaction"
+    );
+}
+
+/// `ipvsadm -R < text`.
+fn restore(director: &Director<'_>, text: &str) -> Answer {
+    let path = director.ns().lab().dir().join("rules");
+    std::fs::write(&path, text).expect("the lab's directory takes files");
+    let mut command: Command = director.ns().command(binary().expect("lvx is built"));
+    let input = std::fs::File::open(&path).expect("just written");
+    let output = command
+        .args(["ipvsadm", "-R"])
+        .stdin(Stdio::from(input))
+        .output()
+        .expect("lvx runs");
+    Answer::from(output)
+}
+
+#[test]
+fn refusals_of_the_kernel() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    director.configure(
+        "-A -t 192.168.0.200:80 -s rr
+         -a -t 192.168.0.200:80 -r 192.168.0.10:80 -g",
+    );
+    let saved = director.ipvsadm(&["-S", "-n"]).ok();
+    for (command, code, text) in [
+        (
+            "-A -t 192.168.0.200:80 -s rr",
+            255,
+            "Service already exists",
+        ),
+        (
+            "-A -t 192.168.0.200:81 -s nosuch",
+            255,
+            "Scheduler or persistence engine not found",
+        ),
+        ("-E -t 192.168.0.200:81 -s rr", 255, "No such service"),
+        ("-D -t 192.168.0.200:81", 255, "No such service"),
+        ("-Z -t 192.168.0.200:81", 255, "No such service"),
+        ("-Ln -t 192.168.0.200:81", 1, "No such service"),
+        (
+            "-a -t 192.168.0.200:81 -r 192.168.0.10:80 -g",
+            255,
+            "Service not defined",
+        ),
+        (
+            "-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g",
+            255,
+            "Destination already exists",
+        ),
+        (
+            "-e -t 192.168.0.200:80 -r 192.168.0.20:80 -g",
+            255,
+            "No such destination",
+        ),
+        (
+            "-d -t 192.168.0.200:80 -r 192.168.0.20:80",
+            255,
+            "No such destination",
+        ),
+        (
+            "-a -t 192.168.0.200:80 -r 224.0.0.1:80 -g",
+            255,
+            "Invalid operation.  Possibly wrong module version, address not unicast, ...",
+        ),
+        (
+            "-D",
+            2,
+            "You need to supply the 'service-address' option for the 'delete-service' command",
+        ),
+        (
+            "-C -n",
+            2,
+            "Illegal 'numeric' option with the 'flush' command",
+        ),
+        (
+            "-A -t 192.168.0.200:0 -s rr",
+            2,
+            "Zero port specified for non-persistent service",
+        ),
+        (
+            "-a -t 192.168.0.200:80 -r 192.168.0.20 -w -1",
+            2,
+            "illegal weight specified",
+        ),
+    ] {
+        let words: Vec<_> = command.split(' ').collect();
+        assert_eq!(
+            director.ipvsadm(&words).refused(code),
+            text,
+            "ipvsadm {command}"
+        );
+    }
+    assert_eq!(director.ipvsadm(&["-S", "-n"]).ok(), saved);
+}
+
+#[test]
+fn what_is_not_built_says_so_and_changes_nothing() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    director.configure("-A -t 192.168.0.200:80 -s rr");
+    let before = (
+        director.ipvsadm(&["-S", "-n"]).ok(),
+        director.status().unwrap().epoch,
+    );
+    for command in [
+        "-A -t 192.168.0.200:81 -s wlc",
+        "-A -t 192.168.0.200:81",
+        "-A -t 192.168.0.200:81 -s rr -p 60",
+        "-A -f 6666 -s rr",
+        "-A -t [2001:db8::1]:80 -s rr",
+        "-A -u 192.168.0.200:81 -s rr -o",
+        "-A --sctp-service 192.168.0.200:81 -s rr",
+        "-a -t 192.168.0.200:80 -r 192.168.0.10:80 -m",
+        "-a -t 192.168.0.200:80 -r 192.168.0.10:80 -i",
+        "-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g -x 100",
+        "--set 10 20 30",
+        "--start-daemon master",
+    ] {
+        let words: Vec<_> = command.split(' ').collect();
+        let line = director.ipvsadm(&words).refused(2);
+        assert!(
+            line.starts_with("lvx: not supported yet: "),
+            "ipvsadm {command}: {line}"
+        );
+    }
+    assert_eq!(
+        (
+            director.ipvsadm(&["-S", "-n"]).ok(),
+            director.status().unwrap().epoch
+        ),
+        before
+    );
+}
+
+#[test]
+fn the_binary_answers_to_the_name_ipvsadm() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    let link = lab.lab.dir().join("ipvsadm");
+    symlink(std::fs::canonicalize(binary().unwrap()).unwrap(), &link).unwrap();
+    let by_name = |words: &[&str]| {
+        let mut command = lab.director.ns.command(&link);
+        command.args(words);
+        answer(command).unwrap()
+    };
+    by_name(&["-A", "-t", "192.168.0.200:80", "-s", "rr"]).ok();
+    assert_eq!(by_name(&["-Sn"]).ok(), "-A -t 192.168.0.200:80 -s rr\n");
+    assert_eq!(by_name(&["-Ln"]).ok(), director.ipvsadm(&["-Ln"]).ok());
+    assert!(by_name(&["-v"]).ok().starts_with("ipvsadm v"));
+    // And with ip netns exec, as operators do it.
+    let mut command = Command::new(lvx_tests::lab::tool("ip"));
+    command
+        .args(["netns", "exec", lab.director.ns.name()])
+        .arg(&link)
+        .arg("-Ln");
+    assert_eq!(
+        answer(command).unwrap().ok(),
+        director.ipvsadm(&["-Ln"]).ok()
+    );
+}

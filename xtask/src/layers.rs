@@ -1,0 +1,77 @@
+//! The layers of tests, in the order in which `cargo xtask test` runs them.
+
+/// One layer of tests.
+pub(crate) struct Layer {
+    /// What `--only` takes.
+    pub(crate) name: &'static str,
+    /// The heading says it.
+    pub(crate) about: &'static str,
+    pub(crate) kind: Kind,
+}
+
+/// How a layer is run.
+pub(crate) enum Kind {
+    /// `cargo xtask lint`.
+    Lint,
+    /// `cargo test` with these arguments.
+    Cargo { arguments: &'static [&'static str] },
+    /// The same with flags for rustc, in a target directory of its own.
+    CargoWith {
+        arguments: &'static [&'static str],
+        rustflags: &'static str,
+    },
+    /// `cargo miri test` with these arguments; not run without a toolchain
+    /// that has Miri.
+    Miri { arguments: &'static [&'static str] },
+    /// `cargo xtask verify`.
+    Verify,
+}
+
+/// All layers.
+pub(crate) const LAYERS: &[Layer] = &[
+    Layer {
+        name: "lint",
+        about: "formatting and clippy",
+        kind: Kind::Lint,
+    },
+    Layer {
+        name: "unit",
+        about: "unit, property, program and namespace tests",
+        kind: Kind::Cargo {
+            arguments: &["--workspace", "--no-fail-fast"],
+        },
+    },
+    Layer {
+        name: "loom",
+        about: "the flow table's protocol under every interleaving",
+        kind: Kind::CargoWith {
+            arguments: &["-p", "lb-common", "--release", "--test", "loom"],
+            rustflags: "--cfg loom",
+        },
+    },
+    Layer {
+        name: "miri",
+        about: "undefined behaviour in the engine",
+        kind: Kind::Miri {
+            arguments: &["-p", "lb-common", "--lib"],
+        },
+    },
+    Layer {
+        name: "verify",
+        about: "the kernel's verifier, against the budget",
+        kind: Kind::Verify,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::LAYERS;
+
+    #[test]
+    fn names_are_unique_so_that_only_picks_one() {
+        let names: HashSet<_> = LAYERS.iter().map(|layer| layer.name).collect();
+        assert_eq!(names.len(), LAYERS.len());
+    }
+}

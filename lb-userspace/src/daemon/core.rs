@@ -128,9 +128,10 @@ impl Core {
             }
             return Response::Batch(answers);
         }
+        let tables = Tables::from(&self.plane.maps);
         match self
             .state
-            .apply(request, &self.plane.maps, clock::seconds())
+            .apply(request, tables.raw, &tables, clock::seconds())
         {
             Ok(()) => Response::Ok,
             Err(refusal) => Response::Refused(refusal),

@@ -26,8 +26,10 @@ pub type TrashTotals = HashMap<u32, Stats>;
 pub fn trash_totals(tables: &Tables<'_>, state: &State) -> TrashTotals {
     let mut totals = TrashTotals::new();
     for trashed in state.trash() {
-        let total = totals.entry(trashed.service_slot).or_default();
-        *total = add(*total, tables.raw.raw(trashed.slot));
+        if let Some(service) = trashed.service_slot {
+            let total = totals.entry(service).or_default();
+            *total = add(*total, tables.raw.raw(trashed.slot));
+        }
     }
     totals
 }

@@ -65,7 +65,7 @@ impl Lab {
 
     fn apply(&mut self, request: Request) {
         self.state
-            .apply(&request, &self.memory.counters, 0)
+            .apply(&request, &self.memory.counters, &self.memory.tables(), 0)
             .unwrap();
     }
 

@@ -1,7 +1,7 @@
 //! Requests that change the configuration. Each is done whole or refused with
 //! nothing changed.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use lb_common::layout::{SchedulerKind, Stats};
 
@@ -38,6 +38,7 @@ impl State {
         &mut self,
         request: &Request,
         stats: &dyn RawStats,
+        loads: &dyn Loads,
         now: u64,
     ) -> Result<(), Refusal> {
         match request {
@@ -50,7 +51,7 @@ impl State {
                 }
                 Ok(())
             }
-            Request::AddDest(id, dest) => self.add_dest(*id, *dest, stats),
+            Request::AddDest(id, dest) => self.add_dest(*id, *dest, stats, loads),
             Request::EditDest(id, dest) => self.edit_dest(*id, *dest),
             Request::DeleteDest(id, dest) => self.delete_dest(*id, *dest, now),
             Request::Batch(_)
@@ -120,19 +121,24 @@ impl State {
             .shift_remove(&id)
             .ok_or(Refusal::NoSuchService)?;
         self.placement.remove(&id);
-        if service.dests.is_empty() && !self.trash.holds_service(service.slot) {
-            self.service_slots.give(service.slot);
-        }
+        self.service_slots.give(service.slot);
+        self.trash.orphan(service.slot);
         for node in service.dests {
-            self.trash.put(Trashed::new(id, service.slot, node), now);
+            self.trash.put(Trashed::new(id, None, node), now);
         }
         self.dirty = true;
         Ok(())
     }
 
-    fn add_dest(&mut self, id: ServiceId, dest: Dest, stats: &dyn RawStats) -> Result<(), Refusal> {
+    fn add_dest(
+        &mut self,
+        id: ServiceId,
+        dest: Dest,
+        stats: &dyn RawStats,
+        loads: &dyn Loads,
+    ) -> Result<(), Refusal> {
         supported_id(id)?;
-        let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
+        let service = self.services.get(&id).ok_or(Refusal::NoSuchService)?;
         supported_dest(&dest)?;
         if service.position(dest.id).is_some() {
             return Err(Refusal::DestExists);
@@ -142,41 +148,43 @@ impl State {
                 "lvx: a service holds at most {MAX_LIST} servers"
             )));
         }
-        let node = if let Some(trashed) = self.trash.take(&id, dest.id) {
-            if trashed.service_slot == service.slot {
-                Node {
-                    slot: trashed.slot,
-                    dest,
-                    start: None,
-                    fresh: false,
-                }
-            } else {
-                // The service was created again: its statistics and the server's start anew.
-                let raw = stats.raw(trashed.slot);
-                service.left = sub(service.left, raw);
-                if !self.trash.holds_service(trashed.service_slot) {
-                    self.service_slots.give(trashed.service_slot);
-                }
-                Node {
-                    slot: trashed.slot,
-                    dest,
-                    start: Some(raw),
-                    fresh: false,
-                }
-            }
+        let new_slot = if self.trash.holds(&id, dest.id) {
+            None
         } else {
             unicast(dest.id.addr)?;
-            let slot = self.dest_slots.take().ok_or_else(|| {
+            let slot = self
+                .dest_slots
+                .take()
+                .or_else(|| self.reclaim(stats, loads));
+            Some(slot.ok_or_else(|| {
                 let table = "servers, removed ones with connections included,";
                 Self::refuse_full(table, self.limits.dests, "--dests")
-            })?;
-            let raw = stats.raw(slot);
-            service.left = sub(service.left, raw);
-            Node {
-                slot,
+            })?)
+        };
+        let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
+        let node = match self.trash.take(&id, dest.id) {
+            Some(trashed) if trashed.service_slot == Some(service.slot) => Node {
+                slot: trashed.slot,
                 dest,
-                start: Some(raw),
-                fresh: true,
+                start: None,
+                fresh: false,
+            },
+            // The slot is new to the service, or the service was created again:
+            // statistics start at zero.
+            trashed => {
+                let Some(slot) = trashed.map(|trashed| trashed.slot).or(new_slot) else {
+                    return Err(Refusal::Other(
+                        "lvx: internal error: a server without a slot".into(),
+                    ));
+                };
+                let raw = stats.raw(slot);
+                service.left = sub(service.left, raw);
+                Node {
+                    slot,
+                    dest,
+                    start: Some(raw),
+                    fresh: new_slot.is_some(),
+                }
             }
         };
         service.changing();
@@ -205,7 +213,8 @@ impl State {
         service.changing();
         let node = service.dests.remove(position);
         service.record(Some(Step::Remove(position)));
-        self.trash.put(Trashed::new(id, service.slot, node), now);
+        self.trash
+            .put(Trashed::new(id, Some(service.slot), node), now);
         self.dirty = true;
         Ok(())
     }
@@ -213,24 +222,27 @@ impl State {
     /// Looks through the trash if its timer is due at `now` (seconds), and
     /// frees the slots of servers that nothing has referred to for long enough.
     pub fn expire_trash(&mut self, loads: &dyn Loads, stats: &dyn RawStats, now: u64) {
-        let mut orphaned = BTreeSet::new();
         for trashed in self.trash.tick(loads, now) {
-            match self.services.get_mut(&trashed.service) {
-                Some(service) if service.slot == trashed.service_slot => {
-                    service.left = add(service.left, stats.raw(trashed.slot));
-                    service.line.clear();
-                }
-                _ => {
-                    orphaned.insert(trashed.service_slot);
-                }
-            }
+            self.free(&trashed, stats);
             self.dest_slots.give(trashed.slot);
             self.dirty = true;
         }
-        for slot in orphaned {
-            if !self.trash.holds_service(slot) {
-                self.service_slots.give(slot);
-            }
+    }
+
+    /// A slot out of the trash, when there is no other.
+    fn reclaim(&mut self, stats: &dyn RawStats, loads: &dyn Loads) -> Option<u32> {
+        let trashed = self.trash.reclaim(loads)?;
+        self.free(&trashed, stats);
+        Some(trashed.slot)
+    }
+
+    /// What a server counted stays with its service, if that still exists.
+    fn free(&mut self, trashed: &Trashed, stats: &dyn RawStats) {
+        if let Some(service) = self.services.get_mut(&trashed.service)
+            && trashed.service_slot == Some(service.slot)
+        {
+            service.left = add(service.left, stats.raw(trashed.slot));
+            service.line.clear();
         }
     }
 

@@ -188,6 +188,7 @@ impl State {
     pub fn begin(&mut self) {
         self.service_slots.settle();
         self.dest_slots.settle();
+        self.trash.settle();
     }
 
     /// Numbers the transaction: the epoch, and the generation of each list that changed.

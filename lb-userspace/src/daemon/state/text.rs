@@ -38,7 +38,7 @@ struct SavedDest {
 #[derive(Serialize, Deserialize)]
 struct SavedTrash {
     service: ServiceId,
-    service_slot: u32,
+    service_slot: Option<u32>,
     slot: u32,
     dest: Dest,
     idle_since: Option<u64>,
@@ -131,6 +131,7 @@ impl State {
             slot: saved.slot,
             dest: saved.dest,
             idle_since: saved.idle_since,
+            settled: true,
         });
         let trash: Vec<Trashed> = trash.collect();
         dest_slots.extend(trash.iter().map(|trashed| trashed.slot));
@@ -138,7 +139,6 @@ impl State {
             distinct(&mut dest_slots, limits.dests),
             "the saved server slots clash"
         );
-        service_slots.extend(trash.iter().map(|trashed| trashed.service_slot));
         state.trash = Trash::restore(trash, saved.trash_due);
         state.service_slots = Slots::new(limits.services, service_slots);
         state.dest_slots = Slots::new(limits.dests, dest_slots);

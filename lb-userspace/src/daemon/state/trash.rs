@@ -14,25 +14,29 @@ const KEEP: u64 = 120;
 pub struct Trashed {
     /// Service it belonged to.
     pub service: ServiceId,
-    /// That service's slot: tells whether the service was created again since.
-    pub service_slot: u32,
+    /// That service's slot; `None` once the service was deleted too (it may have
+    /// been created again since, as another one).
+    pub service_slot: Option<u32>,
     /// Its own slot.
     pub slot: u32,
     /// As it was configured last.
     pub dest: Dest,
     /// Second of the look that first found it unreferenced.
     pub idle_since: Option<u64>,
+    /// A grace period has passed since: no packet can still choose it.
+    pub settled: bool,
 }
 
 impl Trashed {
     /// A server on its way out of a service.
-    pub(super) fn new(service: ServiceId, service_slot: u32, node: Node) -> Self {
+    pub(super) fn new(service: ServiceId, service_slot: Option<u32>, node: Node) -> Self {
         Self {
             service,
             service_slot,
             slot: node.slot,
             dest: node.dest,
             idle_since: None,
+            settled: false,
         }
     }
 }
@@ -63,11 +67,35 @@ impl Trash {
         self.due
     }
 
-    /// Whether a server of the service in `slot` is here.
-    pub(super) fn holds_service(&self, slot: u32) -> bool {
+    /// The service in `slot` is gone: its statistics are no longer these servers'.
+    pub(super) fn orphan(&mut self, slot: u32) {
+        let orphans = self
+            .dests
+            .iter_mut()
+            .filter(|trashed| trashed.service_slot == Some(slot));
+        orphans.for_each(|trashed| trashed.service_slot = None);
+    }
+
+    /// No packet can still choose what is here.
+    pub(super) fn settle(&mut self) {
+        self.dests
+            .iter_mut()
+            .for_each(|trashed| trashed.settled = true);
+    }
+
+    /// Whether the server `id` of a service with the identity `service` is here.
+    pub(super) fn holds(&self, service: &ServiceId, id: DestId) -> bool {
         self.dests
             .iter()
-            .any(|trashed| trashed.service_slot == slot)
+            .any(|trashed| trashed.dest.id == id && trashed.service == *service)
+    }
+
+    /// Gives up the server that was removed first of those that nothing refers
+    /// to: its slot is needed.
+    pub(super) fn reclaim(&mut self, loads: &dyn Loads) -> Option<Trashed> {
+        let unused = |trashed: &Trashed| trashed.settled && loads.references(trashed.slot) == 0;
+        let found = self.dests.iter().position(unused)?;
+        Some(self.dests.remove(found))
     }
 
     /// Puts a server in; the timer is armed anew when there was none.

@@ -70,10 +70,17 @@ fn run_layer(layer: &'static Layer) -> Report {
     let outcome = match &layer.kind {
         Kind::Lint => without_tests(lint::check()),
         Kind::Verify => without_tests(verify::run()),
-        Kind::Cargo { arguments } => watch(
-            shell::cargo().args(["test", "--locked"]).args(*arguments),
-            &mut totals,
-        ),
+        Kind::Cargo { arguments } => {
+            // The namespace tests run the programs of the same profile, which
+            // `cargo test` alone does not always build.
+            match build::compile(false) {
+                Ok(()) => watch(
+                    shell::cargo().args(["test", "--locked"]).args(*arguments),
+                    &mut totals,
+                ),
+                Err(error) => Outcome::Failed(error),
+            }
+        }
         Kind::CargoWith {
             arguments,
             rustflags,

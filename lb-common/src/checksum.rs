@@ -32,7 +32,9 @@ mod tests {
     use super::*;
 
     fn header(ttl: u8, id: u16) -> [u8; 20] {
-        let mut bytes = [0x45, 0, 0, 40, 0, 0, 0x40, 0, ttl, 6, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1];
+        let mut bytes = [
+            0x45, 0, 0, 40, 0, 0, 0x40, 0, ttl, 6, 0, 0, 10, 0, 0, 9, 10, 0, 0, 1,
+        ];
         bytes[4..6].copy_from_slice(&id.to_be_bytes());
         let checksum = !fold(ipv4_sum(&bytemuck::cast(bytes)));
         bytes[10..12].copy_from_slice(&checksum.to_ne_bytes());

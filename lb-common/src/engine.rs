@@ -119,7 +119,10 @@ fn walk<P: Packet, T: Tables, S: Stages<P>>(
 #[inline(always)]
 fn may_be_vip<T: Tables>(tables: T, root: Root, address: u32) -> bool {
     let bit = filter_bit(address, tables.param(Param::FilterSeed) as u32);
-    let word = root.side().wrapping_mul(FILTER_WORDS).wrapping_add(bit / 64);
+    let word = root
+        .side()
+        .wrapping_mul(FILTER_WORDS)
+        .wrapping_add(bit / 64);
     match tables.cell(Table::Filter, word) {
         Some(cell) => cell.load(0) >> (bit % 64) & 1 != 0,
         None => false,
@@ -176,7 +179,11 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         None => {
             let answer = stages.schedule(packet, facts);
             if answer != STAGE_DONE {
-                return Ok(if answer == STAGE_PASS { Verdict::Pass } else { Verdict::Drop });
+                return Ok(if answer == STAGE_PASS {
+                    Verdict::Pass
+                } else {
+                    Verdict::Drop
+                });
             }
         }
     }
@@ -210,7 +217,11 @@ fn follow<T: Tables>(
     }
     tables.count_dest(
         facts.slot(),
-        Stats { in_packets: 1, in_bytes: facts.l3_len, ..Stats::default() },
+        Stats {
+            in_packets: 1,
+            in_bytes: facts.l3_len,
+            ..Stats::default()
+        },
     );
     let was = found.state.protocol_state();
     let state = protocol.next_input_only(was, facts);
@@ -227,7 +238,10 @@ fn follow<T: Tables>(
         );
     }
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
-    found.cell.touch(found.times, Times::new(facts.tick(), settings.timeout(protocol, state)));
+    found.cell.touch(
+        found.times,
+        Times::new(facts.tick(), settings.timeout(protocol, state)),
+    );
     Ok(())
 }
 
@@ -313,7 +327,11 @@ pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 #[inline(always)]
 fn may_start(facts: &Facts) -> Result<(), Reason> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
-    if protocol.may_start(facts) { Ok(()) } else { Err(Reason::PassedNoConnection) }
+    if protocol.may_start(facts) {
+        Ok(())
+    } else {
+        Err(Reason::PassedNoConnection)
+    }
 }
 
 /// Stage: makes the connection to the server of `facts.dest`, or joins the one
@@ -344,7 +362,12 @@ fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Reaso
             let bytes = facts.l3_len;
             tables.count_dest(
                 facts.slot(),
-                Stats { conns: 1, in_packets: 1, in_bytes: bytes, ..Stats::default() },
+                Stats {
+                    conns: 1,
+                    in_packets: 1,
+                    in_bytes: bytes,
+                    ..Stats::default()
+                },
             );
             Ok(())
         }
@@ -387,4 +410,3 @@ fn find_service<T: Tables>(tables: T, side: u32, facts: &Facts) -> Option<Servic
     }
     None
 }
-

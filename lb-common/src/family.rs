@@ -86,7 +86,13 @@ impl Family for V6 {
 
     #[inline(always)]
     fn key(facts: &Facts) -> [u64; 5] {
-        [facts.src[0], facts.src[1], facts.dst[0], facts.dst[1], facts.ports]
+        [
+            facts.src[0],
+            facts.src[1],
+            facts.dst[0],
+            facts.dst[1],
+            facts.ports,
+        ]
     }
 
     #[inline(always)]

@@ -33,7 +33,11 @@ impl HostPacket {
     pub fn new(frame: &[u8], ingress: u32) -> Self {
         let mut buffer = vec![0; HEADROOM];
         buffer.extend_from_slice(frame);
-        Self { buffer, start: HEADROOM, ingress }
+        Self {
+            buffer,
+            start: HEADROOM,
+            ingress,
+        }
     }
 
     /// The frame as it is now.
@@ -107,9 +111,12 @@ impl HostTables {
             (Table::NextHop, 8, dests),
             (Table::Settings, 8, 1),
         ];
-        let mut tables: Vec<(usize, Vec<AtomicU64>)> = (0..TABLES).map(|_| (0, Vec::new())).collect();
+        let mut tables: Vec<(usize, Vec<AtomicU64>)> =
+            (0..TABLES).map(|_| (0, Vec::new())).collect();
         for (table, words, records) in sizes {
-            let memory = (0..words * records as usize).map(|_| AtomicU64::new(0)).collect();
+            let memory = (0..words * records as usize)
+                .map(|_| AtomicU64::new(0))
+                .collect();
             tables[table as usize] = (words, memory);
         }
         let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
@@ -169,7 +176,10 @@ impl HostTables {
 
     /// Packets counted altogether.
     pub fn counted(&self) -> u64 {
-        self.reasons.iter().map(|counter| counter.load(Ordering::SeqCst)).sum()
+        self.reasons
+            .iter()
+            .map(|counter| counter.load(Ordering::SeqCst))
+            .sum()
     }
 
     /// Counters of a server.
@@ -219,7 +229,10 @@ impl<'a> Tables for &'a HostTables {
 
     fn cell(self, table: Table, index: u32) -> Option<HostCell<'a>> {
         let (words, memory) = &self.tables[table as usize];
-        memory.get(index as usize * words..)?.get(..*words).map(HostCell)
+        memory
+            .get(index as usize * words..)?
+            .get(..*words)
+            .map(HostCell)
     }
 
     fn root(self) -> Root {
@@ -235,8 +248,13 @@ impl<'a> Tables for &'a HostTables {
     }
 
     fn count_dest(self, slot: u32, stats: Stats) {
-        let values =
-            [stats.conns, stats.in_packets, stats.out_packets, stats.in_bytes, stats.out_bytes];
+        let values = [
+            stats.conns,
+            stats.in_packets,
+            stats.out_packets,
+            stats.in_bytes,
+            stats.out_bytes,
+        ];
         for (i, value) in values.into_iter().enumerate() {
             self.stats[slot as usize * 5 + i].fetch_add(value, Ordering::SeqCst);
         }

@@ -18,7 +18,9 @@ use crate::{packet::XdpPacket, stages::GlobalStages, tables::BpfTables};
 /// The data plane.
 #[xdp]
 pub fn lvx(ctx: XdpContext) -> u32 {
-    let Some(facts) = maps::FACTS.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    let Some(facts) = maps::FACTS.get_ptr_mut(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
     // SAFETY: this CPU's record, and no packet interrupts another here.
     let facts = unsafe { &mut *facts };
     let mut packet = XdpPacket::new(ctx.ctx);

@@ -32,13 +32,17 @@ const CLOCK: u64 = 1;
 /// Answers `XDP_PASS` when the timer runs with this program's callback.
 #[inline(always)]
 pub fn start() -> u32 {
-    let Some(sweep) = SWEEP.get_ptr_mut(0) else { return xdp_action::XDP_ABORTED };
+    let Some(sweep) = SWEEP.get_ptr_mut(0) else {
+        return xdp_action::XDP_ABORTED;
+    };
     // SAFETY: a map value. Initialising a timer that is initialised is refused
     // without harm.
     unsafe {
         let timer = &raw mut (*sweep).timer;
         bpf_timer_init(timer, (&raw const SWEEP).cast_mut().cast(), CLOCK);
-        if bpf_timer_set_callback(timer, tick as *mut c_void) != 0 || bpf_timer_start(timer, 0, 0) != 0 {
+        if bpf_timer_set_callback(timer, tick as *mut c_void) != 0
+            || bpf_timer_start(timer, 0, 0) != 0
+        {
             return xdp_action::XDP_ABORTED;
         }
     }

@@ -63,9 +63,11 @@ impl Tables for BpfTables {
         // and a constant wherever the engine uses it.
         unsafe {
             match param {
-                Param::Hash(index) => {
-                    (&raw const (*params).hash).cast::<u32>().add(index).read_volatile().into()
-                }
+                Param::Hash(index) => (&raw const (*params).hash)
+                    .cast::<u32>()
+                    .add(index)
+                    .read_volatile()
+                    .into(),
                 Param::Multiplier => (&raw const (*params).multiplier).read_volatile(),
                 Param::ServiceSeed => (&raw const (*params).service_seed).read_volatile(),
                 Param::FilterSeed => (&raw const (*params).filter_seed).read_volatile().into(),
@@ -87,7 +89,9 @@ impl Tables for BpfTables {
 
     #[inline(always)]
     fn count_dest(self, slot: u32, stats: Stats) {
-        let Some(sum) = maps::DEST_STATS.get_ptr_mut(slot) else { return };
+        let Some(sum) = maps::DEST_STATS.get_ptr_mut(slot) else {
+            return;
+        };
         // SAFETY: this CPU's record; programs on one CPU do not interrupt each other here.
         unsafe {
             if stats.conns != 0 {

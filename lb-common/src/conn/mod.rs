@@ -88,6 +88,12 @@ impl Settings {
             *ticks = seconds(timeout);
         }
         let udp = seconds(udp::TIMEOUT);
-        Self { tcp: tcp_ticks, udp, other: udp, heartbeat: 0, reserved: 0 }
+        Self {
+            tcp: tcp_ticks,
+            udp,
+            other: udp,
+            heartbeat: 0,
+            reserved: 0,
+        }
     }
 }

@@ -69,16 +69,34 @@ const fn column(next: [u8; STATES]) -> u64 {
 // NONE, ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT, TIME_WAIT, CLOSE,
 // CLOSE_WAIT, LAST_ACK, LISTEN, SYNACK.
 const ON_SYN: u64 = column([
-    SYN_RECV, ESTABLISHED, ESTABLISHED, SYN_RECV, SYN_RECV, SYN_RECV, SYN_RECV, SYN_RECV, SYN_RECV,
-    SYN_RECV, SYN_RECV,
+    SYN_RECV,
+    ESTABLISHED,
+    ESTABLISHED,
+    SYN_RECV,
+    SYN_RECV,
+    SYN_RECV,
+    SYN_RECV,
+    SYN_RECV,
+    SYN_RECV,
+    SYN_RECV,
+    SYN_RECV,
 ]);
 const ON_FIN: u64 = column([
     CLOSE, FIN_WAIT, SYN_SENT, TIME_WAIT, FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN,
     TIME_WAIT,
 ]);
 const ON_ACK: u64 = column([
-    ESTABLISHED, ESTABLISHED, SYN_SENT, ESTABLISHED, FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, CLOSE,
-    LISTEN, ESTABLISHED,
+    ESTABLISHED,
+    ESTABLISHED,
+    SYN_SENT,
+    ESTABLISHED,
+    FIN_WAIT,
+    TIME_WAIT,
+    CLOSE,
+    CLOSE_WAIT,
+    CLOSE,
+    LISTEN,
+    ESTABLISHED,
 ]);
 const ON_RST: u64 = column([
     CLOSE, CLOSE, CLOSE, SYN_RECV, CLOSE, CLOSE, CLOSE, CLOSE, LAST_ACK, LISTEN, CLOSE,
@@ -125,7 +143,11 @@ pub const fn is_reusable(state: u8) -> bool {
 
 /// The state's name in `-L -c`.
 pub const fn name(state: u8) -> &'static str {
-    if (state as usize) < STATES { NAMES[state as usize] } else { "BUG!" }
+    if (state as usize) < STATES {
+        NAMES[state as usize]
+    } else {
+        "BUG!"
+    }
 }
 
 const _: () = assert!(NONE == 0 && TIMEOUTS[ESTABLISHED as usize] == 900);
@@ -140,7 +162,9 @@ mod tests {
     const R: u8 = TCP_RST;
 
     fn walk(flags: &[u8]) -> u8 {
-        flags.iter().fold(NONE, |state, &flags| next_input_only(state, flags))
+        flags
+            .iter()
+            .fold(NONE, |state, &flags| next_input_only(state, flags))
     }
 
     #[test]
@@ -150,9 +174,17 @@ mod tests {
         assert_eq!(walk(&[S, A, F | A]), FIN_WAIT);
         assert_eq!(walk(&[S, A, F | A, A, A]), FIN_WAIT);
         assert_eq!(walk(&[S, A, R]), CLOSE);
-        assert_eq!(walk(&[S, R]), SYN_RECV, "a reset of a half-open connection changes nothing");
+        assert_eq!(
+            walk(&[S, R]),
+            SYN_RECV,
+            "a reset of a half-open connection changes nothing"
+        );
         assert_eq!(walk(&[S, F]), TIME_WAIT);
-        assert_eq!(walk(&[S, A, S]), ESTABLISHED, "a SYN on an established connection");
+        assert_eq!(
+            walk(&[S, A, S]),
+            ESTABLISHED,
+            "a SYN on an established connection"
+        );
         assert_eq!(walk(&[S, A, F, S]), SYN_RECV);
         assert_eq!(walk(&[S, A, 0]), CLOSE, "a segment without flags");
         assert_eq!(walk(&[S | A]), SYN_RECV);

@@ -84,12 +84,13 @@ impl<F: Family, T: Tables> Step<T> for TakeLock<'_, F> {
     #[inline(always)]
     fn step(&mut self, tables: T, _: u32) -> bool {
         let lock = &mut *self.0;
-        let Some(home) = tables.cell(F::FLOW, lock.home as u32) else { return false };
+        let Some(home) = tables.cell(F::FLOW, lock.home as u32) else {
+            return false;
+        };
         let seen = home.load(word::HOME);
         let holder = (seen >> 32) as u32;
         // One that is held for seconds is stale: no program runs that long.
-        let free =
-            holder == 0 || (lock.now as u32).wrapping_sub(holder) as i32 > STALE_LOCK as i32;
+        let free = holder == 0 || (lock.now as u32).wrapping_sub(holder) as i32 > STALE_LOCK as i32;
         let taken = seen & 0xffff_ffff | lock.ticket;
         if free && home.compare_exchange(word::HOME, seen, taken) == seen {
             lock.done = 1;
@@ -105,7 +106,9 @@ impl<F: Family, T: Tables> Step<T> for GiveLockBack<'_, F> {
     /// that was taken over as stale.
     #[inline(always)]
     fn step(&mut self, tables: T, _: u32) -> bool {
-        let Some(home) = tables.cell(F::FLOW, self.0.home as u32) else { return false };
+        let Some(home) = tables.cell(F::FLOW, self.0.home as u32) else {
+            return false;
+        };
         let seen = home.load(word::HOME);
         seen & !0xffff_ffff == self.0.ticket
             && home.compare_exchange(word::HOME, seen, seen & 0xffff_ffff) != seen
@@ -116,7 +119,12 @@ impl Lock {
     #[inline(always)]
     fn take<F: Family, T: Tables>(tables: T, home: u32, now: Tick) -> Option<Self> {
         let ticket = u64::from(if now == 0 { 1 } else { now }) << 32;
-        let mut lock = Self { home: home.into(), ticket, now: now.into(), done: 0 };
+        let mut lock = Self {
+            home: home.into(),
+            ticket,
+            now: now.into(),
+            done: 0,
+        };
         tables.repeat(LOCK_TRIES, &mut TakeLock::<F>(&mut lock, PhantomData));
         (lock.done != 0).then_some(lock)
     }
@@ -165,7 +173,9 @@ impl<F: Family, T: Tables> Step<T> for Claim<F> {
     #[inline(always)]
     fn step(&mut self, tables: T, i: u32) -> bool {
         let index = self.window.index(i);
-        let Some(cell) = tables.cell(F::FLOW, index) else { return true };
+        let Some(cell) = tables.cell(F::FLOW, index) else {
+            return true;
+        };
         let cell = FlowCell(cell);
         let seen = cell.state();
         if !seen.is_free() || !cell.set_state(seen, seen.busy()) {
@@ -181,7 +191,13 @@ impl<F: Family, T: Tables> Step<T> for Claim<F> {
 /// A cell of the window, now busy and ours, and the state it was free in.
 #[inline(always)]
 fn claim<F: Family, T: Tables>(tables: T, window: Window) -> Option<(u32, StateWord)> {
-    let mut claim = Claim::<F> { window, index: 0, seen: 0, done: 0, family: PhantomData };
+    let mut claim = Claim::<F> {
+        window,
+        index: 0,
+        seen: 0,
+        done: 0,
+        family: PhantomData,
+    };
     tables.repeat(WINDOW, &mut claim);
     (claim.done != 0).then_some((claim.index as u32, StateWord(claim.seen)))
 }
@@ -196,7 +212,9 @@ fn fill<F: Family, T: Tables>(
     now: Tick,
     flow: &NewFlow,
 ) {
-    let Some(cell) = tables.cell(F::FLOW, index) else { return };
+    let Some(cell) = tables.cell(F::FLOW, index) else {
+        return;
+    };
     let cell = FlowCell(cell);
     let mut k = 0;
     while k < F::KEY_WORDS {
@@ -204,7 +222,10 @@ fn fill<F: Family, T: Tables>(
         k += 1;
     }
     cell.0.store(word::TIMES, Times::new(now, flow.timeout).0);
-    cell.0.store(word::DEST, FlowCell::<T::Cell>::dest_word(flow.slot, flow.method));
+    cell.0.store(
+        word::DEST,
+        FlowCell::<T::Cell>::dest_word(flow.slot, flow.method),
+    );
     cell.0.store(word::LINK, 0);
     // Every count goes up before the flow can be seen, so that no release can
     // take one down first.

@@ -117,7 +117,11 @@ impl Window {
     #[inline(always)]
     pub(super) fn main<F: Family, T: Tables>(tables: T, home: u32) -> Self {
         let cells = tables.param(F::CELLS);
-        Self { base: 0, start: home.into(), mask: cells.wrapping_sub(1) }
+        Self {
+            base: 0,
+            start: home.into(),
+            mask: cells.wrapping_sub(1),
+        }
     }
 
     /// The stash window of a hash sum.
@@ -126,13 +130,18 @@ impl Window {
         let cells = tables.param(F::CELLS);
         let stash = cells / u64::from(super::STASH_SHARE);
         let start = stash_home::<F, T>(tables, sum).into();
-        Self { base: cells, start, mask: stash.wrapping_sub(1) }
+        Self {
+            base: cells,
+            start,
+            mask: stash.wrapping_sub(1),
+        }
     }
 
     /// Index of its cell `i`.
     #[inline(always)]
     pub(super) fn index(&self, i: u32) -> u32 {
-        self.base.wrapping_add(self.start.wrapping_add(i.into()) & self.mask) as u32
+        self.base
+            .wrapping_add(self.start.wrapping_add(i.into()) & self.mask) as u32
     }
 }
 
@@ -159,7 +168,11 @@ impl<F: Family, T: Tables> Step<T> for Scan<F> {
 
 #[inline(always)]
 fn scan<F: Family, T: Tables>(tables: T, key: &F::Key, window: Window) -> Option<Found<T::Cell>> {
-    let mut scan = Scan::<F> { key: *key, window, found: NOWHERE };
+    let mut scan = Scan::<F> {
+        key: *key,
+        window,
+        found: NOWHERE,
+    };
     tables.repeat(WINDOW, &mut scan);
     if scan.found == NOWHERE {
         return None;
@@ -182,5 +195,11 @@ fn probe<F: Family, T: Tables>(tables: T, key: &F::Key, index: u32) -> Option<Fo
     let state = cell.state();
     let same_cell =
         before.is_live() && state.is_live() && state.generation() == before.generation();
-    (same_key && same_cell).then_some(Found { cell, index, state, times, dest })
+    (same_key && same_cell).then_some(Found {
+        cell,
+        index,
+        state,
+        times,
+        dest,
+    })
 }

@@ -69,7 +69,12 @@ impl StateWord {
     /// This cell, freed: of the next generation.
     #[inline(always)]
     pub const fn freed(self) -> Self {
-        Self::with(self.generation().wrapping_add(1), Phase::Free, 0, Counted::No)
+        Self::with(
+            self.generation().wrapping_add(1),
+            Phase::Free,
+            0,
+            Counted::No,
+        )
     }
 
     #[inline(always)]

@@ -81,7 +81,9 @@ impl<F: Family, T: Tables> Step<T> for SweepBlock<'_, F> {
     #[inline(always)]
     fn step(&mut self, tables: T, i: u32) -> bool {
         let index = (self.base as u32).wrapping_add(i);
-        let Some(cell) = tables.cell(F::FLOW, index) else { return false };
+        let Some(cell) = tables.cell(F::FLOW, index) else {
+            return false;
+        };
         let cell = FlowCell(cell);
         let state = cell.state();
         if state.is_live()
@@ -105,14 +107,29 @@ pub fn run<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
     state.status.last_tick = now;
     state.status.runs = state.status.runs.wrapping_add(1);
     let blocks = u64::from(super::total_cells(cells) / BLOCK);
-    tables.repeat(BLOCKS_A_RUN, &mut SearchBlock::<F> { state, blocks, family: PhantomData });
+    tables.repeat(
+        BLOCKS_A_RUN,
+        &mut SearchBlock::<F> {
+            state,
+            blocks,
+            family: PhantomData,
+        },
+    );
     let interval = if state.found == 0 {
         // Either there is no flow, or the search ended early in a large, nearly
         // empty table and goes on where it stopped.
         if state.passes >= 2 { IDLE } else { LONGEST }
     } else {
         let base = state.cursor.wrapping_mul(u64::from(BLOCK));
-        tables.repeat(BLOCK, &mut SweepBlock::<F> { state, base, now, family: PhantomData });
+        tables.repeat(
+            BLOCK,
+            &mut SweepBlock::<F> {
+                state,
+                base,
+                now,
+                family: PhantomData,
+            },
+        );
         state.cursor = state.cursor.wrapping_add(1);
         state.status.visited = state.status.visited.wrapping_add(u64::from(BLOCK));
         let (before, so_far) = (state.status.occupied_blocks, state.met);
@@ -126,7 +143,11 @@ pub fn run<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
 /// blocks (4 million cells) a pass takes longer.
 #[inline(always)]
 const fn interval(occupied: u64) -> u64 {
-    let wanted = if occupied == 0 { LONGEST } else { PASS / occupied };
+    let wanted = if occupied == 0 {
+        LONGEST
+    } else {
+        PASS / occupied
+    };
     if wanted < SHORTEST {
         SHORTEST
     } else if wanted > LONGEST {

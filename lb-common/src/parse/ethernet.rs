@@ -27,15 +27,27 @@ pub fn ethernet<P: Packet>(packet: &P) -> Option<Ethernet> {
         destination: u64::from(low) | u64::from(high & 0xffff) << 32,
         ethertype,
         l3: ETHERNET_LEN,
-        iface: IfaceKey { ifindex: packet.ingress(), outer: 0, inner: 0 },
+        iface: IfaceKey {
+            ifindex: packet.ingress(),
+            outer: 0,
+            inner: 0,
+        },
     };
     if is_tag(header.ethertype) {
         let (id, ethertype) = tag(packet, header.l3)?;
-        header = Ethernet { ethertype, l3: header.l3 + TAG_LEN, ..header };
+        header = Ethernet {
+            ethertype,
+            l3: header.l3 + TAG_LEN,
+            ..header
+        };
         header.iface.outer = id;
         if is_tag(header.ethertype) {
             let (id, ethertype) = tag(packet, header.l3)?;
-            header = Ethernet { ethertype, l3: header.l3 + TAG_LEN, ..header };
+            header = Ethernet {
+                ethertype,
+                l3: header.l3 + TAG_LEN,
+                ..header
+            };
             header.iface.inner = id;
         }
     }

@@ -44,7 +44,9 @@ impl Cursor {
     /// As a word.
     #[inline(always)]
     pub const fn word(self) -> u64 {
-        (self.at & 0xffff) as u64 | (self.generation as u64) << 16 | (self.weight as u32 as u64) << 32
+        (self.at & 0xffff) as u64
+            | (self.generation as u64) << 16
+            | (self.weight as u32 as u64) << 32
     }
 }
 
@@ -84,7 +86,10 @@ impl List {
     pub fn of<T: Tables>(tables: T, side: u32, service: ServiceView<T::Cell>) -> Self {
         let start = tables.param(Param::ListEntries).wrapping_mul(side.into());
         let first = start.wrapping_add(service.list_start().into());
-        Self { first, len: service.list_len().into() }
+        Self {
+            first,
+            len: service.list_len().into(),
+        }
     }
 
     /// The server at `position`.
@@ -126,7 +131,10 @@ pub fn try_pick<T: Tables>(tables: T, side: u32, service: ServiceView<T::Cell>) 
         return Picked::None;
     }
     match list.entry(tables, position) {
-        Some(entry) => Picked::Dest { slot: entry.slot(), method: entry.method() },
+        Some(entry) => Picked::Dest {
+            slot: entry.slot(),
+            method: entry.method(),
+        },
         None => Picked::None,
     }
 }
@@ -154,9 +162,15 @@ fn current<T: Tables>(
     let carried = if service.scheduler() == SchedulerKind::Wrr as u8 {
         wrr::carry(cursor, service.max_weight(), service.gcd())
     } else {
-        Cursor { at: rr::carry(tables, list, cursor.at), ..cursor }
+        Cursor {
+            at: rr::carry(tables, list, cursor.at),
+            ..cursor
+        }
     };
-    Some(Cursor { generation, ..carried })
+    Some(Cursor {
+        generation,
+        ..carried
+    })
 }
 
 #[cfg(test)]

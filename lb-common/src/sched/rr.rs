@@ -19,7 +19,9 @@ impl<T: Tables> Step<T> for Next {
         let at = tables.opaque(self.at);
         let position = if at >= self.list.len { 0 } else { at };
         self.at = position.wrapping_add(1);
-        let Some(entry) = self.list.entry(tables, position) else { return false };
+        let Some(entry) = self.list.entry(tables, position) else {
+            return false;
+        };
         if entry.weight() > 0 {
             self.chosen = position;
         }
@@ -32,12 +34,22 @@ impl<T: Tables> Step<T> for Next {
 /// including it.
 #[inline(always)]
 pub(super) fn choose<T: Tables>(tables: T, cursor: Cursor, list: List) -> (Cursor, u64) {
-    let mut next = Next { list, at: cursor.at.into(), chosen: NOBODY };
+    let mut next = Next {
+        list,
+        at: cursor.at.into(),
+        chosen: NOBODY,
+    };
     tables.repeat(list.len as u32, &mut next);
     if next.chosen == NOBODY {
         return (cursor, NOBODY);
     }
-    (Cursor { at: next.at as u32, ..cursor }, next.chosen)
+    (
+        Cursor {
+            at: next.at as u32,
+            ..cursor
+        },
+        next.chosen,
+    )
 }
 
 struct CarryOver {
@@ -64,7 +76,11 @@ impl<T: Tables> Step<T> for CarryOver {
 /// in front of it (the head, if there is none).
 #[inline(always)]
 pub(super) fn carry<T: Tables>(tables: T, list: List, old: u32) -> u32 {
-    let mut carried = CarryOver { list, old: old.into(), at: 0 };
+    let mut carried = CarryOver {
+        list,
+        old: old.into(),
+        at: 0,
+    };
     tables.repeat(list.len as u32, &mut carried);
     carried.at as u32
 }

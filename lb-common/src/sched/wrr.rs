@@ -19,12 +19,20 @@ pub const fn carry(cursor: Cursor, max_weight: u32, gcd: u32) -> Cursor {
     } else {
         cursor.weight
     };
-    Cursor { at: 0, weight, ..cursor }
+    Cursor {
+        at: 0,
+        weight,
+        ..cursor
+    }
 }
 
 /// The cursor of a service that was just given this scheduler.
 pub const fn bind(generation: u16, max_weight: u32) -> Cursor {
-    Cursor { at: 0, weight: max_weight as i32, generation }
+    Cursor {
+        at: 0,
+        weight: max_weight as i32,
+        generation,
+    }
 }
 
 /// The thresholds of a list of weights: (greatest − (gcd − 1), gcd of those above 0).
@@ -34,7 +42,11 @@ pub fn thresholds(weights: impl Iterator<Item = u32>) -> (u32, u32) {
         max = weight.max(max);
         gcd = greatest_common_divisor(weight, gcd);
     }
-    if max == 0 { (0, 1) } else { (max - (gcd - 1), gcd) }
+    if max == 0 {
+        (0, 1)
+    } else {
+        (max - (gcd - 1), gcd)
+    }
 }
 
 fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
@@ -92,7 +104,9 @@ impl<T: Tables> Step<T> for Walk {
         if self.position >= self.list.len && !self.next_pass() {
             return false;
         }
-        let Some(entry) = self.list.entry(tables, self.position) else { return false };
+        let Some(entry) = self.list.entry(tables, self.position) else {
+            return false;
+        };
         self.position = self.position.wrapping_add(1);
         if i64::from(entry.weight()) >= self.weight {
             self.at = self.position;
@@ -134,7 +148,15 @@ pub(super) fn choose<T: Tables>(
     // server: the heaviest is eligible in each pass.
     let steps = (list.len as u32).wrapping_mul(3).wrapping_add(1);
     tables.repeat(steps, &mut walk);
-    let next = Cursor { at: walk.at as u32, weight: walk.weight as i32, ..cursor };
-    let position = if walk.chosen != 0 { walk.at.wrapping_sub(1) } else { NOBODY };
+    let next = Cursor {
+        at: walk.at as u32,
+        weight: walk.weight as i32,
+        ..cursor
+    };
+    let position = if walk.chosen != 0 {
+        walk.at.wrapping_sub(1)
+    } else {
+        NOBODY
+    };
     (next, position)
 }

@@ -46,13 +46,19 @@ pub(super) fn list(pins: &Path) -> Result<Vec<(u32, Mode)>> {
     let entries = match fs::read_dir(&directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", directory.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", directory.display()));
+        }
     };
     let mut links = Vec::new();
     for entry in entries {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let parsed = name.split_once('-').and_then(|(index, mode)| {
-            let mode = if mode == "native" { Mode::Native } else { Mode::Generic };
+            let mode = if mode == "native" {
+                Mode::Native
+            } else {
+                Mode::Generic
+            };
             Some((index.parse().ok()?, mode))
         });
         links.extend(parsed);
@@ -80,25 +86,39 @@ pub(super) fn replace(pins: &Path, program: &mut Xdp, ifindex: u32) -> Result<Op
             remove(&path)?;
             Ok(None)
         }
-        Err(error) => Err(error).with_context(|| format!("cannot update the link {}", path.display())),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot update the link {}", path.display()))
+        }
     }
 }
 
 fn is_severed(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV | libc::EINVAL))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOLINK | libc::ENODEV | libc::EINVAL)
+    )
 }
 
 /// Attaches `program` in one mode and pins the link.
-pub(super) fn attach(pins: &Path, program: &mut Xdp, ifindex: u32, mode: Mode) -> Result<(), AttachError> {
-    let id = program.attach_to_if_index(ifindex, mode.flag()).map_err(AttachError::Refused)?;
+pub(super) fn attach(
+    pins: &Path,
+    program: &mut Xdp,
+    ifindex: u32,
+    mode: Mode,
+) -> Result<(), AttachError> {
+    let id = program
+        .attach_to_if_index(ifindex, mode.flag())
+        .map_err(AttachError::Refused)?;
     let link = program.take_link(id).map_err(AttachError::Refused)?;
     // Without a BPF link (before 5.9, or where aya fell back to netlink) the
     // program would go with this process; dropping it detaches it again.
     let link = FdLink::try_from(link).map_err(AttachError::NotALink)?;
     fs::create_dir_all(directory(pins)).map_err(AttachError::Directory)?;
     let pin = path(pins, ifindex, mode);
-    link.pin(&pin)
-        .map_err(|error| AttachError::Pin { path: pin, reason: error.to_string() })?;
+    link.pin(&pin).map_err(|error| AttachError::Pin {
+        path: pin,
+        reason: error.to_string(),
+    })?;
     Ok(())
 }
 
@@ -139,14 +159,23 @@ pub(super) fn attach_anew(
 ) -> Result<Attached, AttachError> {
     if mode != Mode::Auto {
         attach(pins, program, ifindex, mode)?;
-        return Ok(Attached { mode, fallback: None });
+        return Ok(Attached {
+            mode,
+            fallback: None,
+        });
     }
     match attach(pins, program, ifindex, Mode::Native) {
-        Ok(()) => Ok(Attached { mode: Mode::Native, fallback: None }),
+        Ok(()) => Ok(Attached {
+            mode: Mode::Native,
+            fallback: None,
+        }),
         Err(error) if error.is_busy() => Err(error),
         Err(error) => {
             attach(pins, program, ifindex, Mode::Generic)?;
-            Ok(Attached { mode: Mode::Generic, fallback: Some(error.to_string()) })
+            Ok(Attached {
+                mode: Mode::Generic,
+                fallback: Some(error.to_string()),
+            })
         }
     }
 }

@@ -69,11 +69,19 @@ impl Loaded {
         for (name, path) in &paths {
             loader.map_pin_path(name, path.as_path());
         }
-        let ebpf = loader.load(OBJECT).context("cannot create the data plane's maps")?;
-        let mut loaded = Self { ebpf, facts: Vec::new() };
+        let ebpf = loader
+            .load(OBJECT)
+            .context("cannot create the data plane's maps")?;
+        let mut loaded = Self {
+            ebpf,
+            facts: Vec::new(),
+        };
         for name in Self::PROGRAMS {
             let started = std::time::Instant::now();
-            loaded.program(name)?.load().with_context(|| format!("cannot load program {name}"))?;
+            loaded
+                .program(name)?
+                .load()
+                .with_context(|| format!("cannot load program {name}"))?;
             let load_time = started.elapsed();
             let info = loaded.program(name)?.info()?;
             loaded.facts.push(ProgramFacts {
@@ -89,7 +97,10 @@ impl Loaded {
 
     /// A program of the object.
     pub(super) fn program(&mut self, name: &str) -> Result<&mut Xdp> {
-        let program = self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .with_context(|| format!("no program {name}"))?;
         Ok(program.try_into()?)
     }
 

@@ -47,14 +47,22 @@ impl Plane {
     /// # Errors
     /// One line that says what to do: privileges, bpffs, another layout.
     pub fn load(pins: &Path, sizes: Sizes) -> Result<Self> {
-        if pins.join(PARAMS_KEPT).exists() { Self::take_over(pins) } else { Self::create(pins, sizes) }
+        if pins.join(PARAMS_KEPT).exists() {
+            Self::take_over(pins)
+        } else {
+            Self::create(pins, sizes)
+        }
     }
 
     fn take_over(pins: &Path) -> Result<Self> {
         let maps = Maps::open(pins)?;
         let mut loaded = Loaded::new(pins, maps.sizes, &maps.params)?;
         loaded.start_sweep()?;
-        Ok(Self { maps, loaded, pins: pins.to_owned() })
+        Ok(Self {
+            maps,
+            loaded,
+            pins: pins.to_owned(),
+        })
     }
 
     fn create(pins: &Path, sizes: Sizes) -> Result<Self> {
@@ -64,12 +72,17 @@ impl Plane {
         let fresh = fresh_directory(pins)?;
         let made = Self::create_in(&fresh, sizes, &params);
         let made = made.and_then(|loaded| {
-            fs::rename(&fresh, pins)
-                .with_context(|| format!("cannot rename {} to {}", fresh.display(), pins.display()))?;
+            fs::rename(&fresh, pins).with_context(|| {
+                format!("cannot rename {} to {}", fresh.display(), pins.display())
+            })?;
             Ok(loaded)
         });
         match made {
-            Ok(loaded) => Ok(Self { maps: Maps::open(pins)?, loaded, pins: pins.to_owned() }),
+            Ok(loaded) => Ok(Self {
+                maps: Maps::open(pins)?,
+                loaded,
+                pins: pins.to_owned(),
+            }),
             Err(error) => {
                 // The first error is the one to tell.
                 let _ = remove(&fresh);
@@ -110,10 +123,19 @@ impl Plane {
         self.attach_program("lvx_pass", ifindex, name, mode)
     }
 
-    fn attach_program(&mut self, program: &str, ifindex: u32, name: &str, mode: Mode) -> Result<Attached> {
+    fn attach_program(
+        &mut self,
+        program: &str,
+        ifindex: u32,
+        name: &str,
+        mode: Mode,
+    ) -> Result<Attached> {
         let program = self.loaded.program(program)?;
         let attached = match links::replace(&self.pins, program, ifindex)? {
-            Some(mode) => Attached { mode, fallback: None },
+            Some(mode) => Attached {
+                mode,
+                fallback: None,
+            },
             None => match links::attach_anew(&self.pins, program, ifindex, mode) {
                 Ok(attached) => attached,
                 Err(error) if error.is_busy() => {
@@ -122,7 +144,9 @@ impl Plane {
                          ('ip link set dev {name} xdp off') and start again"
                     )
                 }
-                Err(error) => return Err(error).with_context(|| format!("cannot attach to {name}")),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot attach to {name}"));
+                }
             },
         };
         // A link update leaves the old timer callback running.
@@ -154,7 +178,9 @@ impl Plane {
 
 fn fresh_directory(pins: &Path) -> Result<PathBuf> {
     // A bpffs takes no dots in names.
-    let name = pins.file_name().context("the pins need a directory of their own")?;
+    let name = pins
+        .file_name()
+        .context("the pins need a directory of their own")?;
     let fresh = pins.with_file_name(format!("{}-new", name.to_string_lossy()));
     if fresh.exists() {
         remove(&fresh)?;

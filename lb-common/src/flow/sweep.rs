@@ -31,7 +31,8 @@ pub struct SweepState {
     pub cursor: u64,
     /// Occupied blocks met in this pass so far.
     pub met: u64,
-    /// Ends of a pass met in this run.
+    /// Ends of a pass met since the last occupied block, up to 2: a search may
+    /// take several runs.
     passes: u64,
     /// Whether this run's search found an occupied block: 0 or 1.
     found: u64,
@@ -60,6 +61,7 @@ impl<F: Family, T: Tables> Step<T> for SearchBlock<'_, F> {
             && block.load(0) != 0
         {
             state.met = state.met.wrapping_add(1);
+            state.passes = 0;
             state.found = 1;
             return false;
         }
@@ -100,7 +102,6 @@ impl<F: Family, T: Tables> Step<T> for SweepBlock<'_, F> {
 pub fn run<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
     let cells = tables.param(F::CELLS) as u32;
     let now = u64::from(tables.now());
-    state.passes = 0;
     state.found = 0;
     state.status.last_tick = now;
     state.status.runs = state.status.runs.wrapping_add(1);
@@ -109,7 +110,11 @@ pub fn run<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
     let interval = if state.found == 0 {
         // Either there is no flow, or the search ended early in a large, nearly
         // empty table and goes on where it stopped.
-        if state.passes >= 2 { IDLE } else { LONGEST }
+        let empty = state.passes >= 2;
+        if empty {
+            state.passes = 1;
+        }
+        if empty { IDLE } else { LONGEST }
     } else {
         let base = state.cursor.wrapping_mul(u64::from(BLOCK));
         tables.repeat(BLOCK, &mut SweepBlock::<F> { state, base, now, family: PhantomData });

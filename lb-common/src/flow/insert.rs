@@ -56,17 +56,34 @@ pub fn insert<F: Family, T: Tables>(
     let Some(lock) = Lock::take::<F, T>(tables, home, now) else {
         return Inserted::Contended;
     };
-    let outcome = match find_cold::<F, T>(tables, key, sum, home) {
-        Some(found) if !found.times.is_dead(now) => Inserted::Exists(found),
-        found => {
-            if let Some(dead) = found {
-                release::<F, T>(tables, dead.cell, dead.index, dead.state);
-            }
-            place::<F, T>(tables, key, now, flow, sum, home)
-        }
+    let outcome = match present::<F, T>(tables, key, now, sum, home) {
+        Some(found) => Inserted::Exists(found),
+        None => place::<F, T>(tables, key, now, flow, sum, home),
     };
     lock.give_back::<F, T>(tables);
     outcome
+}
+
+/// The flow of `key` that is to be used, if there is one; a dead one is released.
+#[inline(always)]
+fn present<F: Family, T: Tables>(
+    tables: T,
+    key: &F::Key,
+    now: Tick,
+    sum: u64,
+    home: u32,
+) -> Option<Found<T::Cell>> {
+    let found = find_cold::<F, T>(tables, key, sum, home)?;
+    if !found.times.is_dead(now) {
+        return Some(found);
+    }
+    if release::<F, T>(tables, found.cell, found.index, found.state) {
+        return None;
+    }
+    // Either the sweep freed it, or a packet on another CPU, for which it was
+    // not dead yet, changed its state: then it lives on, and a second cell
+    // would be a duplicate.
+    find_cold::<F, T>(tables, key, sum, home)
 }
 
 /// The lock of a home cell, taken.

@@ -50,7 +50,8 @@ const SHAPES: [(&str, Shape); 6] = [
     ),
 ];
 
-/// A universal hash with a multiply-shift promises twice the random figure.
+/// A universal hash promises twice the random figure at the worst, on average
+/// over all secrets; a few bad secrets make most of it.
 fn few_share_a_home<F: Family>() {
     let keys = SHAPES.map(|(_, shape)| -> Vec<F::Key> {
         (0..KEYS)
@@ -72,7 +73,7 @@ fn few_share_a_home<F: Family>() {
             F::VERSION
         );
         assert!(
-            ratio < 3.0 || cfg!(miri),
+            ratio < 4.0 || cfg!(miri),
             "IPv{} {name}: {ratio}",
             F::VERSION
         );

@@ -1,6 +1,8 @@
 //! The engine's traits over plain memory: what host tests, fuzzers and the
 //! differential harness run it on.
 
+pub mod frame;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod};

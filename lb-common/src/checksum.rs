@@ -43,8 +43,8 @@ mod tests {
 
     #[test]
     fn known_header() {
-        // Computed by hand (RFC 1071): 45 00 00 28 00 00 40 00 40 06 ….
-        assert_eq!(header(64, 0)[10..12], [0x26, 0xc6]);
+        // By hand: 4500 + 0028 + 4000 + 4006 + 0a00 + 0009 + 0a00 + 0001 = d938.
+        assert_eq!(header(64, 0)[10..12], [0x26, 0xc7]);
         assert_eq!(fold(ipv4_sum(&bytemuck::cast(header(64, 0)))), 0xffff);
     }
 

@@ -1,6 +1,8 @@
 //! The engine's traits over plain memory: what host tests, fuzzers and the
 //! differential harness run it on.
 
+pub mod frame;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod};
@@ -262,10 +264,6 @@ impl<'a> Tables for &'a HostTables {
 
     fn count(self, reason: Reason) {
         self.reasons[reason as usize].fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn opaque(self, value: u64) -> u64 {
-        value
     }
 
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {

@@ -118,12 +118,17 @@ impl Params {
     }
 }
 
-/// State of a loop that [`Tables::repeat`] runs; a step is verified once,
-/// however often it runs.
-pub trait Step<T> {
+/// State of a loop that [`Tables::repeat`] runs: plain words, at most
+/// [`LOOP_WORDS`] of them. In the kernel it lies in a map while the loop runs:
+/// the verifier follows what lies on the stack through every step, and counters
+/// there would never let it finish.
+pub trait Step<T>: Copy + 'static {
     /// One step; `false` ends the loop.
     fn step(&mut self, tables: T, index: u32) -> bool;
 }
+
+/// Room for the state of a loop, in 64-bit words.
+pub const LOOP_WORDS: usize = 16;
 
 /// Everything the engine may ask for besides the packet.
 pub trait Tables: Copy {
@@ -142,10 +147,7 @@ pub trait Tables: Copy {
     fn count_dest(self, slot: u32, stats: Stats);
     /// Counts one packet under `reason` on this CPU.
     fn count(self, reason: Reason);
-    /// `value`, of which the compiler and the verifier know nothing. Loops whose
-    /// counter starts at a constant need it: the verifier would follow them
-    /// step by step.
-    fn opaque(self, value: u64) -> u64;
     /// Runs `state.step` with 0, 1, … below `count` until it returns `false`.
+    /// Loops do not nest.
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S);
 }

@@ -12,7 +12,7 @@ use lb_common::{
         Stats, StatsPage,
     },
     reason::Reason,
-    tables::Params,
+    tables::{LOOP_WORDS, Params},
 };
 
 /// `BPF_F_MMAPABLE`.
@@ -49,10 +49,9 @@ pub static PAGES: Array<StatsPage> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static PARAMS_KEPT: Array<Params> = Array::with_max_entries(1, MAPPED);
 
-/// Nobody writes it: zero, but the verifier does not know.
+/// State of the loop at hand.
 #[map]
-pub static ZERO: Array<u64> = Array::with_max_entries(1, 0);
-
+pub static LOOP: PerCpuArray<[u64; LOOP_WORDS]> = PerCpuArray::with_max_entries(1, 0);
 /// Facts of the packet at hand.
 #[map]
 pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);

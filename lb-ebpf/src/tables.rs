@@ -9,7 +9,7 @@ use aya_ebpf::{
 use lb_common::{
     layout::{Root, Stats},
     reason::Reason,
-    tables::{Param, Step, Table, Tables},
+    tables::{LOOP_WORDS, Param, Step, Table, Tables},
     time::{Tick, tick_of},
 };
 
@@ -117,28 +117,26 @@ impl Tables for BpfTables {
     }
 
     #[inline(always)]
-    fn opaque(self, value: u64) -> u64 {
-        match maps::ZERO.get_ptr(0) {
-            // SAFETY: a map value; volatile, so that it is not taken for a constant.
-            Some(zero) => value.wrapping_add(unsafe { zero.read_volatile() }),
-            None => value,
-        }
-    }
-
-    #[inline(always)]
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
-        // SAFETY: the callback gets the state it is instantiated for, which
-        // outlives the call.
+        const { assert!(size_of::<S>() <= LOOP_WORDS * 8 && align_of::<S>() <= 8) };
+        let Some(scratch) = maps::LOOP.get_ptr_mut(0) else { return };
+        let scratch = scratch.cast::<S>();
+        let mut context = 0_u64;
+        // SAFETY: the scratch record is this CPU's, large enough, and loops do
+        // not nest; the callback is instantiated for the same state.
         unsafe {
-            bpf_loop(count, step::<S> as *mut c_void, (&raw mut *state).cast(), 0);
+            scratch.write(*state);
+            bpf_loop(count, step::<S> as *mut c_void, (&raw mut context).cast(), 0);
+            *state = scratch.read();
         }
     }
 }
 
 /// One step of a loop; 1 ends it.
 #[inline(never)]
-extern "C" fn step<S: Step<BpfTables>>(index: u64, state: *mut c_void) -> i64 {
+extern "C" fn step<S: Step<BpfTables>>(index: u64, _: *mut c_void) -> i64 {
+    let Some(scratch) = maps::LOOP.get_ptr_mut(0) else { return 1 };
     // SAFETY: see Tables::repeat.
-    let state = unsafe { &mut *state.cast::<S>() };
+    let state = unsafe { &mut *scratch.cast::<S>() };
     i64::from(!state.step(BpfTables, index as u32))
 }

@@ -56,61 +56,87 @@ pub fn insert<F: Family, T: Tables>(
     let Some(lock) = Lock::take::<F, T>(tables, home, now) else {
         return Inserted::Contended;
     };
-    let outcome = match find_cold::<F, T>(tables, key, sum, home) {
-        Some(found) if !found.times.is_dead(now) => Inserted::Exists(found),
-        found => {
-            if let Some(dead) = found {
-                release::<F, T>(tables, dead.cell, dead.index, dead.state);
-            }
-            place::<F, T>(tables, key, now, flow, sum, home)
-        }
+    let outcome = match present::<F, T>(tables, key, now, sum, home) {
+        Some(found) => Inserted::Exists(found),
+        None => place::<F, T>(tables, key, now, flow, sum, home),
     };
     lock.give_back::<F, T>(tables);
     outcome
 }
 
-/// The lock of a home cell, taken.
+/// The flow of `key` that is to be used, if there is one; a dead one is released.
+#[inline(always)]
+fn present<F: Family, T: Tables>(
+    tables: T,
+    key: &F::Key,
+    now: Tick,
+    sum: u64,
+    home: u32,
+) -> Option<Found<T::Cell>> {
+    let found = find_cold::<F, T>(tables, key, sum, home)?;
+    if !found.times.is_dead(now) {
+        return Some(found);
+    }
+    if release::<F, T>(tables, found.cell, found.index, found.state) {
+        return None;
+    }
+    // Either the sweep freed it, or a packet on another CPU, for which it was
+    // not dead yet, changed its state: then it lives on, and a second cell
+    // would be a duplicate.
+    find_cold::<F, T>(tables, key, sum, home)
+}
+
+/// The lock of a home cell.
+#[derive(Clone, Copy)]
 struct Lock {
     home: u64,
     /// The lock word's high half; never 0, which means unlocked.
     ticket: u64,
-    now: u64,
-    done: u64,
 }
 
-struct TakeLock<'a, F>(&'a mut Lock, PhantomData<F>);
+#[derive(Clone, Copy)]
+struct TakeLock<F> {
+    lock: Lock,
+    now: u64,
+    taken: u64,
+    family: PhantomData<F>,
+}
 
-impl<F: Family, T: Tables> Step<T> for TakeLock<'_, F> {
+impl<F: Family, T: Tables> Step<T> for TakeLock<F> {
     #[inline(always)]
     fn step(&mut self, tables: T, _: u32) -> bool {
-        let lock = &mut *self.0;
-        let Some(home) = tables.cell(F::FLOW, lock.home as u32) else {
+        let Some(home) = tables.cell(F::FLOW, self.lock.home as u32) else {
             return false;
         };
         let seen = home.load(word::HOME);
         let holder = (seen >> 32) as u32;
         // One that is held for seconds is stale: no program runs that long.
-        let free = holder == 0 || (lock.now as u32).wrapping_sub(holder) as i32 > STALE_LOCK as i32;
-        let taken = seen & 0xffff_ffff | lock.ticket;
-        if free && home.compare_exchange(word::HOME, seen, taken) == seen {
-            lock.done = 1;
+        let free =
+            holder == 0 || (self.now as u32).wrapping_sub(holder) as i32 > STALE_LOCK as i32;
+        let locked = seen & 0xffff_ffff | self.lock.ticket;
+        if free && home.compare_exchange(word::HOME, seen, locked) == seen {
+            self.taken = 1;
         }
-        lock.done == 0
+        self.taken == 0
     }
 }
 
-struct GiveLockBack<'a, F>(&'a Lock, PhantomData<F>);
+#[derive(Clone, Copy)]
+struct GiveLockBack<F> {
+    lock: Lock,
+    family: PhantomData<F>,
+}
 
-impl<F: Family, T: Tables> Step<T> for GiveLockBack<'_, F> {
+impl<F: Family, T: Tables> Step<T> for GiveLockBack<F> {
     /// Tries again when the spill count changed meanwhile; leaves a lock alone
     /// that was taken over as stale.
     #[inline(always)]
     fn step(&mut self, tables: T, _: u32) -> bool {
-        let Some(home) = tables.cell(F::FLOW, self.0.home as u32) else {
+        let Some(home) = tables.cell(F::FLOW, self.lock.home as u32) else {
             return false;
         };
         let seen = home.load(word::HOME);
-        seen & !0xffff_ffff == self.0.ticket
+        seen & !0xffff_ffff == self.lock.ticket
             && home.compare_exchange(word::HOME, seen, seen & 0xffff_ffff) != seen
     }
 }
@@ -119,19 +145,15 @@ impl Lock {
     #[inline(always)]
     fn take<F: Family, T: Tables>(tables: T, home: u32, now: Tick) -> Option<Self> {
         let ticket = u64::from(if now == 0 { 1 } else { now }) << 32;
-        let mut lock = Self {
-            home: home.into(),
-            ticket,
-            now: now.into(),
-            done: 0,
-        };
-        tables.repeat(LOCK_TRIES, &mut TakeLock::<F>(&mut lock, PhantomData));
-        (lock.done != 0).then_some(lock)
+        let lock = Self { home: home.into(), ticket };
+        let mut take = TakeLock::<F> { lock, now: now.into(), taken: 0, family: PhantomData };
+        tables.repeat(LOCK_TRIES, &mut take);
+        (take.taken != 0).then_some(lock)
     }
 
     #[inline(always)]
     fn give_back<F: Family, T: Tables>(self, tables: T) {
-        tables.repeat(LOCK_TRIES, &mut GiveLockBack::<F>(&self, PhantomData));
+        tables.repeat(LOCK_TRIES, &mut GiveLockBack::<F> { lock: self, family: PhantomData });
     }
 }
 
@@ -161,6 +183,7 @@ fn place<F: Family, T: Tables>(
     Inserted::New
 }
 
+#[derive(Clone, Copy)]
 struct Claim<F> {
     window: Window,
     index: u64,

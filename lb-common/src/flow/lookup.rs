@@ -103,8 +103,7 @@ fn find_in_stash<F: Family, T: Tables>(
     scan::<F, T>(tables, key, Window::stash::<F, T>(tables, sum))
 }
 
-/// [`WINDOW`] cells that wrap around within a part of the table. Fields are
-/// 64-bit words because it lies on the BPF stack.
+/// [`WINDOW`] cells that wrap around within a part of the table.
 #[derive(Clone, Copy)]
 pub(super) struct Window {
     base: u64,
@@ -145,6 +144,7 @@ impl Window {
     }
 }
 
+#[derive(Clone, Copy)]
 struct Scan<F: Family> {
     key: F::Key,
     window: Window,

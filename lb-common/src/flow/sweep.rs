@@ -21,9 +21,7 @@ const IDLE: u64 = 100_000_000;
 /// The time in which all occupied blocks should be passed.
 const PASS: u64 = 1_000_000_000;
 
-/// What the sweep remembers from run to run. It lies in a map, also while a
-/// loop runs over it: what lies on the stack is tracked by the verifier through
-/// every step, and counters there would never let it finish.
+/// What the sweep remembers from run to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct SweepState {
@@ -31,53 +29,58 @@ pub struct SweepState {
     pub cursor: u64,
     /// Occupied blocks met in this pass so far.
     pub met: u64,
-    /// Ends of a pass met in this run.
+    /// Ends of a pass met since the last occupied block, up to 2: a search may
+    /// take several runs.
     passes: u64,
-    /// Whether this run's search found an occupied block: 0 or 1.
-    found: u64,
     /// What is told.
     pub status: SweepStatus,
 }
 
 /// Looks for the next occupied block.
-struct SearchBlock<'a, F> {
-    state: &'a mut SweepState,
+#[derive(Clone, Copy)]
+struct SearchBlock<F> {
+    cursor: u64,
     blocks: u64,
+    met: u64,
+    occupied: u64,
+    passes: u64,
+    found: u64,
     family: PhantomData<F>,
 }
 
-impl<F: Family, T: Tables> Step<T> for SearchBlock<'_, F> {
+impl<F: Family, T: Tables> Step<T> for SearchBlock<F> {
     #[inline(always)]
     fn step(&mut self, tables: T, _: u32) -> bool {
-        let state = &mut *self.state;
-        if state.cursor >= self.blocks {
-            state.cursor = 0;
-            state.status.occupied_blocks = state.met;
-            state.met = 0;
-            state.passes = state.passes.wrapping_add(1);
+        if self.cursor >= self.blocks {
+            self.cursor = 0;
+            self.occupied = self.met;
+            self.met = 0;
+            self.passes = self.passes.wrapping_add(1);
         }
-        if let Some(block) = tables.cell(F::BLOCKS, state.cursor as u32)
+        if let Some(block) = tables.cell(F::BLOCKS, self.cursor as u32)
             && block.load(0) != 0
         {
-            state.met = state.met.wrapping_add(1);
-            state.found = 1;
+            self.met = self.met.wrapping_add(1);
+            self.passes = 0;
+            self.found = 1;
             return false;
         }
-        state.cursor = state.cursor.wrapping_add(1);
+        self.cursor = self.cursor.wrapping_add(1);
         // Twice round without a flow: there is none.
-        state.passes < 2
+        self.passes < 2
     }
 }
 
 /// Sweeps one block.
-struct SweepBlock<'a, F> {
-    state: &'a mut SweepState,
+#[derive(Clone, Copy)]
+struct SweepBlock<F> {
     base: u64,
     now: u64,
+    freed: u64,
     family: PhantomData<F>,
 }
 
-impl<F: Family, T: Tables> Step<T> for SweepBlock<'_, F> {
+impl<F: Family, T: Tables> Step<T> for SweepBlock<F> {
     #[inline(always)]
     fn step(&mut self, tables: T, i: u32) -> bool {
         let index = (self.base as u32).wrapping_add(i);
@@ -90,7 +93,7 @@ impl<F: Family, T: Tables> Step<T> for SweepBlock<'_, F> {
             && cell.times().is_releasable(self.now as Tick)
             && release::<F, T>(tables, cell, index, state)
         {
-            self.state.status.freed = self.state.status.freed.wrapping_add(1);
+            self.freed = self.freed.wrapping_add(1);
         }
         true
     }
@@ -102,34 +105,39 @@ impl<F: Family, T: Tables> Step<T> for SweepBlock<'_, F> {
 pub fn run<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
     let cells = tables.param(F::CELLS) as u32;
     let now = u64::from(tables.now());
-    state.passes = 0;
-    state.found = 0;
     state.status.last_tick = now;
     state.status.runs = state.status.runs.wrapping_add(1);
-    let blocks = u64::from(super::total_cells(cells) / BLOCK);
-    tables.repeat(
-        BLOCKS_A_RUN,
-        &mut SearchBlock::<F> {
-            state,
-            blocks,
-            family: PhantomData,
-        },
-    );
-    let interval = if state.found == 0 {
+    let mut search = SearchBlock::<F> {
+        cursor: state.cursor,
+        blocks: u64::from(super::total_cells(cells) / BLOCK),
+        met: state.met,
+        occupied: state.status.occupied_blocks,
+        passes: state.passes,
+        found: 0,
+        family: PhantomData,
+    };
+    tables.repeat(BLOCKS_A_RUN, &mut search);
+    state.cursor = search.cursor;
+    state.met = search.met;
+    state.passes = search.passes;
+    state.status.occupied_blocks = search.occupied;
+    let interval = if search.found == 0 {
         // Either there is no flow, or the search ended early in a large, nearly
         // empty table and goes on where it stopped.
-        if state.passes >= 2 { IDLE } else { LONGEST }
+        let empty = state.passes >= 2;
+        if empty {
+            state.passes = 1;
+        }
+        if empty { IDLE } else { LONGEST }
     } else {
-        let base = state.cursor.wrapping_mul(u64::from(BLOCK));
-        tables.repeat(
-            BLOCK,
-            &mut SweepBlock::<F> {
-                state,
-                base,
-                now,
-                family: PhantomData,
-            },
-        );
+        let mut sweep = SweepBlock::<F> {
+            base: state.cursor.wrapping_mul(u64::from(BLOCK)),
+            now,
+            freed: 0,
+            family: PhantomData,
+        };
+        tables.repeat(BLOCK, &mut sweep);
+        state.status.freed = state.status.freed.wrapping_add(sweep.freed);
         state.cursor = state.cursor.wrapping_add(1);
         state.status.visited = state.status.visited.wrapping_add(u64::from(BLOCK));
         let (before, so_far) = (state.status.occupied_blocks, state.met);

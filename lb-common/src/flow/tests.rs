@@ -1,1 +1,8 @@
+//! The flow table over host memory, for both families.
 
+mod hash;
+mod lifecycle;
+mod placement;
+mod spill;
+mod support;
+mod sweep;

@@ -67,6 +67,10 @@ impl<C: Cell> IfaceView<C> {
     /// Whether `mac` (low 48 bits, wire order) is one of ours.
     #[inline(always)]
     pub fn owns(self, mac: u64) -> bool {
+        // An empty place in the entry is no address.
+        if mac == 0 {
+            return false;
+        }
         let mut i = 1;
         while i <= IFACE_MACS {
             if self.0.load(i) == mac {

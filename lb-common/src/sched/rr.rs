@@ -6,6 +6,7 @@ use crate::{
     tables::{Step, Tables},
 };
 
+#[derive(Clone, Copy)]
 struct Next {
     list: List,
     /// Position + 1 of the server looked at last.
@@ -16,7 +17,7 @@ struct Next {
 impl<T: Tables> Step<T> for Next {
     #[inline(always)]
     fn step(&mut self, tables: T, _: u32) -> bool {
-        let at = tables.opaque(self.at);
+        let at = self.at;
         let position = if at >= self.list.len { 0 } else { at };
         self.at = position.wrapping_add(1);
         let Some(entry) = self.list.entry(tables, position) else {
@@ -52,6 +53,7 @@ pub(super) fn choose<T: Tables>(tables: T, cursor: Cursor, list: List) -> (Curso
     )
 }
 
+#[derive(Clone, Copy)]
 struct CarryOver {
     list: List,
     old: u64,

@@ -56,7 +56,8 @@ fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
     a
 }
 
-/// Words only, because it lies on the BPF stack; flags are 0 or 1.
+/// Flags are 0 or 1.
+#[derive(Clone, Copy)]
 struct Walk {
     list: List,
     /// Next position to look at.
@@ -100,7 +101,6 @@ impl Walk {
 impl<T: Tables> Step<T> for Walk {
     #[inline(always)]
     fn step(&mut self, tables: T, _: u32) -> bool {
-        self.position = tables.opaque(self.position);
         if self.position >= self.list.len && !self.next_pass() {
             return false;
         }

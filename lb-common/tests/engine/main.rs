@@ -1,0 +1,8 @@
+//! Packets through the whole engine, over host memory.
+
+mod connections;
+mod forwarding;
+mod lab;
+mod random;
+mod reasons;
+mod switching;

@@ -1,0 +1,270 @@
+//! The daemon writes structs, the engine reads words: both mean the same.
+
+use lb_common::{
+    conn::Protocol,
+    host::{HostCell, HostTables},
+    layout::*,
+    tables::{Params, Table, Tables},
+};
+
+fn tables() -> HostTables {
+    let params = Params {
+        service_slots: 2,
+        list_entries: 2,
+        iface_slots: 2,
+        ..Params::default()
+    };
+    HostTables::new(params, 2, 2)
+}
+
+/// Writes a record into the second place of a table and reads it back in words.
+fn written<R: bytemuck::Pod + PartialEq + core::fmt::Debug>(
+    tables: &HostTables,
+    table: Table,
+    record: R,
+) -> HostCell<'_> {
+    let index = u32::from(table != Table::Settings);
+    tables.set(table, index, record);
+    assert_eq!(tables.get::<R>(table, index), record);
+    tables.cell(table, index).expect("exists")
+}
+
+#[test]
+fn sizes() {
+    assert_eq!(size_of::<DestEntry>(), 64);
+    assert_eq!(size_of::<DestLoad>(), 64);
+    assert_eq!(size_of::<IfaceEntry>(), 64);
+    assert_eq!(size_of::<ListEntry>(), 16);
+    assert_eq!(size_of::<NextHop>(), 64);
+    assert_eq!(size_of::<ServiceEntry>(), 128);
+    assert_eq!(size_of::<ServiceState>(), 64);
+    assert_eq!(size_of::<Settings>(), 64);
+    assert_eq!(size_of::<Stats>(), 40);
+    assert_eq!(size_of::<StatsPage>(), 192);
+    assert_eq!(size_of::<SweepStatus>(), 64);
+    assert_eq!(size_of::<Params>(), 88);
+}
+
+#[test]
+fn service() {
+    let entry = ServiceEntry {
+        addr: [0x0a0b_0c0d, 2, 3, 0x8000_0004],
+        port: 0x5000,
+        protocol: 6,
+        family: 4,
+        flags: 0x8001,
+        scheduler: SchedulerKind::Wrr as u8,
+        reserved0: 0,
+        slot: 0x0102_0304,
+        generation: 0xfffe_fdfc,
+        list_start: 0x1112_1314,
+        list_len: 0x2122_2324,
+        max_weight: 0x3132_3334,
+        gcd: 0x4142_4344,
+        seed_from: 0x5152_5354_5556_5758,
+        seed: 0x6162_6364_6566_6768,
+        reserved: [0; 8],
+    };
+    let tables = tables();
+    let view = ServiceView(written(&tables, Table::Service, entry));
+    assert_eq!(view.flags(), ServiceFlags(entry.flags));
+    assert_eq!(view.scheduler(), entry.scheduler);
+    assert_eq!(view.slot(), entry.slot);
+    assert_eq!(view.generation(), entry.generation);
+    assert_eq!(view.list_start(), entry.list_start);
+    assert_eq!(view.list_len(), entry.list_len);
+    assert_eq!(view.max_weight(), entry.max_weight);
+    assert_eq!(view.gcd(), entry.gcd);
+    assert_eq!(view.seed_from(), entry.seed_from);
+    assert_eq!(view.seed(), entry.seed);
+
+    let key = ServiceKey {
+        addr: entry.addr,
+        port: entry.port,
+        protocol: 6,
+        family: 4,
+    };
+    assert!(view.matches(&key));
+    for word in 0..4 {
+        let mut addr = key.addr;
+        addr[word] ^= 1 << 31;
+        assert!(
+            !view.matches(&ServiceKey { addr, ..key }),
+            "address word {word}"
+        );
+    }
+    assert!(!view.matches(&ServiceKey {
+        port: 0x5001,
+        ..key
+    }));
+    assert!(!view.matches(&ServiceKey {
+        protocol: 17,
+        ..key
+    }));
+    assert!(!view.matches(&ServiceKey { family: 6, ..key }));
+}
+
+#[test]
+fn list() {
+    let entry = ListEntry {
+        slot: 0x0102_0304,
+        weight: 0xfffe_fdfc,
+        old_position: 0x1112_1314,
+        method: ForwardMethod::Tunnel as u32,
+    };
+    let tables = tables();
+    let view = ListView(written(&tables, Table::List, entry));
+    assert_eq!(view.slot(), entry.slot);
+    assert_eq!(view.weight(), entry.weight);
+    assert_eq!(view.old_position(), entry.old_position);
+    assert_eq!(view.method(), ForwardMethod::Tunnel);
+}
+
+#[test]
+fn dest() {
+    let word = DestWord::new(0x0102_0304, DestFlags::AVAILABLE | DestFlags::LOCAL);
+    let entry = DestEntry {
+        word: word.0,
+        addr: [1, 2, 3, 4],
+        port: 5,
+        family: 4,
+        reserved0: 0,
+        service_slot: 6,
+        generation: 7,
+        reserved1: 0,
+        reserved2: [0; 3],
+    };
+    let tables = tables();
+    let read = DestView(written(&tables, Table::Dest, entry)).word();
+    assert_eq!(read, word);
+    assert_eq!(read.next_hop(), 0x0102_0304);
+    assert_eq!(read.flags(), DestFlags::AVAILABLE | DestFlags::LOCAL);
+    assert!(read.has(DestFlags::AVAILABLE) && read.has(DestFlags::LOCAL));
+    assert!(!read.has(DestFlags::CLAIMED));
+    assert!(
+        !read.has(DestFlags::AVAILABLE | DestFlags::CLAIMED),
+        "all of them"
+    );
+
+    let load = DestLoad {
+        conns: 3 * DestLoad::ACTIVE + 5 * DestLoad::INACTIVE,
+        ..DestLoad::default()
+    };
+    assert_eq!((load.active(), load.inactive()), (3, 5));
+}
+
+#[test]
+fn interface() {
+    let key = IfaceKey {
+        ifindex: 0x8102_0304,
+        outer: 0x0fff,
+        inner: 0x0abc,
+    };
+    let mac = [0x02, 1, 2, 3, 4, 0xff];
+    for place in 0..IFACE_MACS {
+        let mut macs = [0; IFACE_MACS];
+        macs[place] = IfaceEntry::mac_word(mac);
+        let entry = IfaceEntry {
+            key: key.word(),
+            macs,
+            reserved: 0,
+        };
+        let tables = tables();
+        let view = IfaceView(written(&tables, Table::Iface, entry));
+        assert_eq!(view.key(), key.word());
+        assert!(view.owns(IfaceEntry::mac_word(mac)), "place {place}");
+        assert!(!view.owns(IfaceEntry::mac_word([0x02, 1, 2, 3, 4, 0xfe])));
+        assert!(!view.owns(0), "an empty place is nobody's address");
+        assert!(!view.owns(key.word()));
+    }
+    // Each part of the key is in the word, in a place of its own.
+    let words = [
+        IfaceKey {
+            ifindex: 1,
+            outer: 0,
+            inner: 0,
+        },
+        IfaceKey {
+            ifindex: 0,
+            outer: 1,
+            inner: 0,
+        },
+        IfaceKey {
+            ifindex: 0,
+            outer: 0,
+            inner: 1,
+        },
+    ];
+    assert_eq!(words.map(IfaceKey::word), [1, 1 << 32, 1 << 48]);
+}
+
+#[test]
+fn next_hop() {
+    let entry = NextHop {
+        ifindex: 0x8102_0304,
+        mtu: 0xfffe,
+        header_len: 22,
+        header: core::array::from_fn(|i| 0xe0 + i as u8),
+        reserved: [0; 4],
+    };
+    let tables = tables();
+    let view = NextHopView(written(&tables, Table::NextHop, entry));
+    assert_eq!(view.ifindex(), entry.ifindex);
+    assert_eq!(view.mtu(), 0xfffe);
+    assert_eq!(view.header_len(), 22);
+    let words: [[u8; 8]; 3] = [0, 1, 2].map(|i| view.header_word(i).to_le_bytes());
+    assert_eq!(words.concat(), entry.header);
+}
+
+#[test]
+fn settings() {
+    let entry = Settings {
+        tcp: core::array::from_fn(|state| 100 + state as u32),
+        udp: 200,
+        other: 201,
+        heartbeat: 202,
+        reserved: 0,
+    };
+    let tables = tables();
+    let view = SettingsView(written(&tables, Table::Settings, entry));
+    for state in 0..12 {
+        assert_eq!(
+            view.timeout(Protocol::Tcp, state),
+            entry.tcp[usize::from(state)]
+        );
+        assert_eq!(view.timeout(Protocol::Udp, state), 200);
+    }
+    assert_eq!(
+        view.timeout(Protocol::Tcp, 12),
+        entry.tcp[0],
+        "a state that does not exist"
+    );
+    assert_eq!(view.timeout(Protocol::Tcp, 255), entry.tcp[0]);
+}
+
+#[test]
+fn root() {
+    let root = Root::new(0x00ab_cdef_0123_4567, 1, true, false);
+    assert_eq!((root.epoch(), root.side()), (0x00ab_cdef_0123_4567, 1));
+    assert!(root.has_services(4) && !root.has_services(6));
+    let root = Root::new(1, 2, false, true);
+    assert_eq!((root.epoch(), root.side()), (1, 0));
+    assert!(!root.has_services(4) && root.has_services(6));
+}
+
+#[test]
+fn methods_have_the_kernels_numbers() {
+    let methods = [
+        ForwardMethod::Masq,
+        ForwardMethod::Local,
+        ForwardMethod::Tunnel,
+        ForwardMethod::Route,
+    ];
+    for (number, method) in (0..).zip(methods) {
+        assert_eq!(
+            (method as u8, ForwardMethod::from_bits(number)),
+            (number, method)
+        );
+        assert_eq!(ForwardMethod::from_bits(number | 0xfc), method);
+    }
+}

@@ -34,7 +34,7 @@ impl Stages<XdpPacket> for GlobalStages {
 #[inline(always)]
 fn keep(ctx: *mut xdp_md) {
     // SAFETY: no instruction at all.
-    unsafe { core::arch::asm!("/* {ctx} */", ctx = in(reg) ctx, options(nomem, nostack)) };
+    unsafe { core::arch::asm!("/* {ctx} */", ctx = in(reg) ctx, options(nostack)) };
 }
 
 /// A stage as a global function of the context and the facts. The verifier

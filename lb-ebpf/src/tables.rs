@@ -119,14 +119,21 @@ impl Tables for BpfTables {
     #[inline(always)]
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
         const { assert!(size_of::<S>() <= LOOP_WORDS * 8 && align_of::<S>() <= 8) };
-        let Some(scratch) = maps::LOOP.get_ptr_mut(0) else { return };
+        let Some(scratch) = maps::LOOP.get_ptr_mut(0) else {
+            return;
+        };
         let scratch = scratch.cast::<S>();
         let mut context = 0_u64;
         // SAFETY: the scratch record is this CPU's, large enough, and loops do
         // not nest; the callback is instantiated for the same state.
         unsafe {
             scratch.write(*state);
-            bpf_loop(count, step::<S> as *mut c_void, (&raw mut context).cast(), 0);
+            bpf_loop(
+                count,
+                step::<S> as *mut c_void,
+                (&raw mut context).cast(),
+                0,
+            );
             *state = scratch.read();
         }
     }
@@ -135,7 +142,9 @@ impl Tables for BpfTables {
 /// One step of a loop; 1 ends it.
 #[inline(never)]
 extern "C" fn step<S: Step<BpfTables>>(index: u64, _: *mut c_void) -> i64 {
-    let Some(scratch) = maps::LOOP.get_ptr_mut(0) else { return 1 };
+    let Some(scratch) = maps::LOOP.get_ptr_mut(0) else {
+        return 1;
+    };
     // SAFETY: see Tables::repeat.
     let state = unsafe { &mut *scratch.cast::<S>() };
     i64::from(!state.step(BpfTables, index as u32))

@@ -104,10 +104,6 @@ impl<'a> Tables for &'a LoomTables {
 
     fn count(self, _: Reason) {}
 
-    fn opaque(self, value: u64) -> u64 {
-        value
-    }
-
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
         for index in 0..count {
             if !state.step(self, index) {

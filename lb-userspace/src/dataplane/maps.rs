@@ -117,9 +117,9 @@ pub struct Maps {
     sweep: Array<MapData, SweepRecord>,
 }
 
-/// The value of the sweep's map: timer (2 words, opaque), four words of the
+/// The value of the sweep's map: timer (2 words, opaque), three words of the
 /// sweep's own, then [`SweepStatus`].
-type SweepRecord = [u64; 14];
+type SweepRecord = [u64; 13];
 
 impl Maps {
     /// Opens the pinned maps under `pins`, as a reader that needs no daemon.
@@ -196,7 +196,7 @@ impl Maps {
     pub fn sweep(&self) -> Result<SweepStatus> {
         let record = self.sweep.get(&0, 0)?;
         let mut status = [0; 8];
-        status.copy_from_slice(&record[6..]);
+        status.copy_from_slice(&record[5..]);
         Ok(bytemuck::cast(status))
     }
 

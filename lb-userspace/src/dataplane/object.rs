@@ -14,12 +14,10 @@ use super::{PARAMS_KEPT, Sizes};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvx.o"));
 
 /// Identifies this build's object: the sweep tells whose callback runs.
-fn build_id() -> u64 {
-    // FNV-1a over the object: any change of the program is another id.
-    OBJECT.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
+const BUILD_ID: u64 = match u64::from_str_radix(env!("LVX_BUILD_ID"), 10) {
+    Ok(id) => id,
+    Err(_) => panic!("the build script gives a number"),
+};
 
 /// What the kernel says of a loaded program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +50,6 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses: the verifier's last lines are in the text.
     pub fn new(pins: &Path, sizes: Sizes, params: &Params) -> Result<Self> {
-        let build = build_id();
         let entries = sizes.entries(params);
         let paths: Vec<_> = entries
             .iter()
@@ -62,7 +59,7 @@ impl Loaded {
             .collect();
         let mut loader = EbpfLoader::new();
         loader.override_global("PARAMS", bytemuck::bytes_of(params), true);
-        loader.override_global("BUILD_ID", &build, true);
+        loader.override_global("BUILD_ID", &BUILD_ID, true);
         for (name, count) in entries {
             loader.map_max_entries(name, count);
         }

@@ -3,6 +3,7 @@
 mod clean;
 mod demo;
 mod stop;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -24,12 +25,15 @@ enum Verb {
     Demo(demo::Arguments),
     /// Removes a lab that was kept, or lists them.
     Clean(clean::Arguments),
+    /// What the verifier says of the programs, against the budget.
+    Verify(verify::Arguments),
 }
 
 fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().verb {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Clean(arguments) => clean::run(&arguments),
+        Verb::Verify(arguments) => verify::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

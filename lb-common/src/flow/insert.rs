@@ -111,8 +111,7 @@ impl<F: Family, T: Tables> Step<T> for TakeLock<F> {
         let seen = home.load(word::HOME);
         let holder = (seen >> 32) as u32;
         // One that is held for seconds is stale: no program runs that long.
-        let free =
-            holder == 0 || (self.now as u32).wrapping_sub(holder) as i32 > STALE_LOCK as i32;
+        let free = holder == 0 || (self.now as u32).wrapping_sub(holder) as i32 > STALE_LOCK as i32;
         let locked = seen & 0xffff_ffff | self.lock.ticket;
         if free && home.compare_exchange(word::HOME, seen, locked) == seen {
             self.taken = 1;
@@ -145,15 +144,29 @@ impl Lock {
     #[inline(always)]
     fn take<F: Family, T: Tables>(tables: T, home: u32, now: Tick) -> Option<Self> {
         let ticket = u64::from(if now == 0 { 1 } else { now }) << 32;
-        let lock = Self { home: home.into(), ticket };
-        let mut take = TakeLock::<F> { lock, now: now.into(), taken: 0, family: PhantomData };
+        let lock = Self {
+            home: home.into(),
+            ticket,
+        };
+        let mut take = TakeLock::<F> {
+            lock,
+            now: now.into(),
+            taken: 0,
+            family: PhantomData,
+        };
         tables.repeat(LOCK_TRIES, &mut take);
         (take.taken != 0).then_some(lock)
     }
 
     #[inline(always)]
     fn give_back<F: Family, T: Tables>(self, tables: T) {
-        tables.repeat(LOCK_TRIES, &mut GiveLockBack::<F> { lock: self, family: PhantomData });
+        tables.repeat(
+            LOCK_TRIES,
+            &mut GiveLockBack::<F> {
+                lock: self,
+                family: PhantomData,
+            },
+        );
     }
 }
 

@@ -151,10 +151,9 @@ pub fn run<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
 /// blocks (4 million cells) a pass takes longer.
 #[inline(always)]
 const fn interval(occupied: u64) -> u64 {
-    let wanted = if occupied == 0 {
-        LONGEST
-    } else {
-        PASS / occupied
+    let wanted = match PASS.checked_div(occupied) {
+        Some(wanted) => wanted,
+        None => LONGEST,
     };
     if wanted < SHORTEST {
         SHORTEST

@@ -29,7 +29,11 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     let mut tries = Vec::new();
     for _ in 0..3 {
         let bpffs = Bpffs::new()?;
-        tries.push(Plane::load(&bpffs.pins(), Sizes::default())?.facts().to_vec());
+        tries.push(
+            Plane::load(&bpffs.pins(), Sizes::default())?
+                .facts()
+                .to_vec(),
+        );
     }
     let mut table = Table::new();
     table.set_header([
@@ -44,13 +48,25 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     let mut over = Vec::new();
     for (i, facts) in tries[0].iter().enumerate() {
         let name = facts.name.as_str();
-        let budget = budgets.get(name).with_context(|| format!("no budget for {name}"))?;
-        let load = tries.iter().map(|facts| facts[i].load_time).min().unwrap_or_default();
+        let budget = budgets
+            .get(name)
+            .with_context(|| format!("no budget for {name}"))?;
+        let load = tries
+            .iter()
+            .map(|facts| facts[i].load_time)
+            .min()
+            .unwrap_or_default();
         if facts.verified > budget.verified {
-            over.push(format!("{name}: {} verified instructions, {} allowed", facts.verified, budget.verified));
+            over.push(format!(
+                "{name}: {} verified instructions, {} allowed",
+                facts.verified, budget.verified
+            ));
         }
         if load.as_millis() > u128::from(budget.load_ms) {
-            over.push(format!("{name}: loads in {load:.0?}, {} ms allowed", budget.load_ms));
+            over.push(format!(
+                "{name}: loads in {load:.0?}, {} ms allowed",
+                budget.load_ms
+            ));
         }
         table.add_row([
             name.to_owned(),

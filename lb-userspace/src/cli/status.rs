@@ -75,7 +75,7 @@ fn text(status: &Status) -> String {
     line(
         "configured",
         format!(
-            "{} services, {} servers, transaction {}",
+            "services {}, servers {}, transaction {}",
             status.services, status.dests, status.epoch
         ),
     );

@@ -40,7 +40,7 @@ fn native_engine_and_loaded_program_agree() {
     let seed = std::env::var("LVX_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| rand::random());
+    let seed = seed.unwrap_or_else(rand::random);
     println!("seed {seed}: repeat with LVX_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
 

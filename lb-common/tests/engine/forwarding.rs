@@ -36,7 +36,8 @@ fn one_hop_on(frame: &Frame) -> Vec<u8> {
 
 #[test]
 fn every_way_in_and_every_way_out() {
-    let ways_in: [(&[(u16, u16)], [u8; 6]); 3] = [
+    type WayIn<'a> = (&'a [(u16, u16)], [u8; 6]);
+    let ways_in: [WayIn<'_>; 3] = [
         (&[], MAC),
         (&[(0x8100, 100)], VLAN_MAC),
         (&[(0x88a8, 100), (0x8100, 200)], MAC),

@@ -139,7 +139,7 @@ fn mutated_frames() {
                     bytes[l3 + 10..l3 + 12].copy_from_slice(&sum);
                 }
             }
-            bytes.truncate(bytes.len() - if cut > 35 { cut - 35 } else { 0 });
+            bytes.truncate(bytes.len() - cut.saturating_sub(35));
             check(lab, &bytes)
         },
     );

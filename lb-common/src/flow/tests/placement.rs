@@ -67,7 +67,7 @@ fn whatever_keys_someone_aims_they_spread<F: Family>() {
                 number << 16
             }
         },
-        |number, word| if word == 0 { number } else { number },
+        |number, _| number,
     ];
     for shape in shapes {
         let keys: Vec<F::Key> = (0..u64::from(CELLS) / 2)

@@ -51,8 +51,7 @@ fn places(door: &Door) -> Result<[PathBuf; 2]> {
     Ok(["/run/lvx", "/run/lvx/bpf"].map(|root| Path::new(root).join(&cookie)))
 }
 
-/// Files and pins of lvx in a namespace. The lock file is not counted: it
-/// outlives `lvx down` by design.
+/// Files and pins of lvx in a namespace.
 ///
 /// # Errors
 /// When the kernel does not tell the namespace's cookie.
@@ -65,7 +64,7 @@ pub fn left_behind(ns: &Namespace) -> Result<Vec<PathBuf>> {
             let path = entry?.path();
             if path.is_dir() {
                 directories.push(path);
-            } else if path.file_name() != Some("lock".as_ref()) {
+            } else {
                 left.push(path);
             }
         }

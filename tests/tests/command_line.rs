@@ -114,6 +114,47 @@ fn restore(director: &Director<'_>, text: &str) -> Answer {
 }
 
 #[test]
+fn a_refused_line_of_a_restore_does_not_stop_it() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    let before = director.status().unwrap().epoch;
+    let lines = "-A -t 192.168.0.200:80 -s rr
+# what a person notes
+-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g
+-A -t 192.168.0.200:80 -s wrr
+-a -t 192.168.0.200:81 -r 192.168.0.10:80 -g
+-A -t 192.168.0.200:82 -s rr
+";
+    let refusals = "Service already exists\nService not defined\n";
+    let saved = "-A -t 192.168.0.200:80 -s rr
+-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g -w 1
+-A -t 192.168.0.200:82 -s rr
+";
+    let answer = restore(&director, lines);
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, refusals));
+    assert_eq!(director.ipvsadm(&["-S", "-n"]).ok(), saved);
+    assert_eq!(director.status().unwrap().epoch, before + 1);
+
+    // The status is the last line's; nothing changed, so there is no transaction.
+    let answer = restore(&director, "-A -t 192.168.0.200:82 -s rr\n");
+    assert_eq!(answer.refused(255), "Service already exists");
+    assert_eq!(director.status().unwrap().epoch, before + 1);
+
+    // What cannot be read ends it; what came before is done.
+    let answer = restore(
+        &director,
+        "-D -t 192.168.0.200:82\n-A -t 192.168.0.200:0 -s rr\n-C\n",
+    );
+    assert_eq!(
+        answer.refused(2),
+        "Zero port specified for non-persistent service"
+    );
+    let saved = saved.replace("-A -t 192.168.0.200:82 -s rr\n", "");
+    assert_eq!(director.ipvsadm(&["-S", "-n"]).ok(), saved);
+    assert_eq!(director.status().unwrap().epoch, before + 2);
+}
+
+#[test]
 fn refusals_of_the_kernel() {
     let lab = OneArm::new().unwrap();
     let director = Director::start(&lab.director.ns).unwrap();

@@ -55,7 +55,11 @@ fn packet(key: u32) -> [u8; 42] {
     frame[34..36].copy_from_slice(&(1024 + (key & 1023) as u16).to_be_bytes());
     frame[36..42].copy_from_slice(&[0, 53, 0, 8, 0, 0]);
     let words: [u32; 5] = std::array::from_fn(|i| {
-        u32::from_ne_bytes(frame[14 + 4 * i..18 + 4 * i].try_into().unwrap())
+        u32::from_ne_bytes(
+            frame[14 + 4 * i..18 + 4 * i]
+                .try_into()
+                .expect("four bytes"),
+        )
     });
     let sum = !lb_common::checksum::fold(lb_common::checksum::ipv4_sum(&words));
     frame[24..26].copy_from_slice(&sum.to_ne_bytes());
@@ -70,13 +74,16 @@ fn race(pins: &std::path::Path, rounds: u32) {
             let barrier = &barrier;
             scope.spawn(move || {
                 let mut set = CpuSet::new();
-                set.set(cpu).unwrap();
+                set.set(cpu).expect("a small number");
                 sched_setaffinity(Pid::from_raw(0), &set).expect("this test needs two CPUs");
-                let mut plane = Plane::load(pins, SIZES).unwrap();
+                let mut plane = Plane::load(pins, SIZES).expect("a data plane");
                 for _ in 0..rounds {
                     barrier.wait();
                     for key in 0..KEYS {
-                        plane.object().run("lvx", &packet(key), None, None).unwrap();
+                        plane
+                            .object()
+                            .run("lvx", &packet(key), None, None)
+                            .expect("a run");
                     }
                 }
             });
@@ -115,11 +122,11 @@ fn spilled(maps: &Maps) -> u64 {
 }
 
 fn reason(maps: &Maps, name: &str) -> u64 {
-    let reasons = maps.reasons().unwrap();
+    let reasons = maps.reasons().expect("the map is there");
     reasons
         .iter()
         .find(|(reason, _)| reason.name() == name)
-        .unwrap()
+        .expect("a reason's name")
         .1
 }
 

@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 
 use super::unexpected;
 use crate::{
-    daemon::{client::Client, files::Files, offline},
+    daemon::{client::Client, dead, files::Files, offline},
     model::{Request, Response},
 };
 
@@ -21,11 +21,20 @@ pub(super) struct Args {
     /// Also while connections are being balanced
     #[arg(long)]
     force: bool,
+    /// Only what is left of network namespaces that are no more
+    #[arg(long, conflicts_with = "force")]
+    dead: bool,
 }
 
 pub(super) fn main(args: &Args) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("permission denied: lvx down needs root");
+    }
+    if args.dead {
+        for cookie in dead::remove()? {
+            println!("removed what was left of the dead network namespace {cookie}");
+        }
+        return Ok(());
     }
     let files = Files::here()?;
     if files.daemon().is_some() {

@@ -1,4 +1,4 @@
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
@@ -55,8 +55,8 @@ pub(super) fn main(args: Args) -> Result<()> {
     let filter = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
     if !nix::unistd::geteuid().is_root() {
@@ -80,5 +80,39 @@ pub(super) fn main(args: Args) -> Result<()> {
             dests: args.dests,
         },
     };
-    run::run(wanted)
+    run::run(wanted).map_err(explained)
+}
+
+/// Says what is missing when the kernel forbade something: its own words say
+/// only what it was.
+fn explained(error: anyhow::Error) -> anyhow::Error {
+    let forbidden = error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    });
+    if forbidden {
+        error.context("permission denied: lvx run needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN")
+    } else {
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_forbidden_is_explained() {
+        let of = |kind: io::ErrorKind| {
+            let error = anyhow::Error::from(io::Error::from(kind)).context("cannot create a map");
+            format!("{:#}", explained(error))
+        };
+        let text = of(io::ErrorKind::PermissionDenied);
+        assert!(
+            text.contains("CAP_BPF") && text.contains("cannot create a map"),
+            "{text}"
+        );
+        let text = of(io::ErrorKind::NotFound);
+        assert!(text.starts_with("cannot create a map"), "{text}");
+    }
 }

@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 
 use super::unexpected;
 use crate::{
-    daemon::{Status, client::Client},
+    daemon::{Status, client::Client, dead},
     model::{Request, Response},
 };
 
@@ -21,10 +21,19 @@ pub(super) struct Args {
 }
 
 pub(super) fn main(args: &Args) -> Result<()> {
-    let status = match Client::default().request(&Request::Status)? {
+    let mut status = match Client::default().request(&Request::Status)? {
         Response::Status(status) => status,
         other => return Err(unexpected(&other)),
     };
+    // Where it cannot be told who lives, nobody is reported.
+    let dead = dead::namespaces().unwrap_or_default();
+    let dead = dead.iter().map(|cookie| {
+        format!(
+            "the network namespace {cookie} is dead, but its data plane still takes memory: \
+             'lvx down --dead' removes it"
+        )
+    });
+    status.warnings.extend(dead);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
@@ -66,7 +75,7 @@ fn text(status: &Status) -> String {
     line(
         "configured",
         format!(
-            "{} services, {} servers, transaction {}",
+            "services {}, servers {}, transaction {}",
             status.services, status.dests, status.epoch
         ),
     );

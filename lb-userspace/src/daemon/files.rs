@@ -1,6 +1,7 @@
 //! Where a network namespace's daemon keeps its files.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read as _, Write as _},
     os::{
@@ -41,11 +42,27 @@ impl Files {
     pub fn here() -> Result<Self> {
         let netns =
             netns_cookie().context("the kernel does not tell this network namespace's cookie")?;
+        Ok(Self::of(netns))
+    }
+
+    /// Of the network namespace with this cookie, dead or alive.
+    pub fn of(netns: u64) -> Self {
         let dir = Path::new(ROOT).join(netns.to_string());
         let pins = Path::new(BPFFS)
             .join(netns.to_string())
             .join(version_dir(LAYOUT_VERSION));
-        Ok(Self { netns, dir, pins })
+        Self { netns, dir, pins }
+    }
+
+    /// Cookies of all namespaces that have a directory here, dead or alive.
+    pub fn all_namespaces() -> BTreeSet<u64> {
+        // A directory that cannot be read, or is not there, tells of nobody.
+        let entries = [ROOT, BPFFS].map(|root| fs::read_dir(root).into_iter().flatten().flatten());
+        entries
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
     }
 
     /// Cookie of the network namespace.
@@ -106,16 +123,26 @@ impl Files {
     /// When there is one; the text says how to remove it.
     pub fn check_layout(&self) -> Result<()> {
         for other in self.all_pins()?.iter().filter(|path| !self.is_ours(path)) {
-            if fs::read_dir(other)?.next().is_some() {
+            if !is_empty(other) {
                 bail!(
                     "this namespace's data plane has another layout ({}; this lvx has v{LAYOUT_VERSION}): \
                      remove it with 'lvx down', then start again",
                     other.display()
                 );
             }
-            fs::remove_dir(other)?;
         }
         Ok(())
+    }
+
+    /// Removes empty directories of other layouts. Only whoever holds the lock
+    /// may: a daemon that starts pins into a directory that was empty just now.
+    pub fn remove_empty_layouts(&self, _lock: &Flock<File>) {
+        for other in self.all_pins().unwrap_or_default() {
+            if !self.is_ours(&other) {
+                // Fails on whatever is not empty.
+                let _ = fs::remove_dir(other);
+            }
+        }
     }
 
     /// Whether these pins are of this layout; also half-made ones, which a
@@ -275,6 +302,14 @@ fn version_dir(version: u32) -> String {
     format!("v{version}")
 }
 
+/// Whether a directory holds nothing, or is gone.
+fn is_empty(path: &Path) -> bool {
+    match fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 fn make_dir(path: &Path, mode: u32) -> Result<()> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -290,7 +325,7 @@ fn is_bpffs(path: &Path) -> Result<bool> {
 }
 
 /// `SO_NETNS_COOKIE` of a socket of this thread's network namespace.
-fn netns_cookie() -> io::Result<u64> {
+pub(super) fn netns_cookie() -> io::Result<u64> {
     const SO_NETNS_COOKIE: libc::c_int = 71;
     let socket = std::os::unix::net::UnixDatagram::unbound()?;
     let mut cookie = 0u64;
@@ -385,7 +420,14 @@ mod tests {
         let old = files.pins().with_file_name("v0");
         fs::create_dir(&old).unwrap();
         files.check_layout().unwrap();
+        assert!(old.exists(), "a reader removes nothing");
+        // What a start that goes on at this moment is making.
+        let making = files.pins().with_file_name("v1-new");
+        fs::create_dir(&making).unwrap();
+        files.remove_empty_layouts(&files.lock().unwrap());
         assert!(!old.exists(), "an empty directory is nothing");
+        assert!(making.exists());
+        fs::remove_dir(making).unwrap();
         fs::create_dir_all(old.join("links")).unwrap();
         let error = files.check_layout().unwrap_err().to_string();
         assert!(

@@ -66,7 +66,7 @@ impl Interfaces {
             .collect();
         for name in self.names.clone() {
             let index = index_of(view, &name)?;
-            if let Err(error) = self.attach(plane, &name, index) {
+            if let Err(error) = self.attach(plane, view, &name, index) {
                 for index in self.indexes().difference(&before) {
                     plane
                         .detach(*index)
@@ -79,11 +79,17 @@ impl Interfaces {
         Ok(())
     }
 
-    fn attach(&mut self, plane: &mut Plane, name: &str, index: u32) -> Result<()> {
-        let attached = plane.attach(index, name, self.mode)?;
+    fn attach(&mut self, plane: &mut Plane, view: &View, name: &str, index: u32) -> Result<()> {
+        let present = view.links.get(&index).and_then(|link| link.xdp);
+        let attached = plane.attach(index, name, self.mode, present)?;
         match attached.fallback {
             Some(why) => tracing::warn!("{name}: generic mode, which is slower: {why}"),
             None => tracing::info!("{name}: attached in {} mode", mode_name(attached.mode)),
+        }
+        if self.mode != Mode::Auto && self.mode != attached.mode {
+            tracing::warn!(
+                "{name}: keeps the mode of the data plane that was there; 'lvx down' first to change it"
+            );
         }
         self.egress.remove(&index);
         self.attached.insert(name.into(), (index, attached.mode));
@@ -110,7 +116,7 @@ impl Interfaces {
                 }
             }
             if let Some(index) = now
-                && let Err(error) = self.attach(plane, &name, index)
+                && let Err(error) = self.attach(plane, view, &name, index)
             {
                 tracing::error!("{name}: {error:#}");
             }

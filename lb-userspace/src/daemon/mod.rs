@@ -8,7 +8,7 @@
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
-//! | [`files`], [`namespaces`], [`clock`], [`grace`] | the machine |
+//! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
 
 pub mod client;
 pub mod clock;
@@ -16,6 +16,7 @@ pub mod compile;
 pub mod connections;
 pub mod core;
 pub mod cursor;
+pub mod dead;
 pub mod files;
 pub mod grace;
 pub mod ifaces;

@@ -49,13 +49,24 @@ pub fn run(wanted: Wanted) -> Result<()> {
     let interfaces = Interfaces::new(wanted.interfaces.clone(), wanted.mode)?;
     let files = Files::here()?;
     files.prepare()?;
-    let _lock = files.lock()?;
-    files.check_layout()?;
+    let lock = files.lock()?;
+    files.remove_empty_layouts(&lock);
+    let end = files
+        .check_layout()
+        .and_then(|()| run_locked(&wanted, interfaces, &files));
+    if end.is_err() && files.all_pins().is_ok_and(|pins| pins.is_empty()) {
+        // A start that came to nothing leaves nothing.
+        files.clear();
+    }
+    end
+}
+
+fn run_locked(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Result<()> {
     // One thread: everything stays in the network namespace it was started in.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let end = runtime.block_on(daemon(&wanted, interfaces, &files));
+    let end = runtime.block_on(daemon(wanted, interfaces, files));
     runtime.shutdown_background();
     end
 }
@@ -72,8 +83,8 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         Ok(core) => core,
         Err(error) => {
             // A data plane made by this start goes with it; one that was there stays.
-            if !existed && files.has_pins() && crate::dataplane::remove(files.pins()).is_ok() {
-                files.clear();
+            if !existed && files.has_pins() {
+                crate::dataplane::remove(files.pins()).context("while undoing a failed start")?;
             }
             return Err(error);
         }
@@ -129,10 +140,9 @@ async fn start(
 ) -> Result<Core> {
     let existed = files.has_pins();
     let plane = Plane::load(files.pins(), wanted.sizes)?;
-    if existed && plane.maps.sizes != wanted.sizes {
-        tracing::info!(
-            "the data plane exists already and keeps its sizes: {:?}",
-            plane.maps.sizes
+    if existed && plane.maps.sizes != wanted.sizes.rounded() {
+        tracing::warn!(
+            "the data plane exists already and keeps its sizes: 'lvx down' first to change them"
         );
     }
     log_sizes(&plane.maps);

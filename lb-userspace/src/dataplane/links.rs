@@ -92,6 +92,37 @@ pub(super) fn replace(pins: &Path, program: &mut Xdp, ifindex: u32) -> Result<Op
     }
 }
 
+/// Whether a link that is pinned under `pins` still has its interface.
+pub(super) fn any_attached(pins: &Path) -> Result<bool> {
+    for (ifindex, mode) in list(pins)? {
+        let path = path(pins, ifindex, mode);
+        let text = || format!("cannot look at the link {}", path.display());
+        let link = FdLink::from(PinnedLink::from_pin(&path).with_context(text)?);
+        // aya does not show this part of a link's info; the kernel's text of the
+        // descriptor does.
+        if interface_of(link.info()?.id()).with_context(text)? != 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The interface of a link that this process has open: 0 when it is gone.
+fn interface_of(link: u32) -> io::Result<u32> {
+    for entry in fs::read_dir("/proc/self/fdinfo")? {
+        // The directory's own descriptor is among them and is gone afterwards.
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|value| value.trim().parse::<u32>().ok())
+        };
+        if field("link_id:") == Some(link) {
+            return field("ifindex:").ok_or_else(|| io::Error::other("it names no interface"));
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
 fn is_severed(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -139,7 +170,8 @@ impl AttachError {
     /// Whether another program is in the way.
     pub(super) fn is_busy(&self) -> bool {
         matches!(self, Self::Refused(ProgramError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::EBUSY))
+            // EEXIST: one in the other mode.
+            if matches!(error.io_error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)))
     }
 }
 

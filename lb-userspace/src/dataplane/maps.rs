@@ -43,6 +43,15 @@ impl Default for Sizes {
 const IFACE_SLOTS: u32 = 256;
 
 impl Sizes {
+    /// As a data plane made with these sizes shows them: the flow table has a
+    /// power of two of cells.
+    pub fn rounded(self) -> Self {
+        Self {
+            connections: flow::cells_for(self.connections) / 2,
+            ..self
+        }
+    }
+
     /// Load-time parameters for these sizes, with fresh secrets.
     pub(super) fn params(self) -> Params {
         Params {

@@ -11,8 +11,8 @@ mod trace;
 
 pub use mapping::Mapping;
 pub use maps::{Maps, Sizes};
-pub use object::{Loaded, ProgramFacts, program_name};
-pub use plane::{Attached, Mode, Plane, remove};
+pub use object::{BUILD_ID, Loaded, ProgramFacts, program_name};
+pub use plane::{Attached, Mode, Plane, any_attached, remove};
 
 /// The map that keeps the load-time parameters for the next daemon.
 const PARAMS_KEPT: &str = "PARAMS_KEPT";

@@ -14,7 +14,7 @@ use super::{PARAMS_KEPT, Sizes};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lvx.o"));
 
 /// Identifies this build's object: the sweep tells whose callback runs.
-const BUILD_ID: u64 = match u64::from_str_radix(env!("LVX_BUILD_ID"), 10) {
+pub const BUILD_ID: u64 = match u64::from_str_radix(env!("LVX_BUILD_ID"), 10) {
     Ok(id) => id,
     Err(_) => panic!("the build script gives a number"),
 };
@@ -24,6 +24,8 @@ const BUILD_ID: u64 = match u64::from_str_radix(env!("LVX_BUILD_ID"), 10) {
 pub struct ProgramFacts {
     /// Name.
     pub name: String,
+    /// The kernel's id.
+    pub id: u32,
     /// Instructions the verifier walked.
     pub verified: u32,
     /// Bytes of the translated program.
@@ -89,6 +91,7 @@ impl Loaded {
             let info = loaded.program(name)?.info()?;
             loaded.facts.push(ProgramFacts {
                 name: name.to_owned(),
+                id: info.id(),
                 verified: info.verified_instruction_count().unwrap_or_default(),
                 translated: info.size_translated().unwrap_or_default(),
                 jited: info.size_jitted(),

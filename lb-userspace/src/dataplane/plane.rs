@@ -2,14 +2,14 @@
 
 use std::{
     fs,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use lb_common::{layout::Settings, tables::Params};
 
-use super::{Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes, links};
+use super::{Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes, links, program_name};
 
 /// How XDP is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +67,8 @@ impl Plane {
 
     fn create(pins: &Path, sizes: Sizes) -> Result<Self> {
         let params = sizes.params();
+        // No parameters: what is left of a removal that was interrupted.
+        remove(pins)?;
         // A half-made set must never be taken for a data plane: it is made
         // under another name and renamed when it is whole.
         let fresh = fresh_directory(pins)?;
@@ -107,11 +109,19 @@ impl Plane {
 
     /// Attaches to an interface of this network namespace, or replaces the
     /// program behind a pinned link without a gap. The link is pinned.
+    /// `present` is the id of the program that netlink says is on the
+    /// interface, to name it when it is in the way.
     ///
     /// # Errors
     /// When the interface carries a foreign XDP program, or the kernel refuses.
-    pub fn attach(&mut self, ifindex: u32, name: &str, mode: Mode) -> Result<Attached> {
-        self.attach_program("lvx", ifindex, name, mode)
+    pub fn attach(
+        &mut self,
+        ifindex: u32,
+        name: &str,
+        mode: Mode,
+        present: Option<u32>,
+    ) -> Result<Attached> {
+        self.attach_program("lvx", ifindex, name, mode, present)
     }
 
     /// Attaches the pass program: a driver takes redirected frames only on an
@@ -120,7 +130,7 @@ impl Plane {
     /// # Errors
     /// As for [`Self::attach`].
     pub fn attach_pass(&mut self, ifindex: u32, name: &str, mode: Mode) -> Result<Attached> {
-        self.attach_program("lvx_pass", ifindex, name, mode)
+        self.attach_program("lvx_pass", ifindex, name, mode, None)
     }
 
     fn attach_program(
@@ -129,6 +139,7 @@ impl Plane {
         ifindex: u32,
         name: &str,
         mode: Mode,
+        present: Option<u32>,
     ) -> Result<Attached> {
         let program = self.loaded.program(program)?;
         let attached = match links::replace(&self.pins, program, ifindex)? {
@@ -140,8 +151,9 @@ impl Plane {
                 Ok(attached) => attached,
                 Err(error) if error.is_busy() => {
                     bail!(
-                        "{name} already carries another XDP program: remove it \
-                         ('ip link set dev {name} xdp off') and start again"
+                        "{name} already carries {}: stop the program that owns it ('bpftool link show' \
+                         names it), or 'ip link set dev {name} xdp off' if it was attached without a link",
+                        foreign(present)
                     )
                 }
                 Err(error) => {
@@ -176,6 +188,17 @@ impl Plane {
     }
 }
 
+/// Names the program that is in the way.
+fn foreign(id: Option<u32>) -> String {
+    let Some(id) = id else {
+        return "another XDP program".to_owned();
+    };
+    match program_name(id).filter(|name| !name.is_empty()) {
+        Some(name) => format!("the XDP program \"{name}\" (id {id})"),
+        None => format!("an XDP program without a name (id {id})"),
+    }
+}
+
 fn fresh_directory(pins: &Path) -> Result<PathBuf> {
     // A bpffs takes no dots in names.
     let name = pins
@@ -190,27 +213,47 @@ fn fresh_directory(pins: &Path) -> Result<PathBuf> {
     Ok(fresh)
 }
 
+/// Whether the data plane pinned under `pins` is still on an interface. One
+/// whose namespace is dead is not.
+///
+/// # Errors
+/// When a link cannot be looked at.
+pub fn any_attached(pins: &Path) -> Result<bool> {
+    links::any_attached(pins)
+}
+
 /// Detaches from every interface and removes everything pinned under `pins`.
 /// Nothing there is nothing to do.
 ///
 /// # Errors
 /// When a pin cannot be removed.
 pub fn remove(pins: &Path) -> Result<()> {
-    // Links first: no packet may meet a program whose maps are going.
-    for directory in [&pins.join("links"), pins] {
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", directory.display()));
-            }
-        };
-        for entry in entries {
-            let path = entry?.path();
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    // Links first: no packet may meet a program whose maps are going. Then the
+    // parameters, without which nobody takes the rest for a data plane.
+    remove_directory(&pins.join("links"))?;
+    match fs::remove_file(pins.join(PARAMS_KEPT)) {
+        Err(error) if !is_gone(&error) => {
+            return Err(error).with_context(|| format!("cannot remove {}", pins.display()));
         }
-        fs::remove_dir(directory)
-            .with_context(|| format!("cannot remove {}", directory.display()))?;
+        _ => {}
     }
-    Ok(())
+    remove_directory(pins)
+}
+
+/// Whether nothing is there.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
+/// Removes a directory of pins.
+fn remove_directory(directory: &Path) -> Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        entries => entries.with_context(|| format!("cannot read {}", directory.display()))?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    fs::remove_dir(directory).with_context(|| format!("cannot remove {}", directory.display()))
 }

@@ -59,6 +59,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Kind.
     pub kind: LinkKind,
+    /// Id of the XDP program on it, whoever attached it.
+    pub xdp: Option<u32>,
 }
 
 /// Where packets to an address go.

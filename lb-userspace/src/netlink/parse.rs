@@ -7,7 +7,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
     link::{
         InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
-        LinkMessage,
+        LinkMessage, LinkXdp,
     },
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
@@ -35,6 +35,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         up: flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
         master: None,
         kind: LinkKind::Plain,
+        xdp: None,
     };
     let (mut parent, mut foreign, mut info) = (0, false, None);
     for attribute in &message.attributes {
@@ -52,6 +53,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             LinkAttribute::Link(index) => parent = *index,
             LinkAttribute::LinkNetNsId(_) => foreign = true,
             LinkAttribute::LinkInfo(list) => info = Some(list),
+            LinkAttribute::Xdp(list) => link.xdp = list.iter().find_map(xdp_program),
             _ => {}
         }
     }
@@ -61,6 +63,16 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     }
     link.kind = kind(info.map_or(&[], Vec::as_slice), parent);
     Some(link)
+}
+
+fn xdp_program(attribute: &LinkXdp) -> Option<u32> {
+    match attribute {
+        LinkXdp::ProgId(id)
+        | LinkXdp::DrvProgId(id)
+        | LinkXdp::SkbProgId(id)
+        | LinkXdp::HwProgId(id) => Some(*id),
+        _ => None,
+    }
 }
 
 fn kind(info: &[LinkInfo], parent: u32) -> LinkKind {

@@ -165,6 +165,7 @@ mod tests {
             up,
             master: None,
             kind: LinkKind::Plain,
+            xdp: None,
         };
         BTreeMap::from([(7, link)])
     }

@@ -15,6 +15,7 @@ pub(super) fn link(index: u32, name: &str) -> Link {
         up: true,
         master: None,
         kind: LinkKind::Plain,
+        xdp: None,
     }
 }
 

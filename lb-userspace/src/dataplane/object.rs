@@ -24,6 +24,8 @@ const BUILD_ID: u64 = match u64::from_str_radix(env!("LVX_BUILD_ID"), 10) {
 pub struct ProgramFacts {
     /// Name.
     pub name: String,
+    /// The kernel's number for it.
+    pub id: u32,
     /// Instructions the verifier walked.
     pub verified: u32,
     /// Bytes of the translated program.
@@ -83,6 +85,7 @@ impl Loaded {
             let info = loaded.program(name)?.info()?;
             loaded.facts.push(ProgramFacts {
                 name: name.to_owned(),
+                id: info.id(),
                 verified: info.verified_instruction_count().unwrap_or_default(),
                 translated: info.size_translated().unwrap_or_default(),
                 jited: info.size_jitted(),

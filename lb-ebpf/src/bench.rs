@@ -4,7 +4,8 @@
 //! | program | does |
 //! | --- | --- |
 //! | `bench_harness` | makes the packet and parses it |
-//! | `bench_cells` | the same, then looks up and touches its flow in lvx's table |
+//! | `bench_line` | the same, then loads a word of its flow's home cell: memory alone |
+//! | `bench_cells` | as `bench_harness`, then looks up and touches its flow in lvx's table |
 //! | `bench_hash` | the same, with a `BPF_MAP_TYPE_HASH` |
 //! | `bench_behind` | makes the packet and calls a whole program |
 #![no_std]
@@ -28,7 +29,7 @@ use lb_common::{
     conn::Counted,
     facts::Facts,
     family::{Family, V4},
-    flow::{self, Inserted, NewFlow, Times},
+    flow::{self, FlowCell, Inserted, NewFlow, StateWord, Times},
     layout::ForwardMethod,
     packet::Packet,
     parse,
@@ -81,7 +82,11 @@ fn run() -> Option<&'static mut Run> {
 fn next_packet(ctx: &XdpContext, run: &mut Run) -> Option<XdpPacket> {
     let number = run.next;
     run.next = number.wrapping_add(1);
-    let number = if run.scrambled != 0 { scramble(number) } else { number };
+    let number = if run.scrambled != 0 {
+        scramble(number)
+    } else {
+        number
+    };
     let flow = number & run.mask;
     // 10.0.0.0/8 and a port that takes part.
     let source = 0x0a_u64 | (flow << 8 & 0xffff_ff00);
@@ -129,6 +134,23 @@ pub fn bench_harness(ctx: XdpContext) -> u32 {
 fn harness(ctx: &XdpContext) -> Option<()> {
     let packet = next_packet(ctx, run()?)?;
     parsed(&packet).map(|_| ())
+}
+
+/// What every table of that size pays at least: one cache line of it.
+#[xdp]
+pub fn bench_line(ctx: XdpContext) -> u32 {
+    line(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_PASS)
+}
+
+#[inline(always)]
+fn line(ctx: &XdpContext) -> Option<()> {
+    let packet = next_packet(ctx, run()?)?;
+    let facts = parsed(&packet)?;
+    count();
+    let home = flow::home::<V4, _>(BpfTables, &V4::key(facts));
+    // Compared, so that it is loaded: no state word is all ones.
+    let cell = FlowCell(BpfTables.cell(V4::FLOW, home)?);
+    (cell.state() != StateWord(u64::MAX)).then_some(())
 }
 
 /// lvx's flow table.

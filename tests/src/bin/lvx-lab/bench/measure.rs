@@ -31,6 +31,8 @@ pub(super) struct Row {
     pub(super) flows: u32,
     /// `BPF_MAP_TYPE_HASH`.
     pub(super) hash: Net,
+    /// One load from lvx's flow table.
+    pub(super) line: Net,
     /// lvx's flow table.
     pub(super) cells: Net,
     /// The whole program.
@@ -50,10 +52,11 @@ pub(super) fn row(programs: &mut Programs, flows: u32, plan: Plan) -> Result<Row
             times.push(programs.measure(program, flows, plan.packets)?);
         }
     }
-    let [harness, cells, hash, empty, lvx, not_for_service] = &turns;
+    let [harness, line, cells, hash, empty, lvx, not_for_service] = &turns;
     Ok(Row {
         flows,
         hash: net(hash, harness),
+        line: net(line, harness),
         cells: net(cells, harness),
         lvx: net(lvx, empty),
         not_for_service: net(not_for_service, empty),

@@ -8,6 +8,7 @@
 mod measure;
 mod programs;
 mod report;
+#[expect(unreachable_pub, reason = "the programs' crate has the same file")]
 #[path = "../../../../../lb-ebpf/src/bench_run.rs"]
 mod run_record;
 
@@ -49,9 +50,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         .with_context(|| format!("cannot move to CPU {cpu}"))?;
 
     let plan = if arguments.quick {
-        Plan { rounds: 5, packets: 150_000 }
+        Plan {
+            rounds: 5,
+            packets: 150_000,
+        }
     } else {
-        Plan { rounds: 15, packets: 1_000_000 }
+        Plan {
+            rounds: 15,
+            packets: 1_000_000,
+        }
     };
     let bpffs = Bpffs::new()?;
     let mut programs = Programs::load(&bpffs.pins())?;

@@ -4,11 +4,10 @@ use std::{net::Ipv4Addr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfLoader, TestRun as _,
     maps::{MapData, PerCpuArray, PerCpuValues, ProgramArray},
     programs::{TestRunOptions, Xdp, loaded_programs},
     util::nr_cpus,
-    TestRun as _,
 };
 use lb_common::{
     checksum,
@@ -41,8 +40,10 @@ const XDP_TX: u32 = 3;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Program {
-    /// Makes and parses the packet: to be taken off from the next two.
+    /// Makes and parses the packet: to be taken off from the next three.
     Harness,
+    /// One load from lvx's flow table: memory alone.
+    Line,
     /// Look-up and touch in lvx's flow table.
     Cells,
     /// The same in a `BPF_MAP_TYPE_HASH`.
@@ -57,8 +58,9 @@ pub(super) enum Program {
 
 impl Program {
     /// In the order in which they take turns.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Harness,
+        Self::Line,
         Self::Cells,
         Self::Hash,
         Self::Empty,
@@ -71,6 +73,7 @@ impl Program {
     const fn name(self) -> &'static str {
         match self {
             Self::Harness => "bench_harness",
+            Self::Line => "bench_line",
             Self::Cells => "bench_cells",
             Self::Hash => "bench_hash",
             Self::Empty | Self::Lvx | Self::NotForService => "bench_behind",
@@ -118,7 +121,13 @@ impl Programs {
         let mut bench = loader
             .load(OBJECT)
             .context("cannot create the benchmark's maps")?;
-        for name in ["bench_harness", "bench_cells", "bench_hash", "bench_behind"] {
+        for name in [
+            "bench_harness",
+            "bench_line",
+            "bench_cells",
+            "bench_hash",
+            "bench_behind",
+        ] {
             xdp(&mut bench, name)?
                 .load()
                 .with_context(|| format!("cannot load program {name}"))?;
@@ -166,9 +175,17 @@ impl Programs {
     /// Nanoseconds of CPU a packet, over `packets` packets of `flows` known flows.
     pub(super) fn measure(&mut self, program: Program, flows: u32, packets: u32) -> Result<f64> {
         // The others have had the caches.
-        self.run(program, Order::Scrambled, flows, flows.min(packets / 4).max(1000))?;
+        self.run(
+            program,
+            Order::Scrambled,
+            flows,
+            flows.min(packets / 4).max(1000),
+        )?;
         let (time, misses) = self.run(program, Order::Scrambled, flows, packets)?;
-        ensure!(misses == 0, "{program:?} did not know {misses} of {flows} flows");
+        ensure!(
+            misses == 0,
+            "{program:?} did not know {misses} of {flows} flows"
+        );
         Ok(time.as_secs_f64() * 1e9 / f64::from(packets))
     }
 
@@ -224,7 +241,9 @@ impl Programs {
             result.return_value
         );
         let after = self.run.get(&0, 0)?;
-        let misses = after.iter().map(|words| bytemuck::cast::<_, Run>(*words).misses);
+        let misses = after
+            .iter()
+            .map(|words| bytemuck::cast::<_, Run>(*words).misses);
         Ok((ended - started, misses.sum()))
     }
 
@@ -241,14 +260,20 @@ impl Programs {
             }
         }
         let conns = self.maps.dest_stats(0)?.conns;
-        ensure!(conns == self.flows, "{conns} connections for {} flows", self.flows);
+        ensure!(
+            conns == self.flows,
+            "{conns} connections for {} flows",
+            self.flows
+        );
         Ok(())
     }
 }
 
 fn xdp<'a>(bench: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = bench.program_mut(name);
-    Ok(program.with_context(|| format!("no program {name}"))?.try_into()?)
+    Ok(program
+        .with_context(|| format!("no program {name}"))?
+        .try_into()?)
 }
 
 /// UDP, one server, reached by where the packets come from.
@@ -266,7 +291,10 @@ fn service() -> Service {
 /// An address that the VIP filter knows not to be a service's.
 fn elsewhere(maps: &Maps) -> Result<Ipv4Addr> {
     let bit = |address: Ipv4Addr| {
-        filter_bit(u32::from_ne_bytes(address.octets()), maps.params.filter_seed)
+        filter_bit(
+            u32::from_ne_bytes(address.octets()),
+            maps.params.filter_seed,
+        )
     };
     (1..=254)
         .map(|last| Ipv4Addr::new(203, 0, 113, last))

@@ -52,13 +52,20 @@ impl Report {
         println!("Nanoseconds are this machine's, net of the harness: least (median).\n");
         println!("Flow table, look-up and touch, room for 1,048,576 connections:");
         let mut table = Table::new();
-        table.set_header(["flows", "BPF hash ns", "lvx cells ns", "cells / hash"]);
+        table.set_header([
+            "flows",
+            "BPF hash ns",
+            "lvx cells ns",
+            "cells / hash",
+            "one load of a cell ns",
+        ]);
         for row in &self.rows {
             table.add_row([
                 row.flows.to_string(),
                 shown(row.hash),
                 shown(row.cells),
                 ratio(row.cells, row.hash),
+                shown(row.line),
             ]);
         }
         println!("{}\n", aligned(table));

@@ -229,10 +229,10 @@ fn hash(ctx: &XdpContext) -> Option<()> {
 #[xdp]
 pub fn bench_behind(ctx: XdpContext) -> u32 {
     if let Some(run) = run()
-        && next_packet(&ctx, run).is_some()
+        && let Some(packet) = next_packet(&ctx, run)
     {
         // SAFETY: the kernel checks the index; nothing lies on the stack.
-        unsafe { PROGRAMS.tail_call(&ctx, run.program as u32) };
+        unsafe { PROGRAMS.tail_call(&XdpContext::new(packet.context()), run.program as u32) };
     }
     xdp_action::XDP_ABORTED
 }

@@ -19,9 +19,6 @@ const TARGET: &str = "bpfel-unknown-none";
 /// The crate's directory below the workspace root.
 const CRATE: &str = "lb-ebpf";
 
-/// The crate's only binary.
-const BINARY: &str = "lvx";
-
 /// Everything needed to build or check the eBPF crate on this machine.
 #[derive(Debug, Clone)]
 pub struct Builder {
@@ -49,14 +46,14 @@ impl Builder {
         })
     }
 
-    /// Builds the crate with some of its cargo features, checks the object
-    /// and returns its bytes. Always optimised: the verifier would not take
-    /// anything else.
+    /// Builds one of the crate's binaries with some of its cargo features,
+    /// checks the object and returns its bytes. Always optimised: the verifier
+    /// would not take anything else.
     ///
     /// Several cargos may do this at once in one target directory (another
     /// profile, another worktree), so compiling and reading are one step
     /// under a lock.
-    pub fn build(&self, features: &[&str]) -> Result<Vec<u8>> {
+    pub fn build(&self, binary: &str, features: &[&str]) -> Result<Vec<u8>> {
         fs::create_dir_all(&self.target_dir)
             .with_context(|| format!("cannot create {}", self.target_dir.display()))?;
         let lock_path = self.target_dir.join(".lvx-lock");
@@ -66,13 +63,13 @@ impl Builder {
             .with_context(|| format!("cannot lock {}", lock_path.display()))?;
 
         let mut command = self.cargo("cargo", "build");
-        command.args(["--release", "--bin", BINARY]);
+        command.args(["--release", "--bin", binary]);
         if !features.is_empty() {
             command.arg("--features").arg(features.join(","));
         }
         run(&mut command)?;
 
-        let object = self.target_dir.join(TARGET).join("release").join(BINARY);
+        let object = self.target_dir.join(TARGET).join("release").join(binary);
         let bytes =
             fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
         object_check::check(&bytes).with_context(|| format!("in {}", object.display()))?;

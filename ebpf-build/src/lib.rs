@@ -12,14 +12,17 @@
 //! | [`environment`] | what a nested cargo must not inherit |
 //! | [`compile`] | the cargo command of the eBPF crate |
 //! | [`object_check`] | what the linked object must hold and must not |
+//! | [`script`] | what the build scripts have in common |
 //!
-//! Used by `lb-userspace`'s build script, which embeds the object, and by
-//! `cargo xtask`, which installs what is missing and lints the crate.
+//! Used by the build scripts of `lb-userspace`, which embeds the `lvx` object,
+//! and of `tests`, which embeds the benchmark's, and by `cargo xtask`, which
+//! installs what is missing and lints the crate.
 
 pub mod compile;
 pub mod environment;
 pub mod linker;
 pub mod object_check;
+pub mod script;
 pub mod toolchain;
 
 pub use compile::{Builder, target_dir_of};

@@ -1,5 +1,6 @@
 //! `cargo xtask`: what people and CI run on a checkout of lvx.
 
+mod bench;
 mod build;
 mod demo;
 mod layers;
@@ -42,6 +43,8 @@ enum Verb {
     Lint,
     /// Load the programs and hold them against their budgets (needs root)
     Verify,
+    /// Measure what a packet costs (needs root and a quiet machine)
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,5 +65,6 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test(options) => test::run(&options),
         Verb::Lint => lint::run(),
         Verb::Verify => verify::run(),
+        Verb::Bench(options) => bench::run(&options),
     }
 }

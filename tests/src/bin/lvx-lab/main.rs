@@ -1,5 +1,6 @@
 //! `lvx-lab`: lvx at work in network namespaces made for it.
 
+mod bench;
 mod clean;
 mod demo;
 mod stop;
@@ -27,6 +28,8 @@ enum Verb {
     Clean(clean::Arguments),
     /// What the verifier says of the programs, against the budget.
     Verify(verify::Arguments),
+    /// What a packet costs, against a hash of the kernel's in the same run.
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Clean(arguments) => clean::run(&arguments),
         Verb::Verify(arguments) => verify::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,79 @@
+//! `lvx-lab bench`: what a packet costs, in the flow table and altogether.
+//!
+//! Every figure is net: the time of a program less the time of one that only
+//! makes and parses the same packets, measured in turns on one CPU. Nanoseconds
+//! are this machine's; what carries over is the ratio to a hash of the kernel's
+//! in the same run.
+
+mod measure;
+mod programs;
+mod report;
+#[expect(unreachable_pub, reason = "the programs' crate has the same file")]
+#[path = "../../../../../lb-ebpf/src/bench_run.rs"]
+mod run_record;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result};
+use lvx_tests::kernel::bpffs::Bpffs;
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+
+use self::{measure::Plan, programs::Programs};
+
+/// Rows of the tables: flows that packets are spread over.
+const FLOWS: [u32; 5] = [1, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Fewer rounds: less exact, below 20 seconds
+    #[arg(long)]
+    quick: bool,
+    /// Write the figures to a file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Measure on this CPU [default: the last one]
+    #[arg(long, value_name = "N")]
+    cpu: Option<usize>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let cpus = std::thread::available_parallelism()?.get();
+    let cpu = arguments.cpu.unwrap_or(cpus - 1);
+    let mut only = CpuSet::new();
+    only.set(cpu)
+        .with_context(|| format!("there is no CPU {cpu}"))?;
+    // 0 is the calling thread.
+    sched_setaffinity(Pid::from_raw(0), &only)
+        .with_context(|| format!("cannot move to CPU {cpu}"))?;
+
+    let plan = if arguments.quick {
+        Plan {
+            rounds: 5,
+            packets: 150_000,
+        }
+    } else {
+        Plan {
+            rounds: 15,
+            packets: 1_000_000,
+        }
+    };
+    let bpffs = Bpffs::new()?;
+    let mut programs = Programs::load(&bpffs.pins())?;
+    let mut rows = Vec::new();
+    for flows in FLOWS {
+        eprintln!("measuring {flows} flows");
+        rows.push(measure::row(&mut programs, flows, plan)?);
+    }
+    programs.check()?;
+
+    let report = report::Report::new(cpus, cpu, plan, rows)?;
+    report.print();
+    if let Some(path) = &arguments.json {
+        fs::write(path, serde_json::to_vec_pretty(&report)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}

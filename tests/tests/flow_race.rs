@@ -1,8 +1,6 @@
 //! Two CPUs racing on the same keys through the loaded program, while the sweep
 //! frees what ends: no doubled, no lost flow, exact counts at rest.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{
     collections::HashMap,
     sync::Barrier,

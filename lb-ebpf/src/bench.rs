@@ -39,6 +39,8 @@ use lb_common::{
 
 use crate::{bench_run::Run, packet::XdpPacket, tables::BpfTables};
 
+const TABLES: BpfTables<0> = BpfTables;
+
 #[map]
 static RUN: PerCpuArray<Run> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -147,9 +149,9 @@ fn line(ctx: &XdpContext) -> Option<()> {
     let packet = next_packet(ctx, run()?)?;
     let facts = parsed(&packet)?;
     count();
-    let home = flow::home::<V4, _>(BpfTables, &V4::key(facts));
+    let home = flow::home::<V4, _>(TABLES, &V4::key(facts));
     // Compared, so that it is loaded: no state word is all ones.
-    let cell = FlowCell(BpfTables.cell(V4::FLOW, home)?);
+    let cell = FlowCell(TABLES.cell(V4::FLOW, home)?);
     (cell.state() != StateWord(u64::MAX)).then_some(())
 }
 
@@ -164,9 +166,9 @@ fn cells(ctx: &XdpContext) -> Option<()> {
     let run = run()?;
     let packet = next_packet(ctx, run)?;
     let facts = parsed(&packet)?;
-    let now = BpfTables.now();
+    let now = TABLES.now();
     count();
-    match flow::find::<V4, _>(BpfTables, &V4::key(facts)) {
+    match flow::find::<V4, _>(TABLES, &V4::key(facts)) {
         Some(found) if !found.times.is_dead(now) => {
             found.cell.touch(found.times, Times::new(now, TIMEOUT));
             Some(())
@@ -188,7 +190,7 @@ fn bench_insert(facts: &Facts, now: Tick) -> bool {
         counted: Counted::No,
         timeout: TIMEOUT,
     };
-    let inserted = flow::insert::<V4, _>(BpfTables, &V4::key(facts), now, &flow);
+    let inserted = flow::insert::<V4, _>(TABLES, &V4::key(facts), now, &flow);
     matches!(inserted, Inserted::New)
 }
 
@@ -203,7 +205,7 @@ fn hash(ctx: &XdpContext) -> Option<()> {
     let run = run()?;
     let packet = next_packet(ctx, run)?;
     let facts = parsed(&packet)?;
-    let now = BpfTables.now();
+    let now = TABLES.now();
     count();
     let key = V4::key(facts);
     let times = Times::new(now, TIMEOUT).0;

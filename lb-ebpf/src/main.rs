@@ -15,7 +15,10 @@ mod trace;
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use lb_common::engine::{self, Verdict};
 
-use crate::{packet::XdpPacket, stages::GlobalStages, tables::BpfTables};
+use crate::{
+    packet::XdpPacket,
+    stages::{GlobalStages, TABLES},
+};
 
 /// The data plane.
 #[xdp]
@@ -26,7 +29,7 @@ pub fn lvx(ctx: XdpContext) -> u32 {
     // SAFETY: this CPU's record, and no packet interrupts another here.
     let facts = unsafe { &mut *facts };
     let mut packet = XdpPacket::new(ctx.ctx);
-    let (action, ifindex) = match engine::process(&mut packet, BpfTables, &GlobalStages, facts) {
+    let (action, ifindex) = match engine::process(&mut packet, TABLES, &GlobalStages, facts) {
         Verdict::Pass => (xdp_action::XDP_PASS, 0),
         Verdict::Drop => (xdp_action::XDP_DROP, 0),
         Verdict::Transmit => (xdp_action::XDP_TX, 0),

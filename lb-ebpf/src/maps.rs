@@ -49,9 +49,9 @@ pub static PAGES: Array<StatsPage> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static PARAMS_KEPT: Array<Params> = Array::with_max_entries(1, MAPPED);
 
-/// State of the loop at hand.
+/// State of the loop at hand: a packet's, the sweep's.
 #[map]
-pub static LOOP: PerCpuArray<[u64; LOOP_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+pub static LOOP: PerCpuArray<[u64; LOOP_WORDS]> = PerCpuArray::with_max_entries(2, 0);
 /// Facts of the packet at hand.
 #[map]
 pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);

@@ -9,6 +9,9 @@ use lb_common::{
 
 use crate::{packet::XdpPacket, tables::BpfTables};
 
+/// The tables as packets see them.
+pub const TABLES: BpfTables<0> = BpfTables;
+
 /// Calls the global functions below.
 pub struct GlobalStages;
 
@@ -56,6 +59,6 @@ macro_rules! stage {
 }
 
 stage!(lvx_schedule, ctx, facts =>
-    engine::schedule(&mut XdpPacket::new(ctx), BpfTables, &GlobalStages, facts));
-stage!(lvx_choose, ctx, facts => engine::choose(BpfTables, facts));
-stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(BpfTables, facts));
+    engine::schedule(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
+stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
+stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(TABLES, facts));

@@ -26,6 +26,9 @@ pub struct Sweep {
 #[btf_map]
 pub static SWEEP: Array<Sweep, 1> = Array::new();
 
+/// The tables as the sweep sees them.
+const TABLES: BpfTables<1> = BpfTables;
+
 /// `CLOCK_MONOTONIC`.
 const CLOCK: u64 = 1;
 
@@ -55,7 +58,7 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i32 
     unsafe {
         let state = &mut (*sweep).state;
         state.status.version = (&raw const BUILD_ID).read_volatile();
-        let interval = sweep::run::<V4, _>(BpfTables, state);
+        let interval = sweep::run::<V4, _>(TABLES, state);
         bpf_timer_start(&raw mut (*sweep).timer, interval, 0);
     }
     0

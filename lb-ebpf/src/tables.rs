@@ -15,16 +15,18 @@ use lb_common::{
 
 use crate::{cell::MapCell, maps};
 
-/// The maps of this object.
+/// The maps of this object, for code whose loops keep their state in record
+/// `LOOP` of the scratch map: 0 is for packets, 1 for the sweep. A timer may
+/// interrupt a test run, which is in process context.
 #[derive(Clone, Copy)]
-pub struct BpfTables;
+pub struct BpfTables<const LOOP: u32>;
 
 #[inline(always)]
 fn record<T>(map: &'static Array<T>, index: u32) -> Option<MapCell> {
     map.get_ptr_mut(index).map(MapCell::new)
 }
 
-impl Tables for BpfTables {
+impl<const LOOP: u32> Tables for BpfTables<LOOP> {
     type Cell = MapCell;
 
     #[inline(always)]
@@ -119,7 +121,7 @@ impl Tables for BpfTables {
     #[inline(always)]
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
         const { assert!(size_of::<S>() <= LOOP_WORDS * 8 && align_of::<S>() <= 8) };
-        let Some(scratch) = maps::LOOP.get_ptr_mut(0) else {
+        let Some(scratch) = maps::LOOP.get_ptr_mut(LOOP) else {
             return;
         };
         let scratch = scratch.cast::<S>();
@@ -130,7 +132,7 @@ impl Tables for BpfTables {
             scratch.write(*state);
             bpf_loop(
                 count,
-                step::<S> as *mut c_void,
+                step::<S, LOOP> as *mut c_void,
                 (&raw mut context).cast(),
                 0,
             );
@@ -141,11 +143,11 @@ impl Tables for BpfTables {
 
 /// One step of a loop; 1 ends it.
 #[inline(never)]
-extern "C" fn step<S: Step<BpfTables>>(index: u64, _: *mut c_void) -> i64 {
-    let Some(scratch) = maps::LOOP.get_ptr_mut(0) else {
+extern "C" fn step<S: Step<BpfTables<LOOP>>, const LOOP: u32>(index: u64, _: *mut c_void) -> i64 {
+    let Some(scratch) = maps::LOOP.get_ptr_mut(LOOP) else {
         return 1;
     };
     // SAFETY: see Tables::repeat.
     let state = unsafe { &mut *scratch.cast::<S>() };
-    i64::from(!state.step(BpfTables, index as u32))
+    i64::from(!state.step(BpfTables::<LOOP>, index as u32))
 }

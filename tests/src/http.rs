@@ -3,20 +3,44 @@
 use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    ops::Range,
     path::PathBuf,
     process::Command,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
 
 use crate::lab::{Door, Namespace, run, tool};
+
+/// Opens a connection from a port that no connection of this process has used.
+/// Ports chosen by the kernel come again within a few hundred connections, and a
+/// SYN from a known port belongs to the old connection: no new one is counted.
+fn connect(to: SocketAddr, limit: Duration) -> Result<TcpStream> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const PORTS: Range<u32> = 5_000..65_000;
+    let port = PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS.len() as u32;
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
+    socket
+        .bind(&SocketAddr::new(any, port as u16).into())
+        .with_context(|| format!("cannot use port {port}"))?;
+    socket
+        .connect_timeout(&to.into(), limit)
+        .context("cannot connect")?;
+    Ok(socket.into())
+}
 
 /// One request on a connection of its own, and its body without the line feed.
 /// `limit` holds for connecting and for each read.
@@ -25,7 +49,7 @@ use crate::lab::{Door, Namespace, run, tool};
 /// When anything but a status 200 comes back in time.
 pub fn get(to: impl Into<SocketAddr>, limit: Duration) -> Result<String> {
     let to = to.into();
-    let mut stream = TcpStream::connect_timeout(&to, limit).context("cannot connect")?;
+    let mut stream = connect(to, limit)?;
     stream.set_read_timeout(Some(limit))?;
     stream
         .write_all(format!("GET / HTTP/1.0\r\nHost: {to}\r\n\r\n").as_bytes())
@@ -54,9 +78,7 @@ impl KeptOpen {
     /// When nobody answers within `limit`, which also holds for each request.
     pub fn open(from: &Namespace, to: impl Into<SocketAddr>, limit: Duration) -> Result<Self> {
         let to = to.into();
-        let stream = from
-            .enter(|| TcpStream::connect_timeout(&to, limit))
-            .context("cannot connect")?;
+        let stream = from.enter(|| connect(to, limit))?;
         stream.set_read_timeout(Some(limit))?;
         Ok(Self { stream, to })
     }

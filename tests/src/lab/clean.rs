@@ -13,7 +13,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{ROOT, namespace, process::start_time, run, tool};
+use super::{Door, ROOT, namespace, process::start_time, run};
 
 /// Names of the labs that are written down, in order of name.
 pub fn names() -> Vec<String> {
@@ -45,9 +45,11 @@ pub fn remove(name: &str) -> Result<()> {
         .iter()
         .filter(|name| Path::new("/run/netns").join(name).exists())
     {
+        let door = Door::named(namespace)?;
         if namespace.ends_with("-director") {
-            remove_data_plane(namespace);
+            remove_data_plane(&door);
         }
+        crate::director::forget(&door);
         namespace::delete(namespace)?;
     }
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))
@@ -80,12 +82,8 @@ fn end(line: &str) {
 }
 
 /// `lvx down --force` in a namespace; a lab may have been left before lvx ran.
-fn remove_data_plane(namespace: &str) {
-    let Ok(lvx) = crate::director::binary() else {
-        return;
-    };
-    let _ = run(std::process::Command::new(tool("ip"))
-        .args(["netns", "exec", namespace])
-        .arg(lvx)
-        .args(["down", "--force"]));
+fn remove_data_plane(door: &Door) {
+    if let Ok(lvx) = crate::director::binary() {
+        let _ = run(door.command(lvx).args(["down", "--force"]));
+    }
 }

@@ -20,7 +20,7 @@ use super::{Background, Lab, run, tool};
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
-    file: Arc<File>,
+    door: Door,
     lab: Lab,
 }
 
@@ -29,6 +29,16 @@ pub struct Namespace {
 pub struct Door(Arc<File>);
 
 impl Door {
+    /// The namespace of that name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn named(name: &str) -> Result<Self> {
+        let path = Path::new("/run/netns").join(name);
+        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Self(Arc::new(file)))
+    }
+
     /// Moves the calling thread into the namespace for the rest of its life.
     ///
     /// # Errors
@@ -113,12 +123,11 @@ impl Namespace {
         let name = format!("{}-{role}", lab.name());
         lab.write_down("namespaces", &name)?;
         run(Command::new(tool("ip")).args(["netns", "add", &name]))?;
-        let namespace = match Self::open(lab, &name) {
-            Ok(namespace) => namespace,
-            Err(error) => {
-                delete(&name)?;
-                return Err(error);
-            }
+        let door = Door::named(&name).inspect_err(|_| drop(delete(&name)))?;
+        let namespace = Self {
+            name,
+            door,
+            lab: lab.clone(),
         };
         // No router solicitations and neighbour discovery among the counted packets.
         for which in ["all", "default"] {
@@ -129,16 +138,6 @@ impl Namespace {
         }
         namespace.ip("link set lo up")?;
         Ok(namespace)
-    }
-
-    fn open(lab: &Lab, name: &str) -> Result<Self> {
-        let path = Path::new("/run/netns").join(name);
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            file: Arc::new(file),
-            lab: lab.clone(),
-        })
     }
 
     /// Its name, as `ip netns` shows it.
@@ -153,7 +152,7 @@ impl Namespace {
 
     /// A way in for threads.
     pub fn door(&self) -> Door {
-        Door(Arc::clone(&self.file))
+        self.door.clone()
     }
 
     /// See [`Door::enter`].

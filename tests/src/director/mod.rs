@@ -1,9 +1,10 @@
 //! `lvx` run in a namespace: start, `ipvsadm`, kill, restart.
 
+mod answer;
+mod start;
+
 use std::{
-    fmt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -12,7 +13,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use lb_userspace::daemon::Status;
 
-use crate::lab::{Background, Door, Namespace, run, tool};
+pub use answer::{Answer, answer};
+pub use start::Start;
+
+use crate::lab::{Background, Door, Namespace, run};
 
 /// How long `lvx run` may take to be ready: a debug build verifies the program
 /// on a busy machine.
@@ -84,144 +88,6 @@ pub(crate) fn forget(door: &Door) {
     }
 }
 
-/// How lvx is started.
-#[derive(Clone, Debug)]
-pub struct Start {
-    interfaces: Vec<String>,
-    mode: Option<String>,
-    connections: Option<u64>,
-    by_ip_netns_exec: bool,
-}
-
-impl Default for Start {
-    fn default() -> Self {
-        Self {
-            interfaces: vec!["eth0".to_owned()],
-            mode: None,
-            connections: Some(16_384),
-            by_ip_netns_exec: false,
-        }
-    }
-}
-
-impl Start {
-    /// On these interfaces instead of `eth0`.
-    #[must_use]
-    pub fn interfaces(mut self, names: &[&str]) -> Self {
-        self.interfaces = names.iter().map(|name| (*name).to_owned()).collect();
-        self
-    }
-
-    /// With `--mode`: `native`, `generic` or `auto`.
-    #[must_use]
-    pub fn mode(mut self, mode: &str) -> Self {
-        self.mode = Some(mode.to_owned());
-        self
-    }
-
-    /// With `--connections`; `None` takes the default of lvx, else 16,384.
-    #[must_use]
-    pub fn connections(mut self, connections: Option<u64>) -> Self {
-        self.connections = connections;
-        self
-    }
-
-    /// By `ip netns exec`, which also gives it a mount namespace of its own.
-    #[must_use]
-    pub fn by_ip_netns_exec(mut self) -> Self {
-        self.by_ip_netns_exec = true;
-        self
-    }
-
-    /// The words after `lvx`.
-    pub fn arguments(&self) -> Vec<String> {
-        let mut words = vec!["run".to_owned()];
-        for interface in &self.interfaces {
-            words.extend(["--interface".to_owned(), interface.clone()]);
-        }
-        if let Some(mode) = &self.mode {
-            words.extend(["--mode".to_owned(), mode.clone()]);
-        }
-        if let Some(connections) = self.connections {
-            words.extend(["--connections".to_owned(), connections.to_string()]);
-        }
-        words
-    }
-
-    fn command(&self, ns: &Namespace, lvx: &Path) -> Command {
-        let mut command = if self.by_ip_netns_exec {
-            let mut command = Command::new(tool("ip"));
-            command.args(["netns", "exec", ns.name()]).arg(lvx);
-            command
-        } else {
-            ns.command(lvx)
-        };
-        command.args(self.arguments());
-        command
-    }
-}
-
-/// What a command line answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// Exit status; -1 after a signal.
-    pub code: i32,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
-
-impl Answer {
-    /// Its standard output, when it went well and said nothing on standard error.
-    ///
-    /// # Panics
-    /// Otherwise, showing everything.
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert!(
-            self.code == 0 && self.stderr.is_empty(),
-            "expected success, got {self}"
-        );
-        self.stdout
-    }
-
-    /// The only line on standard error of a command that failed with `code` and
-    /// printed nothing else.
-    ///
-    /// # Panics
-    /// Otherwise, showing everything.
-    #[track_caller]
-    pub fn refused(self, code: i32) -> String {
-        let line = self.stderr.trim_end_matches('\n');
-        assert!(
-            self.code == code && self.stdout.is_empty() && !line.is_empty() && !line.contains('\n'),
-            "expected exit status {code} and one line on standard error, got {self}"
-        );
-        line.to_owned()
-    }
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "exit status {}\nstdout: {}\nstderr: {}",
-            self.code, self.stdout, self.stderr
-        )
-    }
-}
-
-impl From<Output> for Answer {
-    fn from(output: Output) -> Self {
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
 /// Runs `lvx` with these words in a namespace, to its end.
 ///
 /// # Errors
@@ -230,55 +96,6 @@ pub fn lvx(ns: &Namespace, words: &[&str]) -> Result<Answer> {
     let mut command = ns.command(binary()?);
     command.args(words);
     answer(command)
-}
-
-/// Runs a command to its end, with an empty standard input.
-///
-/// # Errors
-/// When it cannot be started, or does not end within thirty seconds; it is
-/// killed then.
-pub fn answer(mut command: Command) -> Result<Answer> {
-    let shown = crate::lab::show(&command);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run `{shown}`"))?;
-    let limit = Instant::now() + Duration::from_secs(30);
-    // Answers are shorter than a pipe holds, except large listings, which the
-    // reading threads of `wait_with_output` take once the child has ended or been
-    // killed; so the pipes are drained here.
-    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        let out = scope.spawn(move || drain(out.as_mut()));
-        let err = scope.spawn(move || drain(err.as_mut()));
-        let status = loop {
-            if let Some(status) = child.try_wait()? {
-                break status;
-            }
-            if Instant::now() > limit {
-                let _ = child.kill();
-                let _ = child.wait();
-                bail!("`{shown}` did not end within thirty seconds");
-            }
-            thread::sleep(Duration::from_millis(1));
-        };
-        Ok(Answer {
-            code: status.code().unwrap_or(-1),
-            stdout: out.join().unwrap_or_default(),
-            stderr: err.join().unwrap_or_default(),
-        })
-    })
-}
-
-fn drain(pipe: Option<&mut impl std::io::Read>) -> String {
-    let mut bytes = Vec::new();
-    if let Some(pipe) = pipe {
-        // What was read before an error is what there is.
-        let _ = pipe.read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A director: lvx in a namespace. Dropping it stops the daemon and removes the

@@ -1,0 +1,80 @@
+use std::{path::Path, process::Command};
+
+use crate::lab::{Namespace, tool};
+
+/// How lvx is started.
+#[derive(Clone, Debug)]
+pub struct Start {
+    interfaces: Vec<String>,
+    mode: Option<String>,
+    connections: Option<u64>,
+    by_ip_netns_exec: bool,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self {
+            interfaces: vec!["eth0".to_owned()],
+            mode: None,
+            connections: Some(16_384),
+            by_ip_netns_exec: false,
+        }
+    }
+}
+
+impl Start {
+    /// On these interfaces instead of `eth0`.
+    #[must_use]
+    pub fn interfaces(mut self, names: &[&str]) -> Self {
+        self.interfaces = names.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// With `--mode`: `native`, `generic` or `auto`.
+    #[must_use]
+    pub fn mode(mut self, mode: &str) -> Self {
+        self.mode = Some(mode.to_owned());
+        self
+    }
+
+    /// With `--connections`; `None` takes the default of lvx, else 16,384.
+    #[must_use]
+    pub fn connections(mut self, connections: Option<u64>) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// By `ip netns exec`, which also gives it a mount namespace of its own.
+    #[must_use]
+    pub fn by_ip_netns_exec(mut self) -> Self {
+        self.by_ip_netns_exec = true;
+        self
+    }
+
+    /// The words after `lvx`.
+    pub fn arguments(&self) -> Vec<String> {
+        let mut words = vec!["run".to_owned()];
+        for interface in &self.interfaces {
+            words.extend(["--interface".to_owned(), interface.clone()]);
+        }
+        if let Some(mode) = &self.mode {
+            words.extend(["--mode".to_owned(), mode.clone()]);
+        }
+        if let Some(connections) = self.connections {
+            words.extend(["--connections".to_owned(), connections.to_string()]);
+        }
+        words
+    }
+
+    pub(super) fn command(&self, ns: &Namespace, lvx: &Path) -> Command {
+        let mut command = if self.by_ip_netns_exec {
+            let mut command = Command::new(tool("ip"));
+            command.args(["netns", "exec", ns.name()]).arg(lvx);
+            command
+        } else {
+            ns.command(lvx)
+        };
+        command.args(self.arguments());
+        command
+    }
+}

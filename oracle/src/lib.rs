@@ -5,6 +5,14 @@
 //! | --- | --- |
 //! | [`vm`] | the virtual machine that has the kernel's IPVS |
 //! | [`guest`] | the first process in that machine |
+//! | [`scenario`] | the text of a scenario |
+//! | [`play`] | a scenario on a director, the kernel's or lvx |
+//! | [`results`] | what came of it as text, and what differs |
+//! | [`batch`] | many scenarios, in the guest or on this machine |
 
+pub mod batch;
 pub mod guest;
+pub mod play;
+pub mod results;
+pub mod scenario;
 pub mod vm;

@@ -58,8 +58,7 @@ pub fn directory() -> PathBuf {
 pub fn in_guest(kernel: Kernel, files: &[PathBuf], lvx: Option<&Path>) -> Result<Live> {
     let mut sources = Vec::new();
     for path in files {
-        let content =
-            fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         sources.push((format!("{SCENARIOS}/{name}"), content));
     }

@@ -36,14 +36,8 @@ fn work() -> Result<()> {
         ("devtmpfs", "/dev"),
         ("bpf", "/sys/fs/bpf"),
     ] {
-        mount(
-            Some(kind),
-            path,
-            Some(kind),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .with_context(|| format!("cannot mount {path}"))?;
+        mount(Some(kind), path, Some(kind), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("cannot mount {path}"))?;
     }
     load_modules()?;
     let mut port = port()?;

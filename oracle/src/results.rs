@@ -98,7 +98,10 @@ pub fn differences(
             Closeness::Exact => kernel == lvx,
             Closeness::Loose => {
                 kernel.len() == lvx.len()
-                    && kernel.iter().zip(&lvx).all(|(kernel, lvx)| close(kernel, lvx))
+                    && kernel
+                        .iter()
+                        .zip(&lvx)
+                        .all(|(kernel, lvx)| close(kernel, lvx))
             }
         };
         // A string takes every write.
@@ -158,7 +161,9 @@ fn close(kernel: &str, lvx: &str) -> bool {
         Some((left, [&words[..1], &words[2..]].concat()))
     };
     match (split(kernel), split(lvx)) {
-        (Some((kernel, a)), Some((lvx, b))) => a == b && (kernel - LOOSE..=kernel + 1).contains(&lvx),
+        (Some((kernel, a)), Some((lvx, b))) => {
+            a == b && (kernel - LOOSE..=kernel + 1).contains(&lvx)
+        }
         _ => false,
     }
 }
@@ -200,16 +205,19 @@ mod tests {
         );
         let named = scenario("deviates D-y");
         assert_eq!(differences(&named, &a, &b, Closeness::Exact), "");
-        assert!(
-            differences(&named, &a, &a, Closeness::Exact).contains("remove `deviates D-y`")
-        );
+        assert!(differences(&named, &a, &a, Closeness::Exact).contains("remove `deviates D-y`"));
         assert!(differences(&plain, &Results::default(), &a, Closeness::Exact).contains("record"));
     }
 
     #[test]
     fn time_left_may_be_a_little_less_on_a_real_clock() {
-        let line = |time: &str| results(&[&format!("TCP {time} FIN_WAIT 1.2.3.4:5 10.9.9.1:80 10.8.0.1:80")]);
-        let with = |time, closeness| differences(&scenario(""), &line("02:00"), &line(time), closeness);
+        let line = |time: &str| {
+            results(&[&format!(
+                "TCP {time} FIN_WAIT 1.2.3.4:5 10.9.9.1:80 10.8.0.1:80"
+            )])
+        };
+        let with =
+            |time, closeness| differences(&scenario(""), &line("02:00"), &line(time), closeness);
         assert!(!with("01:59", Closeness::Exact).is_empty());
         assert!(with("01:57", Closeness::Loose).is_empty());
         assert!(!with("01:50", Closeness::Loose).is_empty());

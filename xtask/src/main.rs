@@ -4,6 +4,7 @@ mod build;
 mod demo;
 mod layers;
 mod lint;
+mod oracle;
 mod packages;
 mod setup;
 mod shell;
@@ -42,6 +43,10 @@ enum Verb {
     Lint,
     /// Load the programs and hold them against their budgets (needs root)
     Verify,
+    /// Play scenarios on the kernel's IPVS and on lvx, and show what differs (needs root)
+    Oracle(oracle::Options),
+    /// Run a script in a virtual machine that has the kernel's IPVS
+    Vm(oracle::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,5 +67,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test(options) => test::run(&options),
         Verb::Lint => lint::run(),
         Verb::Verify => verify::run(),
+        Verb::Oracle(options) => oracle::run("compare", &options),
+        Verb::Vm(options) => oracle::run("vm", &options),
     }
 }

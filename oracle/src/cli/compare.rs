@@ -63,15 +63,15 @@ fn files(directory: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
     names
         .iter()
         .map(|name| {
-            [
-                directory.join(format!("{name}.scn")),
-                PathBuf::from(name),
-            ]
-            .into_iter()
-            .find(|path| path.is_file())
-            .with_context(|| {
-                format!("no scenario {name} in {}, and no such file", directory.display())
-            })
+            [directory.join(format!("{name}.scn")), PathBuf::from(name)]
+                .into_iter()
+                .find(|path| path.is_file())
+                .with_context(|| {
+                    format!(
+                        "no scenario {name} in {}, and no such file",
+                        directory.display()
+                    )
+                })
         })
         .collect()
 }

@@ -35,11 +35,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let script = fs::read(&args.script)
-        .with_context(|| format!("cannot read {}", args.script.display()))?;
+    let script =
+        fs::read(&args.script).with_context(|| format!("cannot read {}", args.script.display()))?;
     let job = Job {
         // iproute2's `ip` wins over busybox's: it is earlier in PATH.
-        command: ["/bin/busybox", "sh", "-c", "/bin/busybox --install -s /bin; exec /bin/busybox sh /run.sh"].map(str::to_owned).into(),
+        command: [
+            "/bin/busybox",
+            "sh",
+            "-c",
+            "/bin/busybox --install -s /bin; exec /bin/busybox sh /run.sh",
+        ]
+        .map(str::to_owned)
+        .into(),
         files: vec![("/run.sh".to_owned(), script)],
         programs: args.programs.iter().map(PathBuf::as_path).collect(),
         limit: Duration::from_secs(args.limit),
@@ -67,4 +74,3 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     eprintln!("the guest ran for {:.1} s", outcome.took.as_secs_f64());
     Ok(ExitCode::from(u8::try_from(outcome.status).unwrap_or(1)))
 }
-

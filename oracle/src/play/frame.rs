@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
 
 use etherparse::{
-    IpDscp, IpEcn, IpNumber, Ipv4Header, NetSlice, SlicedPacket, TcpHeader,
-    TransportSlice, UdpHeader,
+    IpDscp, IpEcn, IpNumber, Ipv4Header, NetSlice, SlicedPacket, TcpHeader, TransportSlice,
+    UdpHeader,
 };
 use lvx_tests::lab::mac_of;
 
@@ -24,8 +24,7 @@ pub fn build(packet: &Packet, id: u16, macs: ([u8; 6], [u8; 6])) -> Vec<u8> {
     let mut segment = Vec::new();
     let protocol = match packet.transport {
         Transport::Tcp(flags) => {
-            let mut tcp =
-                TcpHeader::new(packet.from.port(), packet.to.port(), SEQUENCE, WINDOW);
+            let mut tcp = TcpHeader::new(packet.from.port(), packet.to.port(), SEQUENCE, WINDOW);
             tcp.syn = flags.syn;
             tcp.fin = flags.fin;
             tcp.rst = flags.rst;
@@ -96,7 +95,12 @@ pub fn receiver(frame: &[u8], names: &BTreeMap<String, Ipv4Addr>, gateway: Ipv4A
         .iter()
         .find(|(_, address)| mac == mac_of(**address))
         .map_or_else(
-            || mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"),
+            || {
+                mac.iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<Vec<_>>()
+                    .join(":")
+            },
             |(name, _)| name.clone(),
         )
 }
@@ -193,7 +197,11 @@ fn finish(line: &mut String, right_sum: bool, data: &[u8]) {
     if !right_sum {
         line.push_str(" bad-checksum");
     }
-    if !data.iter().enumerate().all(|(index, byte)| *byte == index as u8) {
+    if !data
+        .iter()
+        .enumerate()
+        .all(|(index, byte)| *byte == index as u8)
+    {
         line.push_str(" changed-data");
     }
 }
@@ -210,7 +218,11 @@ fn flags(tcp: &TcpHeader) -> String {
     .into_iter()
     .filter_map(|(set, letter)| set.then_some(letter))
     .collect();
-    if flags.is_empty() { "-".to_owned() } else { flags }
+    if flags.is_empty() {
+        "-".to_owned()
+    } else {
+        flags
+    }
 }
 
 #[cfg(test)]
@@ -230,7 +242,9 @@ mod tests {
     fn a_built_frame_shows_its_fields() {
         let tcp = packet("tcp 1.2.3.4:1000 > 10.9.9.1:80 SA ttl 9 tos 184 df len 5");
         let frame = build(&tcp, 7, ([1; 6], [2; 6]));
-        let sent = Sent { frame: frame.clone() };
+        let sent = Sent {
+            frame: frame.clone(),
+        };
         assert_eq!(
             show(&frame, &sent),
             "1.2.3.4 > 10.9.9.1 ttl 9 id 7 tos 184 df len 45 tcp 1000 > 80 SA seq 1000 ack 2000 \
@@ -245,7 +259,11 @@ mod tests {
 
     #[test]
     fn the_identification_of_another_packet_is_not_shown() {
-        let frame = build(&packet("udp 1.2.3.4:1 > 10.9.9.1:53 len 3"), 7, ([1; 6], [2; 6]));
+        let frame = build(
+            &packet("udp 1.2.3.4:1 > 10.9.9.1:53 len 3"),
+            7,
+            ([1; 6], [2; 6]),
+        );
         assert_eq!(
             show(&frame, &Sent::default()),
             "1.2.3.4 > 10.9.9.1 ttl 64 len 31 udp 1 > 53 data 3"

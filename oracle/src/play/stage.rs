@@ -175,7 +175,11 @@ impl Stage {
     /// The director's address on the leg where the servers are.
     #[must_use]
     pub fn server_leg(&self) -> Ipv4Addr {
-        if self.one_leg { CLIENT_SIDE } else { SERVER_SIDE }
+        if self.one_leg {
+            CLIENT_SIDE
+        } else {
+            SERVER_SIDE
+        }
     }
 }
 

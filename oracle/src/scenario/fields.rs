@@ -50,7 +50,11 @@ pub(super) fn packet(tcp: bool, words: &[&str], names: &Names) -> Wrong<Packet> 
             "ttl" => packet.ttl = number(word, value, 255)? as u8,
             "tos" => packet.tos = number(word, value, 255)? as u8,
             "by" if names.contains_key(value) => packet.by = Some(value.to_owned()),
-            "by" => return Err(format!("expected the name of a server after by, not {value:?}")),
+            "by" => {
+                return Err(format!(
+                    "expected the name of a server after by, not {value:?}"
+                ));
+            }
             _ => {
                 return Err(format!(
                     "expected len N, ttl N, tos N, df or by SERVER, not {word:?}"

@@ -126,7 +126,9 @@ impl Reader {
             .parse()
             .map_err(|_| format!("expected an IPv4 address, not {address:?}"))?;
         if !name.starts_with(|first: char| first.is_ascii_uppercase()) {
-            return Err(format!("expected a name with a capital letter, not {name:?}"));
+            return Err(format!(
+                "expected a name with a capital letter, not {name:?}"
+            ));
         }
         if self.names.insert(name.to_owned(), address).is_some() {
             return Err(format!("expected a new name: {name} is taken"));
@@ -209,20 +211,41 @@ mod tests {
             ("frobnicate", "x.scn:3: expected about, legs,"),
             ("legs 3", "x.scn:3: expected legs 1 or legs 2"),
             ("tcp 1.2.3.4:1 > 1.2.3.5:2", "x.scn:3: expected the flags"),
-            ("tcp 1.2.3.4:1 > 1.2.3.5:2 X", "x.scn:3: expected flags out of"),
+            (
+                "tcp 1.2.3.4:1 > 1.2.3.5:2 X",
+                "x.scn:3: expected flags out of",
+            ),
             ("udp 1.2.3.4 > 1.2.3.5:2", "x.scn:3: expected ADDRESS:PORT"),
-            ("udp A:1 > B:2", "x.scn:3: expected ADDRESS:PORT or NAME:PORT, not \"B:2\""),
-            ("udp A:1 > A:2 len 5000", "x.scn:3: expected a number from 0 to 1400"),
-            ("udp A:1 > A:2 by B", "x.scn:3: expected the name of a server"),
+            (
+                "udp A:1 > B:2",
+                "x.scn:3: expected ADDRESS:PORT or NAME:PORT, not \"B:2\"",
+            ),
+            (
+                "udp A:1 > A:2 len 5000",
+                "x.scn:3: expected a number from 0 to 1400",
+            ),
+            (
+                "udp A:1 > A:2 by B",
+                "x.scn:3: expected the name of a server",
+            ),
             ("wait 0.3s", "x.scn:3: expected a multiple of half a second"),
             ("wait 3", "x.scn:3: expected a time"),
             ("server A 10.8.0.2", "x.scn:3: expected a new name"),
-            ("server b 10.8.0.2", "x.scn:3: expected a name with a capital"),
+            (
+                "server b 10.8.0.2",
+                "x.scn:3: expected a name with a capital",
+            ),
             ("deviates D-x", "x.scn:3: expected a step before"),
             ("wait 1s\nlegs 1", "x.scn:4: expected this line before"),
             ("wait 1s\ndeviates x", "x.scn:4: expected an id"),
-            ("flows 0 udp A:1 > A:2", "x.scn:3: expected a number from 1 to 500"),
-            ("flows 9 udp A:65530 > A:2", "x.scn:3: expected a source port"),
+            (
+                "flows 0 udp A:1 > A:2",
+                "x.scn:3: expected a number from 1 to 500",
+            ),
+            (
+                "flows 9 udp A:65530 > A:2",
+                "x.scn:3: expected a source port",
+            ),
             ("", "x.scn:3: expected at least one step"),
         ] {
             let said = refused(line);

@@ -158,12 +158,26 @@ impl Image {
             let path = path.trim_start_matches('/');
             for (end, _) in path.match_indices('/') {
                 if made.insert(&path[..end]) {
-                    write(&mut out, number, &path[..end], DIRECTORY | 0o755, &[], (0, 0));
+                    write(
+                        &mut out,
+                        number,
+                        &path[..end],
+                        DIRECTORY | 0o755,
+                        &[],
+                        (0, 0),
+                    );
                     number += 1;
                 }
             }
             if entry.mode & DIRECTORY == 0 || made.insert(path) {
-                write(&mut out, number, path, entry.mode, &entry.content, entry.device);
+                write(
+                    &mut out,
+                    number,
+                    path,
+                    entry.mode,
+                    &entry.content,
+                    entry.device,
+                );
                 number += 1;
             }
         }

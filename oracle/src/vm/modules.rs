@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn what_a_module_needs_comes_before_it_and_once() {
-        let index = "k/a.ko.xz: k/b.ko.xz k/c.ko.xz\nk/b.ko.xz: k/c.ko.xz\nk/c.ko.xz:\nk/d.ko: k/c.ko.xz\n";
+        let index =
+            "k/a.ko.xz: k/b.ko.xz k/c.ko.xz\nk/b.ko.xz: k/c.ko.xz\nk/c.ko.xz:\nk/d.ko: k/c.ko.xz\n";
         assert_eq!(
             order(index, &["a", "d", "none"]),
             ["k/c.ko.xz", "k/b.ko.xz", "k/a.ko.xz", "k/d.ko"]

@@ -128,7 +128,9 @@ fn fetch_one(name: &str) -> Result<Unpacked> {
         .arg(format!("{name}={version}")))?;
     let archive = only(work.path(), name)?;
     let unpacked = work.path().join("root");
-    run(Command::new("dpkg-deb").arg("-x").args([&archive, &unpacked]))?;
+    run(Command::new("dpkg-deb")
+        .arg("-x")
+        .args([&archive, &unpacked]))?;
     if let Err(error) = fs::rename(&unpacked, &root)
         && !root.is_dir()
     {

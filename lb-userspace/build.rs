@@ -52,7 +52,10 @@ fn build() -> Result<()> {
         builder.toolchain.program("rustc").display()
     );
 
-    let object = builder.build(&[])?;
+    // As cargo tells build scripts of features.
+    let traced = env::var_os("CARGO_FEATURE_TRACE").is_some();
+    let features: &[&str] = if traced { &["trace"] } else { &[] };
+    let object = builder.build(features)?;
     let path = out_dir.join("lvx.o");
     fs::write(&path, &object).with_context(|| format!("cannot write {}", path.display()))?;
     println!("cargo::rustc-env=LVX_BUILD_ID={}", build_id(&object));

@@ -9,6 +9,8 @@ mod packet;
 mod stages;
 mod sweep;
 mod tables;
+#[cfg(feature = "trace")]
+mod trace;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use lb_common::engine::{self, Verdict};
@@ -24,13 +26,19 @@ pub fn lvx(ctx: XdpContext) -> u32 {
     // SAFETY: this CPU's record, and no packet interrupts another here.
     let facts = unsafe { &mut *facts };
     let mut packet = XdpPacket::new(ctx.ctx);
-    match engine::process(&mut packet, BpfTables, &GlobalStages, facts) {
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Drop => xdp_action::XDP_DROP,
-        Verdict::Transmit => xdp_action::XDP_TX,
+    let (action, ifindex) = match engine::process(&mut packet, BpfTables, &GlobalStages, facts) {
+        Verdict::Pass => (xdp_action::XDP_PASS, 0),
+        Verdict::Drop => (xdp_action::XDP_DROP, 0),
+        Verdict::Transmit => (xdp_action::XDP_TX, 0),
+        Verdict::Redirect(ifindex) => (xdp_action::XDP_REDIRECT, ifindex),
+    };
+    #[cfg(feature = "trace")]
+    trace::packet(&ctx, action, facts);
+    if action == xdp_action::XDP_REDIRECT {
         // SAFETY: the helper takes any interface index.
-        Verdict::Redirect(ifindex) => unsafe { bpf_redirect(ifindex, 0) as u32 },
+        return unsafe { bpf_redirect(ifindex, 0) as u32 };
     }
+    action
 }
 
 /// Passes everything. A driver takes redirected frames only on an interface

@@ -49,11 +49,40 @@ pub(crate) const LAYERS: &[Layer] = &[
             rustflags: "--cfg loom",
         },
     },
+    // Miri runs a packet in milliseconds and a table in minutes: only tests
+    // that need little of it.
     Layer {
         name: "miri",
-        about: "undefined behaviour in the engine",
+        about: "undefined behaviour in the flow table and the schedulers",
         kind: Kind::Miri {
-            arguments: &["-p", "lb-common", "--lib"],
+            arguments: &[
+                "-p",
+                "lb-common",
+                "--lib",
+                "--",
+                "lifecycle",
+                "vectors::round",
+                "vectors::weighted",
+                "vectors::nobody",
+                "frame",
+            ],
+        },
+    },
+    Layer {
+        name: "miri-engine",
+        about: "undefined behaviour on a packet's whole walk",
+        kind: Kind::Miri {
+            arguments: &[
+                "-p",
+                "lb-common",
+                "--test",
+                "engine",
+                "--",
+                "a_removed_server",
+                "a_reused_port",
+                "the_longest",
+                "quiesced",
+            ],
         },
     },
     Layer {

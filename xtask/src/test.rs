@@ -93,7 +93,7 @@ fn run_layer(layer: &'static Layer) -> Report {
                 .env("CARGO_TARGET_DIR", shell::target_dir().join(layer.name));
             watch(&mut command, &mut totals)
         }
-        Kind::Miri { arguments } => miri(layer, arguments, &mut totals),
+        Kind::Miri { arguments } => miri(arguments, &mut totals),
     };
     match &outcome {
         Outcome::Passed => {}
@@ -126,7 +126,7 @@ fn watch(command: &mut Command, totals: &mut Totals) -> Outcome {
     }
 }
 
-fn miri(layer: &Layer, arguments: &[&str], totals: &mut Totals) -> Outcome {
+fn miri(arguments: &[&str], totals: &mut Totals) -> Outcome {
     let with_miri = toolchain::rustup_toolchains()
         .into_iter()
         .find(|t| t.has_source && t.program("cargo-miri").is_file());
@@ -141,7 +141,9 @@ fn miri(layer: &Layer, arguments: &[&str], totals: &mut Totals) -> Outcome {
     let mut command = Command::new("rustup");
     environment::clean(&mut command)
         .current_dir(shell::root())
-        .env("CARGO_TARGET_DIR", shell::target_dir().join(layer.name))
+        .env("CARGO_TARGET_DIR", shell::target_dir().join("miri"))
+        // Tests read the clock and the environment.
+        .env("MIRIFLAGS", "-Zmiri-disable-isolation")
         .args(["run", &toolchain.name, "cargo", "miri", "test", "--locked"])
         .args(arguments);
     watch(&mut command, totals)
@@ -160,12 +162,12 @@ fn conclude(reports: &[Report], took: Duration) -> Result<()> {
             Outcome::NotRun(reason) => format!("not run: {reason}"),
         };
         println!(
-            "{:8} {:>8}  {outcome}",
+            "{:11} {:>8}  {outcome}",
             report.layer.name,
             seconds(report.took)
         );
     }
-    println!("{:8} {:>8}", "all", seconds(took));
+    println!("{:11} {:>8}", "all", seconds(took));
     let sum = sum(reports);
     println!("{} passed, {} failed", sum.passed, sum.failed);
     if sum.failed > 0 {

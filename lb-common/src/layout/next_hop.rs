@@ -17,8 +17,7 @@ pub struct NextHop {
     pub mtu: u16,
     /// Bytes of `header` in use: 14, 18 or 22.
     pub header_len: u16,
-    /// The layer-2 header, ready to copy. The last two bytes (EtherType) are
-    /// the packet's own and are written by the engine.
+    /// The layer-2 header, ready to copy, EtherType included.
     pub header: [u8; 24],
     /// Zero.
     pub reserved: [u64; 4],

@@ -36,6 +36,9 @@ pub struct ServiceFlags(pub u16);
 impl ServiceFlags {
     /// The service's address belongs to this director at the moment.
     pub const CLAIMED: u16 = 1 << 15;
+    /// The scheduler was bound anew in this generation: the seed is the cursor,
+    /// whatever it was before.
+    pub const REBOUND: u16 = 1 << 14;
 }
 
 /// What an exact service look-up compares.

@@ -10,7 +10,7 @@ pub mod rr;
 pub mod wrr;
 
 use crate::{
-    layout::{ForwardMethod, ListView, SchedulerKind, ServiceView},
+    layout::{ForwardMethod, ListView, SchedulerKind, ServiceFlags, ServiceView},
     tables::{Cell, Param, Table, Tables},
 };
 
@@ -156,7 +156,7 @@ fn current<T: Tables>(
     if cursor.generation.wrapping_sub(generation) as i16 > 0 {
         return None;
     }
-    if word == service.seed_from() {
+    if word == service.seed_from() || service.flags().0 & ServiceFlags::REBOUND != 0 {
         return Some(Cursor::from_word(service.seed()));
     }
     let carried = if service.scheduler() == SchedulerKind::Wrr as u8 {

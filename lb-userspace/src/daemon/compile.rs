@@ -12,7 +12,7 @@ use lb_common::layout::{
 };
 
 use super::{
-    cursor::{Cursor, Step, Wrr, carry},
+    cursor::{self, Cursor, Step, Wrr, carry},
     state::{Service, State, service_key, words},
     tables::Tables,
 };
@@ -71,15 +71,15 @@ pub fn compile(
             port: key.port,
             protocol: key.protocol,
             family: key.family,
-            flags: if claimed { ServiceFlags::CLAIMED } else { 0 },
+            flags: flags(service, claimed),
             scheduler: scheduler as u8,
             reserved0: 0,
             slot: service.slot,
             generation: service.generation,
             list_start,
             list_len,
-            max_weight: wrr.max as u32,
-            gcd: wrr.gcd as u32,
+            max_weight: wrr.max,
+            gcd: wrr.gcd,
             seed_from,
             seed,
             reserved: [0; 8],
@@ -163,7 +163,7 @@ pub fn settle_cursors(tables: &Tables<'_>, side: u32) {
         if cursor.generation == entry.generation as u16 {
             continue;
         }
-        let next = if live == entry.seed_from {
+        let next = if live == entry.seed_from || entry.flags & ServiceFlags::REBOUND != 0 {
             entry.seed
         } else {
             follow(tables, &entry, side, cursor).word()
@@ -173,13 +173,28 @@ pub fn settle_cursors(tables: &Tables<'_>, side: u32) {
     }
 }
 
+fn flags(service: &Service, claimed: bool) -> u16 {
+    let bound = service
+        .change
+        .as_ref()
+        .is_some_and(|change| cursor::is_bound(&change.steps));
+    let mut flags = 0;
+    if claimed {
+        flags |= ServiceFlags::CLAIMED;
+    }
+    if bound {
+        flags |= ServiceFlags::REBOUND;
+    }
+    flags
+}
+
 /// The cursor in the list of `entry`, by where its server (or the nearest one
 /// before it) stands now.
 fn follow(tables: &Tables<'_>, entry: &ServiceEntry, side: u32, cursor: Cursor) -> Cursor {
     if entry.scheduler == SchedulerKind::Wrr as u8 {
         let wrr = Wrr {
-            gcd: entry.gcd as i32,
-            max: entry.max_weight as i32,
+            gcd: entry.gcd,
+            max: entry.max_weight,
         };
         return carry(cursor, &[Step::Reweigh(wrr)], entry.generation);
     }

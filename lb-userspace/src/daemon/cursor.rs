@@ -5,6 +5,7 @@
 //! as a [`Step`] in the order it was asked for, and [`carry`] replays them on
 //! the cursor as it stood when the new list became current.
 
+use lb_common::sched::wrr;
 pub use lb_common::sched::{Cursor, MAX_LIST};
 
 /// What one edit does to the cursor, by the scheduler in force at that moment.
@@ -27,34 +28,17 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wrr {
     /// Greatest common divisor of the weights above 0, or 1.
-    pub gcd: i32,
+    pub gcd: u32,
     /// Greatest weight less (gcd − 1); 0 if no server has a weight.
-    pub max: i32,
+    pub max: u32,
 }
 
 impl Wrr {
     /// Of the weights of a list.
     pub fn of(weights: impl IntoIterator<Item = u32>) -> Self {
-        let (gcd, max) = weights
-            .into_iter()
-            .filter(|weight| *weight > 0)
-            .fold((0, 0), |(divisor, max), weight| {
-                (gcd(divisor, weight), weight.max(max))
-            });
-        let gcd = gcd.max(1);
-        // Weights are at most i32::MAX: checked when they are configured.
-        Self {
-            gcd: gcd as i32,
-            max: max.saturating_sub(gcd - 1) as i32,
-        }
+        let (max, gcd) = wrr::thresholds(weights.into_iter());
+        Self { gcd, max }
     }
-}
-
-fn gcd(mut a: u32, mut b: u32) -> u32 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 /// The cursor after `steps`, as one of list generation `generation`.
@@ -69,7 +53,7 @@ pub fn carry(cursor: Cursor, steps: &[Step], generation: u32) -> Cursor {
 }
 
 fn apply(cursor: Cursor, step: Step) -> Cursor {
-    let Cursor { at, weight, .. } = cursor;
+    let at = cursor.at;
     match step {
         Step::Bind { weight } => Cursor {
             at: 0,
@@ -87,21 +71,13 @@ fn apply(cursor: Cursor, step: Step) -> Cursor {
             ..cursor
         },
         Step::Remove(_) => cursor,
-        Step::Reweigh(Wrr { gcd, max }) => {
-            let weight = if weight > max || weight == 0 {
-                max
-            } else if gcd > 1 {
-                weight / gcd * gcd + 1
-            } else {
-                weight
-            };
-            Cursor {
-                at: 0,
-                weight,
-                ..cursor
-            }
-        }
+        Step::Reweigh(Wrr { gcd, max }) => wrr::carry(cursor, max, gcd),
     }
+}
+
+/// Whether `steps` make the cursor anew, whatever it was.
+pub fn is_bound(steps: &[Step]) -> bool {
+    steps.iter().any(|step| matches!(step, Step::Bind { .. }))
 }
 
 #[cfg(test)]
@@ -199,15 +175,15 @@ mod tests {
                     }
                     next += 1;
                 }
-                self.cursor.weight -= gcd;
+                self.cursor.weight -= gcd as i32;
                 if self.cursor.weight <= 0 {
-                    self.cursor.weight = max;
+                    self.cursor.weight = max as i32;
                     if last_pass || start == 0 {
                         self.cursor.at = 0;
                         return '-';
                     }
                 }
-                last_pass = self.cursor.weight <= gcd;
+                last_pass = self.cursor.weight <= gcd as i32;
                 if last_pass && start != 0 {
                     stop = Some(start);
                 }

@@ -6,6 +6,8 @@ mod mapping;
 mod maps;
 mod object;
 mod plane;
+#[cfg(feature = "trace")]
+mod trace;
 
 pub use mapping::Mapping;
 pub use maps::{Maps, Sizes};

@@ -69,6 +69,12 @@ impl Loaded {
         let ebpf = loader
             .load(OBJECT)
             .context("cannot create the data plane's maps")?;
+        #[cfg(feature = "trace")]
+        let ebpf = {
+            let mut ebpf = ebpf;
+            super::trace::start(&mut ebpf)?;
+            ebpf
+        };
         let mut loaded = Self {
             ebpf,
             facts: Vec::new(),

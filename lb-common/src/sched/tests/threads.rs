@@ -35,7 +35,7 @@ fn race(lab: &Lab, each: usize) -> BTreeMap<char, usize> {
     sum
 }
 
-const ROUNDS: usize = if cfg!(miri) { 10 } else { 3000 };
+const ROUNDS: usize = if cfg!(miri) { 3 } else { 3000 };
 
 #[test]
 fn round_robin_shares_exactly() {

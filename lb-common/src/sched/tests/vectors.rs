@@ -121,7 +121,7 @@ fn a_packet_of_the_configuration_before_is_told_so() {
 fn generations_wrap() {
     let mut lab = Lab::with(Rr, &[1, 1, 1]);
     let mut picked = String::new();
-    for _ in 0..if cfg!(miri) { 20 } else { 70_000 } {
+    for _ in 0..if cfg!(miri) { 3 } else { 70_000 } {
         lab.apply(Edit('A', 1), 0);
     }
     for _ in 0..6 {

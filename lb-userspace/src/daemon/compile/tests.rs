@@ -177,8 +177,8 @@ fn only_claimed_addresses_are_filtered_in() {
     lab.apply(service(20, "rr"));
     lab.compile(&|addr| addr == IpAddr::from([10, 9, 0, 0]));
     assert!(lab.filtered([10, 9, 0, 0]) && !lab.filtered([10, 9, 0, 1]));
-    assert_eq!(lab.find(id(0)).unwrap().flags, ServiceFlags::CLAIMED);
-    assert_eq!(lab.find(id(20)).unwrap().flags, 0);
+    let claimed = |number| lab.find(id(number)).unwrap().flags & ServiceFlags::CLAIMED != 0;
+    assert!(claimed(0) && !claimed(20));
     // A removed service's connections are still recognized by its address.
     lab.apply(Request::AddDest(id(0), dest(1, 1)));
     lab.apply(Request::DeleteService(id(0)));

@@ -104,7 +104,7 @@ impl State {
         service.line.clear();
         if rebind {
             let weight = if spec.scheduler == "wrr" {
-                service.wrr().max
+                service.wrr().max as i32
             } else {
                 0
             };

@@ -8,11 +8,13 @@
 //! | [`scenario`] | the text of a scenario |
 //! | [`play`] | a scenario on a director, the kernel's or lvx |
 //! | [`results`] | what came of it as text, and what differs |
+//! | [`random`] | random scenarios from a seed |
 //! | [`batch`] | many scenarios, in the guest or on this machine |
 
 pub mod batch;
 pub mod guest;
 pub mod play;
+pub mod random;
 pub mod results;
 pub mod scenario;
 pub mod vm;

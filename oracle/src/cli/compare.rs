@@ -19,7 +19,7 @@ pub(crate) struct Args {
     scenarios: Vec<String>,
     /// Which kernel
     #[arg(long, value_enum, default_value_t = Kernel::V6_12)]
-    kernel: Kernel,
+    pub(super) kernel: Kernel,
     /// Keep the kernel's results for later comparisons without the machine
     #[arg(long)]
     record: bool,
@@ -29,9 +29,18 @@ pub(crate) struct Args {
     /// Show all results, not the differences alone
     #[arg(long)]
     show: bool,
+    /// Play random scenarios, from this seed on
+    #[arg(long, conflicts_with_all = ["scenarios", "record", "host"])]
+    pub(super) seed: Option<u64>,
+    /// How many random scenarios, at least
+    #[arg(long, requires = "seed", default_value_t = 120)]
+    pub(super) count: usize,
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    if let Some(seed) = args.seed {
+        return super::random::main(args, seed);
+    }
     let directory = batch::directory();
     let files = files(&directory, &args.scenarios)?;
     let scenarios = files

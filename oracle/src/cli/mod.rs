@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 mod compare;
+mod random;
 mod vm;
 
 use std::process::ExitCode;

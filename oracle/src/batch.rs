@@ -130,10 +130,24 @@ pub fn guest(with_lvx: bool) -> Result<()> {
         .into_iter()
         .partition(|(scenario, _)| scenario.duration() > LONG);
     for (scenario, engine) in short {
-        let result = play(scenario, engine, Pace::VIRTUAL, None, || Instant::now());
+        let result = play(scenario, engine, Pace::VIRTUAL, None, Instant::now);
         write(scenario, engine, result)?;
     }
-    side_by_side(&long)
+    eprintln!("short: {}", usage());
+    side_by_side(&long)?;
+    eprintln!("end: {}", usage());
+    Ok(())
+}
+
+/// What the guest has done so far: uptime, and how it was spent.
+fn usage() -> String {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let stat = read("/proc/stat");
+    format!(
+        "uptime {}, {}",
+        read("/proc/uptime").trim(),
+        stat.lines().next().unwrap_or_default()
+    )
 }
 
 /// Plays scenarios at the same time, each a little later than the one before it,
@@ -147,6 +161,7 @@ fn side_by_side(all: &[(&Scenario, Engine)]) -> Result<()> {
             scope.spawn(move || {
                 let mut waited = false;
                 let result = play(scenario, *engine, Pace::VIRTUAL, None, || {
+                    eprintln!("ready {} {}: {}", scenario.name, engine.name(), usage());
                     barrier.wait();
                     waited = true;
                     Instant::now()
@@ -223,7 +238,11 @@ pub fn record(directory: &Path, name: &str, release: &str, results: &Results) ->
 /// # Errors
 /// Without root, or when the topology cannot be made.
 pub fn on_this_machine(scenario: &Scenario, expected: &Results) -> Result<Results> {
-    play(scenario, Engine::Lvx, Pace::REAL, Some(expected), || {
-        Instant::now()
-    })
+    play(
+        scenario,
+        Engine::Lvx,
+        Pace::REAL,
+        Some(expected),
+        Instant::now,
+    )
 }

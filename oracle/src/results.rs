@@ -143,30 +143,36 @@ pub fn allow(kernel: &mut Results, lvx: &Results, uses: &mut BTreeMap<&'static s
 
 /// Common lines once, the kernel's with `-` and ours with `+`.
 fn show(out: &mut String, kernel: &[String], lvx: &[String]) -> std::fmt::Result {
-    let head = kernel
-        .iter()
-        .zip(lvx)
-        .take_while(|(kernel, lvx)| kernel == lvx)
-        .count();
-    let tail = kernel[head..]
-        .iter()
-        .rev()
-        .zip(lvx[head..].iter().rev())
-        .take_while(|(kernel, lvx)| kernel == lvx)
-        .count();
-    for line in &kernel[..head] {
-        writeln!(out, "    {line}")?;
-    }
-    for line in &kernel[head..kernel.len() - tail] {
-        writeln!(out, "  - {line}")?;
-    }
-    for line in &lvx[head..lvx.len() - tail] {
-        writeln!(out, "  + {line}")?;
-    }
-    for line in &kernel[kernel.len() - tail..] {
-        writeln!(out, "    {line}")?;
+    let common = common(kernel, lvx);
+    let (mut k, mut l) = (0, 0);
+    while k < kernel.len() || l < lvx.len() {
+        if k < kernel.len() && l < lvx.len() && kernel[k] == lvx[l] {
+            writeln!(out, "    {}", kernel[k])?;
+            (k, l) = (k + 1, l + 1);
+        } else if k < kernel.len() && (l == lvx.len() || common[k + 1][l] >= common[k][l + 1]) {
+            writeln!(out, "  - {}", kernel[k])?;
+            k += 1;
+        } else {
+            writeln!(out, "  + {}", lvx[l])?;
+            l += 1;
+        }
     }
     Ok(())
+}
+
+/// How many lines two lists have in common, in order, from each pair of places on.
+fn common(a: &[String], b: &[String]) -> Vec<Vec<usize>> {
+    let mut table = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            table[i][j] = if a[i] == b[j] {
+                table[i + 1][j + 1] + 1
+            } else {
+                table[i + 1][j].max(table[i][j + 1])
+            };
+        }
+    }
+    table
 }
 
 /// Whether two lines differ at most in a connection's time, by little.
@@ -222,6 +228,14 @@ mod tests {
         assert_eq!(
             differences(&plain, &a, &b, Closeness::Exact),
             "x:2: snapshot -Lnc\n    x\n  - y\n  + q\n    z\n"
+        );
+        let (long, short) = (
+            results(&["a", "b", "c", "d", "e"]),
+            results(&["a", "c", "e"]),
+        );
+        assert_eq!(
+            differences(&plain, &long, &short, Closeness::Exact),
+            "x:2: snapshot -Lnc\n    a\n  - b\n    c\n  - d\n    e\n"
         );
         let named = scenario("deviates D-y");
         assert_eq!(differences(&named, &a, &b, Closeness::Exact), "");

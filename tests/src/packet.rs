@@ -194,7 +194,6 @@ impl Tap {
         mut wanted: impl FnMut(&[u8]) -> bool,
     ) -> Result<Option<Vec<u8>>> {
         let end = Instant::now() + limit;
-        let mut buffer = vec![0u8; 65_536];
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let mut poll = libc::pollfd {
@@ -207,6 +206,7 @@ impl Tap {
             if ready == 0 {
                 return Ok(None);
             }
+            let mut buffer = vec![0u8; 65_536];
             // SAFETY: the buffer lives through the call and its length is given.
             let read = unsafe {
                 libc::recv(

@@ -1,0 +1,154 @@
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args as ClapArgs;
+use lvx_oracle::{
+    batch::{self, LONG, Live},
+    results::{Closeness, Results, differences},
+    scenario::{self, Scenario},
+    vm::Kernel,
+};
+
+/// Arguments of `compare`.
+#[derive(ClapArgs)]
+pub(crate) struct Args {
+    /// Names of scenarios, or files; all without
+    scenarios: Vec<String>,
+    /// Which kernel
+    #[arg(long, value_enum, default_value_t = Kernel::V6_12)]
+    pub(super) kernel: Kernel,
+    /// Keep the kernel's results for later comparisons without the machine
+    #[arg(long)]
+    record: bool,
+    /// Play lvx in namespaces of this machine, and compare with the recordings
+    #[arg(long, conflicts_with = "record")]
+    host: bool,
+    /// Show all results, not the differences alone
+    #[arg(long)]
+    show: bool,
+    /// Play random scenarios, from this seed on
+    #[arg(long, conflicts_with_all = ["scenarios", "record", "host"])]
+    pub(super) seed: Option<u64>,
+    /// How many random scenarios, at least
+    #[arg(long, requires = "seed", default_value_t = 120)]
+    pub(super) count: usize,
+}
+
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    if let Some(seed) = args.seed {
+        return super::random::main(args, seed);
+    }
+    let directory = batch::directory();
+    let files = files(&directory, &args.scenarios)?;
+    let scenarios = files
+        .iter()
+        .map(|path| Scenario::read(path))
+        .collect::<Result<Vec<_>>>()?;
+    let bad = if args.host {
+        host(args, &directory, &scenarios)?
+    } else {
+        let lvx = lvx_tests::director::binary()?;
+        let live = batch::in_guest(args.kernel, &files, Some(&lvx))?;
+        guest(args, &directory, &scenarios, &live)?
+    };
+    println!(
+        "{} scenarios, {bad} of them differ from the kernel",
+        scenarios.len()
+    );
+    Ok(ExitCode::from(u8::from(bad > 0)))
+}
+
+fn files(directory: &Path, names: &[String]) -> Result<Vec<PathBuf>> {
+    if names.is_empty() {
+        let all = scenario::all(directory)?;
+        return Ok(all
+            .iter()
+            .map(|scenario| directory.join(format!("{}.scn", scenario.name)))
+            .collect());
+    }
+    names
+        .iter()
+        .map(|name| {
+            [directory.join(format!("{name}.scn")), PathBuf::from(name)]
+                .into_iter()
+                .find(|path| path.is_file())
+                .with_context(|| {
+                    format!(
+                        "no scenario {name} in {}, and no such file",
+                        directory.display()
+                    )
+                })
+        })
+        .collect()
+}
+
+/// Compares what a boot gave; how many scenarios differ.
+fn guest(args: &Args, directory: &Path, scenarios: &[Scenario], live: &Live) -> Result<usize> {
+    let mut bad = 0;
+    for scenario in scenarios {
+        let name = &scenario.name;
+        let get = |played: &batch::Played, who: &str| match played.get(name) {
+            Some(Ok(results)) => Ok(results.clone()),
+            Some(Err(error)) => Err(format!("{name}: {who} was not played: {error}")),
+            None => Err(format!("{name}: the guest gave no result of {who}")),
+        };
+        let kernel = get(&live.kernel, "the kernel");
+        let lvx = get(&live.lvx, "lvx");
+        if let Ok(kernel) = &kernel
+            && args.record
+        {
+            batch::record(directory, name, &live.release, kernel)?;
+        }
+        match (kernel, lvx) {
+            (Ok(kernel), Ok(lvx)) => {
+                bad += usize::from(!report(args, scenario, &kernel, &lvx, Closeness::Exact));
+            }
+            (kernel, lvx) => {
+                bad += 1;
+                for error in [kernel.err(), lvx.err()].into_iter().flatten() {
+                    println!("{error}");
+                }
+            }
+        }
+    }
+    println!("kernel {}, {:.1} s", live.release, live.took.as_secs_f64());
+    Ok(bad)
+}
+
+fn host(args: &Args, directory: &Path, scenarios: &[Scenario]) -> Result<usize> {
+    let mut bad = 0;
+    for scenario in scenarios {
+        if scenario.duration() > LONG {
+            println!("{}: too long for a real clock", scenario.name);
+            continue;
+        }
+        let (_, kernel) = batch::recording(directory, &scenario.name)?;
+        let lvx = batch::on_this_machine(scenario, &kernel)
+            .with_context(|| format!("cannot play {}", scenario.name))?;
+        bad += usize::from(!report(args, scenario, &kernel, &lvx, Closeness::Loose));
+    }
+    if scenarios.is_empty() {
+        bail!("there are no scenarios");
+    }
+    Ok(bad)
+}
+
+/// Prints what differs; whether nothing does.
+fn report(
+    args: &Args,
+    scenario: &Scenario,
+    kernel: &Results,
+    lvx: &Results,
+    closeness: Closeness,
+) -> bool {
+    if args.show {
+        println!("=== {}: kernel\n{}", scenario.name, kernel.render());
+        println!("=== {}: lvx\n{}", scenario.name, lvx.render());
+    }
+    let text = differences(scenario, kernel, lvx, closeness);
+    print!("{text}");
+    text.is_empty()
+}

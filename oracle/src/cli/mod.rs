@@ -1,0 +1,47 @@
+//! The verbs, one file each.
+
+mod compare;
+mod random;
+mod vm;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// lvx against the kernel's IPVS.
+#[derive(Parser)]
+#[command(name = "lvx-oracle", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run a script in a virtual machine that has the kernel's IPVS
+    Vm(vm::Args),
+    /// Play scenarios on the kernel's IPVS and on lvx, and show what differs
+    Compare(compare::Args),
+    /// Inside the virtual machine: play what is in /scenarios
+    #[command(hide = true)]
+    Guest {
+        /// On lvx too
+        #[arg(long)]
+        lvx: bool,
+    },
+}
+
+pub(crate) fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Vm(args) => vm::main(&args),
+        Verb::Compare(args) => compare::main(&args),
+        Verb::Guest { lvx } => lvx_oracle::batch::guest(lvx).map(|()| ExitCode::SUCCESS),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("lvx-oracle: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

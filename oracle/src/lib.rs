@@ -1,0 +1,20 @@
+//! The oracle: the same scenario through the kernel's IPVS and through lvx, and
+//! every difference between the two.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`vm`] | the virtual machine that has the kernel's IPVS |
+//! | [`guest`] | the first process in that machine |
+//! | [`scenario`] | the text of a scenario |
+//! | [`play`] | a scenario on a director, the kernel's or lvx |
+//! | [`results`] | what came of it as text, and what differs |
+//! | [`random`] | random scenarios from a seed |
+//! | [`batch`] | many scenarios, in the guest or on this machine |
+
+pub mod batch;
+pub mod guest;
+pub mod play;
+pub mod random;
+pub mod results;
+pub mod scenario;
+pub mod vm;

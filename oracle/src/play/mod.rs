@@ -1,0 +1,282 @@
+//! A scenario played on one director: what left it, and what it listed.
+
+pub mod frame;
+pub mod stage;
+
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use lvx_tests::{director::Answer, lab::mac_of, packet::Tap};
+
+use crate::{
+    results::{Results, StepResult},
+    scenario::{Action, Packet, Scenario, schedule, schedule_next},
+};
+use frame::Sent;
+pub use stage::Engine;
+use stage::{CLIENT_SIDE, Directing, GATEWAY, Stage};
+
+/// How patient the player is, which depends on whose clock it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// No frame for so long means that there will be none.
+    pub quiet: Duration,
+    /// How long to wait for frames that are expected.
+    pub patience: Duration,
+    /// Being later than this is an error, where it is one.
+    pub lateness: Option<Duration>,
+}
+
+impl Pace {
+    /// In virtual time nothing is late but by too much work.
+    pub const VIRTUAL: Self = Self {
+        quiet: Duration::from_millis(1),
+        patience: Duration::from_millis(1),
+        lateness: Some(Duration::from_millis(80)),
+    };
+    /// On a machine that does other things too.
+    pub const REAL: Self = Self {
+        quiet: Duration::from_millis(4),
+        patience: Duration::from_millis(400),
+        lateness: None,
+    };
+}
+
+/// Plays a scenario. `start` is called when all is set up and says when the
+/// scenario's time begins. `expected` has results to wait for, where they are known.
+///
+/// # Errors
+/// When the topology cannot be made, or the player was late.
+pub fn play(
+    scenario: &Scenario,
+    engine: Engine,
+    pace: Pace,
+    expected: Option<&Results>,
+    start: impl FnOnce() -> Instant,
+) -> Result<Results> {
+    let stage = Stage::new(scenario, engine)?;
+    let directing = stage.direct(engine)?;
+    let mut player = Player {
+        names: &scenario.servers,
+        taps: stage.taps()?,
+        server_leg: stage.server_leg(),
+        one_leg: scenario.one_leg,
+        pace,
+        began: Instant::now(),
+        packets: 0,
+    };
+    let setup = scenario.setup();
+    let mut start = Some(start);
+    let mut steps = Vec::new();
+    for (index, (step, moment)) in scenario
+        .steps
+        .iter()
+        .zip(schedule(&scenario.steps))
+        .enumerate()
+    {
+        if index == setup
+            && let Some(start) = start.take()
+        {
+            // Frames from before the beginning, if any, are nobody's.
+            player.collect(&Sent::default(), 0)?;
+            player.began = start();
+        }
+        if index >= setup {
+            player.wait_until(moment, &step.text)?;
+        }
+        let wanted = expected
+            .and_then(|results| results.steps.get(index))
+            .map_or(0, |step| step.lines.len());
+        let lines = match &step.action {
+            Action::Ipvsadm(words) => listing(&directing.ipvsadm(words)?),
+            Action::Packet(packet) => player.packet(packet, wanted)?,
+            Action::Flows(count, packet) => player.flows(*count, packet, moment, wanted > 0)?,
+            Action::Wait(_) => player.collect(&Sent::default(), 0)?,
+        };
+        steps.push(StepResult {
+            text: step.text.clone(),
+            lines,
+        });
+    }
+    if let (Directing::Lvx(director), true) = (&directing, std::env::var_os("LVX_LOG").is_some()) {
+        eprintln!("{}", director.log());
+    }
+    Ok(Results { steps })
+}
+
+struct Player<'a> {
+    names: &'a BTreeMap<String, Ipv4Addr>,
+    taps: Vec<(&'static str, Tap)>,
+    server_leg: Ipv4Addr,
+    one_leg: bool,
+    pace: Pace,
+    began: Instant,
+    packets: u16,
+}
+
+impl Player<'_> {
+    fn wait_until(&self, moment: Duration, text: &str) -> Result<()> {
+        // The beginning may be in the future.
+        let (due, now) = (self.began + moment, Instant::now());
+        let late = now.saturating_duration_since(due);
+        thread::sleep(due.saturating_duration_since(now));
+        if self.pace.lateness.is_some_and(|limit| late > limit) {
+            bail!("step `{text}` began {late:?} late: too much happens at the same time");
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, packet: &Packet) -> Result<Sent> {
+        self.packets = self.packets.wrapping_add(1);
+        let by = packet.by.as_ref().and_then(|name| self.names.get(name));
+        let (tap, macs) = match by {
+            Some(server) => (self.taps.last(), (mac_of(*server), mac_of(self.server_leg))),
+            None => (self.taps.first(), (mac_of(GATEWAY), mac_of(CLIENT_SIDE))),
+        };
+        let frame = frame::build(packet, self.packets, macs);
+        if let Some((_, tap)) = tap {
+            tap.send(&frame)?;
+        }
+        Ok(Sent { frame })
+    }
+
+    fn packet(&mut self, packet: &Packet, expected: usize) -> Result<Vec<String>> {
+        let sent = self.send(packet)?;
+        self.collect(&sent, expected)
+    }
+
+    /// Lines about all that came since the last time.
+    fn collect(&self, sent: &Sent, expected: usize) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        self.gather(expected, |leg, frame| {
+            let to = frame::receiver(frame, self.names, GATEWAY);
+            let place = if self.one_leg { "" } else { leg };
+            let mac = if leg == "server" {
+                self.server_leg
+            } else {
+                CLIENT_SIDE
+            };
+            let from = if frame.get(6..12) == Some(&mac_of(mac)) {
+                ""
+            } else {
+                " from a wrong MAC address"
+            };
+            let what = frame::show(frame, sent);
+            lines.push(
+                format!("{place} {to}{from}: {what}")
+                    .trim_start()
+                    .to_owned(),
+            );
+        })?;
+        Ok(lines)
+    }
+
+    /// The receivers of packets with ascending source ports, then what all of
+    /// them look like.
+    fn flows(
+        &mut self,
+        count: u16,
+        packet: &Packet,
+        first: Duration,
+        expected: bool,
+    ) -> Result<Vec<String>> {
+        let mut packet = packet.clone();
+        let (mut receivers, mut looks) = (Vec::new(), Vec::new());
+        let mut moment = first;
+        for _ in 0..count {
+            self.wait_until(moment, "flows")?;
+            let sent = self.send(&packet)?;
+            let mut here = Vec::new();
+            self.gather(usize::from(expected), |leg, frame| {
+                here.push(frame::receiver(frame, self.names, GATEWAY));
+                // The two fields that differ from flow to flow.
+                let port = packet.from.port().to_string();
+                let id = format!(" id {}", self.packets);
+                let look = frame::show(frame, &sent)
+                    .split(' ')
+                    .map(|word| if word == port { "*" } else { word })
+                    .collect::<Vec<_>>()
+                    .join(" ")
+                    .replace(&id, "");
+                let place = if self.one_leg { "each" } else { leg };
+                let look = format!("{place}: {look}");
+                if !looks.contains(&look) {
+                    looks.push(look);
+                }
+            })?;
+            receivers.push(if here.is_empty() {
+                "-".to_owned()
+            } else {
+                here.join("+")
+            });
+            packet.from.set_port(packet.from.port() + 1);
+            moment = schedule_next(moment);
+        }
+        let mut lines = vec![receivers.join(" ")];
+        lines.extend(looks);
+        Ok(lines)
+    }
+
+    fn gather(&self, expected: usize, mut see: impl FnMut(&str, &[u8])) -> Result<()> {
+        let began = Instant::now();
+        let (mut last, mut count) = (began, 0);
+        loop {
+            let mut any = false;
+            for (leg, tap) in &self.taps {
+                while let Some(frame) = tap.next(Duration::ZERO, |_| true)? {
+                    see(leg, &frame);
+                    any = true;
+                    count += 1;
+                }
+            }
+            if any {
+                last = Instant::now();
+            }
+            let limit = if count < expected {
+                self.pace.patience
+            } else {
+                self.pace.quiet
+            };
+            if last.elapsed() >= limit {
+                return Ok(());
+            }
+            thread::sleep(self.pace.quiet / 3);
+        }
+    }
+}
+
+/// What a command printed. Connections are in no order that means anything, so
+/// they are sorted; the size of the connection table is an option of whoever
+/// loaded the module or started lvx, so it is not shown.
+fn listing(answer: &Answer) -> Vec<String> {
+    let mut lines: Vec<_> = answer
+        .stdout
+        .lines()
+        .map(|line| match line.split_once(" (size=") {
+            Some((version, _)) => version.to_owned(),
+            None => line.trim_end().to_owned(),
+        })
+        .collect();
+    if lines
+        .first()
+        .is_some_and(|line| line == "IPVS connection entries")
+        && lines.len() > 2
+    {
+        // By the client: the time, in the second column, is not the same on every clock.
+        lines[2..].sort_by_key(|line| {
+            let words = line.split_whitespace().enumerate();
+            let words = words.filter(|(column, _)| *column != 1);
+            words.map(|(_, word)| word.to_owned()).collect::<Vec<_>>()
+        });
+    }
+    lines.extend(answer.stderr.lines().map(|line| format!("error: {line}")));
+    if answer.code != 0 {
+        lines.push(format!("exit status {}", answer.code));
+    }
+    lines
+}

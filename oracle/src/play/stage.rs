@@ -1,0 +1,217 @@
+//! The topology: a director between raw ends, without any other host. What
+//! leaves it is seen by packet sockets, and nobody answers.
+//!
+//! ```text
+//! outside: client  <->  eth0 :director: eth1  <->  server :outside
+//! ```
+
+use std::{fmt::Write as _, net::Ipv4Addr};
+
+use anyhow::{Context as _, Result, bail};
+use lvx_tests::{
+    director::{Answer, Director, Start, answer},
+    lab::{Lab, Namespace, Offload, mac_of, tool},
+    packet::Tap,
+    xdp,
+};
+
+use crate::scenario::Scenario;
+
+/// The director towards the clients, and their gateway.
+pub const CLIENT_SIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+/// The clients' gateway: every client is behind it.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
+/// The director towards the servers.
+pub const SERVER_SIDE: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 254);
+
+/// Who directs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The kernel's IPVS.
+    Kernel,
+    /// lvx.
+    Lvx,
+}
+
+impl Engine {
+    /// As results call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Lvx => "lvx",
+        }
+    }
+}
+
+/// The namespaces of one scenario.
+#[derive(Debug)]
+pub struct Stage {
+    // In the order of dropping.
+    director: Namespace,
+    outside: Namespace,
+    one_leg: bool,
+    _lab: Lab,
+}
+
+impl Stage {
+    /// Makes everything but the director's configuration.
+    ///
+    /// # Errors
+    /// Without root or iproute2, or when a setting is refused.
+    pub fn new(scenario: &Scenario, engine: Engine) -> Result<Self> {
+        let lab = Lab::new()?;
+        let outside = lab.namespace("outside")?;
+        let director = lab.namespace("director")?;
+        let stage = Self {
+            director,
+            outside,
+            one_leg: scenario.one_leg,
+            _lab: lab,
+        };
+        stage.legs(scenario)?;
+        if engine == Engine::Lvx {
+            for port in stage.ports() {
+                xdp::pass(&stage.outside, port)?;
+            }
+        }
+        // Errors about every packet, not a few a second.
+        stage.director.sysctl("net/ipv4/icmp_ratelimit", "0")?;
+        for (key, value) in &scenario.sysctls {
+            if engine == Engine::Lvx && key.starts_with("net.ipv4.vs.") {
+                bail!("lvx cannot set {key} in a scenario yet");
+            }
+            stage.director.sysctl(&key.replace('.', "/"), value)?;
+        }
+        Ok(stage)
+    }
+
+    fn ports(&self) -> &'static [&'static str] {
+        if self.one_leg {
+            &["client"]
+        } else {
+            &["client", "server"]
+        }
+    }
+
+    fn legs(&self, scenario: &Scenario) -> Result<()> {
+        let legs: &[_] = if self.one_leg {
+            &[("client", "eth0", CLIENT_SIDE)]
+        } else {
+            &[
+                ("client", "eth0", CLIENT_SIDE),
+                ("server", "eth1", SERVER_SIDE),
+            ]
+        };
+        for (port, interface, address) in legs {
+            self.outside.ip(&format!(
+                "link add {port} mtu 1500 type veth peer name {interface} netns {}\nlink set {port} arp off up",
+                self.director.name()
+            ))?;
+            for feature in [
+                Offload::TransmitChecksum,
+                Offload::TcpSegmentation,
+                Offload::GenericSegmentation,
+            ] {
+                self.director.offload(interface, feature, false)?;
+            }
+            self.director.ip(&format!(
+                "link set {interface} address {} up\naddr add {address}/24 brd + dev {interface}",
+                show_mac(mac_of(*address))
+            ))?;
+        }
+        let inner = if self.one_leg { "eth0" } else { "eth1" };
+        // A string takes every write.
+        let mut lines = String::new();
+        if self.one_leg {
+            let _ = writeln!(lines, "addr add {SERVER_SIDE}/24 brd + dev eth0");
+        }
+        let _ = writeln!(lines, "route add default via {GATEWAY}");
+        let neighbours = scenario.servers.values().map(|server| (*server, inner));
+        for (address, interface) in neighbours.chain([(GATEWAY, "eth0")]) {
+            let _ = writeln!(
+                lines,
+                "neigh replace {address} lladdr {} dev {interface} nud permanent",
+                show_mac(mac_of(address))
+            );
+        }
+        for vip in &scenario.vips {
+            let _ = writeln!(lines, "addr add {vip}/32 dev lo");
+        }
+        self.director.ip(&lines)
+    }
+
+    /// Starts who directs.
+    ///
+    /// # Errors
+    /// When lvx does not start.
+    pub fn direct(&self, engine: Engine) -> Result<Directing<'_>> {
+        match engine {
+            Engine::Kernel => Ok(Directing::Kernel(&self.director)),
+            Engine::Lvx => {
+                let start = Start::default();
+                let start = if self.one_leg {
+                    start
+                } else {
+                    start.interfaces(&["eth0", "eth1"])
+                };
+                let director = Director::start_with(&self.director, start)?;
+                Ok(Directing::Lvx(director))
+            }
+        }
+    }
+
+    /// Packet sockets outside, one a leg, with their names.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn taps(&self) -> Result<Vec<(&'static str, Tap)>> {
+        self.ports()
+            .iter()
+            .map(|port| Ok((*port, Tap::open(&self.outside, port)?)))
+            .collect()
+    }
+
+    /// The director's address on the leg where the servers are.
+    #[must_use]
+    pub fn server_leg(&self) -> Ipv4Addr {
+        if self.one_leg {
+            CLIENT_SIDE
+        } else {
+            SERVER_SIDE
+        }
+    }
+}
+
+/// Who directs, at work.
+#[derive(Debug)]
+pub enum Directing<'stage> {
+    /// The kernel's IPVS, in this namespace.
+    Kernel(&'stage Namespace),
+    /// lvx.
+    Lvx(Director<'stage>),
+}
+
+impl Directing<'_> {
+    /// Runs its `ipvsadm`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn ipvsadm(&self, words: &[String]) -> Result<Answer> {
+        match self {
+            Self::Kernel(ns) => {
+                let mut command = ns.command(tool("ipvsadm"));
+                command.args(words);
+                answer(command).context("the kernel's ipvsadm")
+            }
+            Self::Lvx(director) => {
+                let words: Vec<_> = words.iter().map(String::as_str).collect();
+                Ok(director.ipvsadm(&words))
+            }
+        }
+    }
+}
+
+fn show_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

@@ -1,0 +1,160 @@
+//! A scenario: a readable text of a topology, `ipvsadm` commands, packets,
+//! waits and listings. `docs/oracle.md` says how to write one.
+
+mod fields;
+mod parse;
+mod schedule;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+pub use schedule::{next_packet as schedule_next, schedule};
+
+/// A whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// The file's name without its ending.
+    pub name: String,
+    /// One sentence about what it shows.
+    pub about: String,
+    /// Clients and servers on one segment, not on two.
+    pub one_leg: bool,
+    /// Virtual addresses, on the director's `lo`.
+    pub vips: Vec<Ipv4Addr>,
+    /// Real servers by name.
+    pub servers: BTreeMap<String, Ipv4Addr>,
+    /// Settings below `/proc/sys`, with dots, for both directors.
+    pub sysctls: Vec<(String, String)>,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One line that does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The line as it is written, comment and outer blanks removed.
+    pub text: String,
+    /// The line's number, from 1.
+    pub line: usize,
+    /// What it does.
+    pub action: Action,
+    /// The row of `docs/deviations.md` that lets the two differ here.
+    pub deviates: Option<String>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Runs `ipvsadm` with these words, to change or to list.
+    Ipvsadm(Vec<String>),
+    /// Sends one packet and shows what left the director for it.
+    Packet(Packet),
+    /// Sends packets with ascending source ports and shows who got each.
+    Flows(u16, Packet),
+    /// Nothing for a while.
+    Wait(Duration),
+}
+
+/// A packet, as fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// Source address and port.
+    pub from: SocketAddrV4,
+    /// Destination address and port.
+    pub to: SocketAddrV4,
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// Bytes of data.
+    pub data: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Type of service.
+    pub tos: u8,
+    /// Don't-fragment flag.
+    pub df: bool,
+    /// Name of the server that sends it; a client without.
+    pub by: Option<String>,
+}
+
+/// The transport header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP with these flags.
+    Tcp(Flags),
+    /// UDP.
+    Udp,
+}
+
+/// Flags of a TCP segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// SYN, `S`.
+    pub syn: bool,
+    /// FIN, `F`.
+    pub fin: bool,
+    /// RST, `R`.
+    pub rst: bool,
+    /// ACK, `A`.
+    pub ack: bool,
+    /// PSH, `P`.
+    pub psh: bool,
+}
+
+impl Scenario {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a line is wrong: the text names file and line
+    /// and says what was expected.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        Self::parse(&name, &path.display().to_string(), &text)
+    }
+
+    /// Reads the text of a file; `file` is for errors.
+    ///
+    /// # Errors
+    /// See [`Scenario::read`].
+    pub fn parse(name: &str, file: &str, text: &str) -> Result<Self> {
+        parse::parse(name, file, text)
+    }
+
+    /// How long it takes by its own clock.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        schedule(&self.steps).last().copied().unwrap_or_default()
+    }
+
+    /// Steps before the first packet or wait: they take no time.
+    #[must_use]
+    pub fn setup(&self) -> usize {
+        self.steps
+            .iter()
+            .position(|step| !matches!(step.action, Action::Ipvsadm(_)))
+            .unwrap_or(self.steps.len())
+    }
+}
+
+/// Every scenario of a directory, by name.
+///
+/// # Errors
+/// When the directory cannot be read or one file is wrong.
+pub fn all(directory: &Path) -> Result<Vec<Scenario>> {
+    let mut paths: Vec<_> = fs::read_dir(directory)
+        .with_context(|| format!("cannot read {}", directory.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "scn"))
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| Scenario::read(path)).collect()
+}

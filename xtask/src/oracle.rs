@@ -1,0 +1,45 @@
+//! `cargo xtask oracle` and `cargo xtask vm`: the kernel's IPVS in a virtual
+//! machine, beside lvx.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::{
+    setup,
+    shell::{self, is_root, release_program, stage},
+};
+
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Options {
+    /// As for lvx-oracle; --help shows them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Runs `lvx-oracle VERB …` of the release build.
+pub(crate) fn run(verb: &str, options: &Options) -> Result<()> {
+    if !is_root() {
+        bail!("the oracle makes network namespaces and loads eBPF programs; run it as root");
+    }
+    setup::ensure()?;
+    stage("build", || {
+        shell::run(shell::cargo().args([
+            "build",
+            "--release",
+            "--locked",
+            "-p",
+            "lb-userspace",
+            "-p",
+            "lvx-oracle",
+        ]))
+    })?;
+    let status = Command::new(release_program("lvx-oracle"))
+        .current_dir(shell::root())
+        .arg(verb)
+        .args(&options.arguments)
+        .status()?;
+    // It has said what is wrong.
+    std::process::exit(status.code().unwrap_or(2));
+}

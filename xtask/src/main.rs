@@ -44,15 +44,12 @@ enum Verb {
     Lint,
     /// Load the programs and hold them against their budgets (needs root)
     Verify,
-<<<<<<< HEAD
     /// Measure what a packet costs (needs root and a quiet machine)
     Bench(bench::Options),
-=======
     /// Play scenarios on the kernel's IPVS and on lvx, and show what differs (needs root)
     Oracle(oracle::Options),
     /// Run a script in a virtual machine that has the kernel's IPVS
     Vm(oracle::Options),
->>>>>>> oracle
 }
 
 fn main() -> ExitCode {
@@ -73,11 +70,8 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test(options) => test::run(&options),
         Verb::Lint => lint::run(),
         Verb::Verify => verify::run(),
-<<<<<<< HEAD
         Verb::Bench(options) => bench::run(&options),
-=======
         Verb::Oracle(options) => oracle::run("compare", &options),
         Verb::Vm(options) => oracle::run("vm", &options),
->>>>>>> oracle
     }
 }

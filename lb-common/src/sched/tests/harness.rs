@@ -2,7 +2,7 @@
 
 use crate::{
     host::HostTables,
-    layout::{ListEntry, NO_OLD_POSITION, SchedulerKind, ServiceEntry, ServiceView},
+    layout::{ListEntry, NO_OLD_POSITION, SchedulerKind, ServiceEntry, ServiceFlags, ServiceView},
     sched::{Cursor, Picked, try_pick, wrr},
     tables::{Params, Table, Tables},
 };
@@ -97,6 +97,33 @@ impl Lab {
         self.generation += 1;
         self.write(&old, word, seed);
         self.before = old;
+        picked
+    }
+
+    /// Binds another scheduler the way the daemon does, with `late` connections
+    /// scheduled between its reading of the cursor and the switch.
+    pub(super) fn rebind(&mut self, kind: SchedulerKind, late: usize) -> String {
+        let word = self.cursor_word();
+        let picked = self.picks(late);
+        self.kind = kind;
+        self.generation += 1;
+        let (max_weight, _) = self.thresholds(&self.list);
+        let weight = if kind == SchedulerKind::Wrr {
+            max_weight as i32
+        } else {
+            0
+        };
+        let bound = Cursor {
+            at: 0,
+            weight,
+            generation: self.generation as u16,
+        };
+        let list = self.list.clone();
+        self.write(&list, word, bound.word());
+        let mut service: ServiceEntry = self.tables.get(Table::Service, self.side());
+        service.flags |= ServiceFlags::REBOUND;
+        self.tables.set(Table::Service, self.side(), service);
+        self.before = list;
         picked
     }
 

@@ -129,3 +129,24 @@ fn generations_wrap() {
     }
     assert_eq!(picked, "CBACBA");
 }
+
+#[test]
+fn a_scheduler_bound_anew_starts_at_the_head() {
+    // The kernel discards what the scheduler before remembered, also when
+    // connections were scheduled while the daemon was compiling.
+    for late in [0, 1, 2] {
+        let mut lab = Lab::with(Rr, &[1, 1, 1]);
+        lab.picks(1);
+        lab.rebind(Rr, late);
+        assert_eq!(lab.picks(3), "CBA", "rr after {late} late connections");
+
+        let mut lab = Lab::with(Wrr, &[4, 3, 2]);
+        lab.picks(5);
+        lab.rebind(Wrr, late);
+        assert_eq!(
+            lab.picks(9),
+            "ABACBACBA",
+            "wrr after {late} late connections"
+        );
+    }
+}

@@ -10,6 +10,7 @@ use crate::lab::Namespace;
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 
@@ -27,7 +28,18 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Foreign {
     _program: OwnedFd,
-    _link: OwnedFd,
+    link: OwnedFd,
+}
+
+impl Drop for Foreign {
+    /// Closing is not enough: a child that another thread has forked and that
+    /// has not yet become its command holds the link open.
+    fn drop(&mut self) {
+        let mut link = self.link.as_raw_fd();
+        if let Err(error) = bpf(BPF_LINK_DETACH, &mut link) {
+            eprintln!("the foreign program was not detached: {error}");
+        }
+    }
 }
 
 #[repr(C)]
@@ -72,11 +84,12 @@ impl Foreign {
                 attach_type: BPF_XDP,
                 ..Link::default()
             };
-            bpf(BPF_LINK_CREATE, &mut link).with_context(|| format!("cannot attach to {interface}"))
+            new_fd(BPF_LINK_CREATE, &mut link)
+                .with_context(|| format!("cannot attach to {interface}"))
         })?;
         Ok(Self {
             _program: program,
-            _link: link,
+            link,
         })
     }
 }
@@ -105,7 +118,7 @@ fn load(verdict: Verdict) -> Result<OwnedFd> {
         ..Load::default()
     };
     load.name[..Foreign::NAME.len()].copy_from_slice(Foreign::NAME.as_bytes());
-    bpf(BPF_PROG_LOAD, &mut load).context("cannot load an XDP program")
+    new_fd(BPF_PROG_LOAD, &mut load).context("cannot load an XDP program")
 }
 
 /// The index of an interface of the calling thread's namespace.
@@ -203,19 +216,25 @@ fn set_link_xdp(index: u32, program: i32) -> Result<()> {
     }
 }
 
-fn bpf<T>(command: libc::c_int, attributes: &mut T) -> Result<OwnedFd> {
-    // SAFETY: the attributes, and what they point to, live through the call; both
-    // commands answer with a new file descriptor.
-    unsafe {
-        let fd = libc::syscall(
+/// A command that answers with a new file descriptor.
+fn new_fd<T>(command: libc::c_int, attributes: &mut T) -> Result<OwnedFd> {
+    let fd = bpf(command, attributes)?;
+    // SAFETY: the kernel has just made it for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bpf<T>(command: libc::c_int, attributes: &mut T) -> std::io::Result<i32> {
+    // SAFETY: the attributes, and what they point to, live through the call.
+    let answer = unsafe {
+        libc::syscall(
             libc::SYS_bpf,
             command,
             std::ptr::from_mut(attributes),
             size_of::<T>(),
-        );
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error().into());
-        }
-        Ok(OwnedFd::from_raw_fd(fd as i32))
+        )
+    };
+    if answer < 0 {
+        return Err(std::io::Error::last_os_error());
     }
+    Ok(answer as i32)
 }

@@ -2,6 +2,7 @@
 //! differential harness run it on.
 
 pub mod frame;
+pub mod sums;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -10,7 +11,7 @@ use bytemuck::{AnyBitPattern, NoUninit, Pod};
 use crate::{
     engine::{self, Stages, Verdict},
     facts::Facts,
-    family::V4,
+    family::Family,
     flow,
     layout::{FILTER_WORDS, Root, Settings, Stats},
     packet::Packet,
@@ -281,7 +282,7 @@ impl<'a> Tables for &'a HostTables {
         }
     }
 
-    fn count(self, reason: Reason) {
+    fn count_number(self, reason: u32) {
         self.reasons[reason as usize].fetch_add(1, Ordering::SeqCst);
     }
 
@@ -297,15 +298,35 @@ impl<'a> Tables for &'a HostTables {
 struct HostStages<'a>(&'a HostTables);
 
 impl Stages<HostPacket> for HostStages<'_> {
-    fn schedule(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::schedule(packet, self.0, self, facts)
+    fn extensions(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::extensions(packet, facts)
+    }
+
+    fn schedule<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::schedule::<F, _, _, _>(packet, self.0, self, facts)
     }
 
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::choose(self.0, facts)
     }
 
-    fn insert(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::insert::<V4, _>(self.0, facts)
+    fn insert<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::insert::<F, _>(self.0, facts)
+    }
+
+    fn pair<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::pair::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn to_server<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::to_server::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn to_client<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::to_client::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn tunnel<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::tunnel::<F, _, _>(packet, self.0, facts)
     }
 }

@@ -8,7 +8,6 @@ use aya_ebpf::{
 };
 use lb_common::{
     layout::{Root, Stats},
-    reason::Reason,
     tables::{LOOP_WORDS, Param, Step, Table, Tables},
     time::{Tick, tick_of},
 };
@@ -111,8 +110,8 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
     }
 
     #[inline(always)]
-    fn count(self, reason: Reason) {
-        if let Some(counter) = maps::REASONS.get_ptr_mut(reason as u32) {
+    fn count_number(self, reason: u32) {
+        if let Some(counter) = maps::REASONS.get_ptr_mut(reason) {
             // SAFETY: as for count_dest.
             unsafe { *counter = (*counter).wrapping_add(1) };
         }

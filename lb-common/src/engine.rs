@@ -187,7 +187,7 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
             }
         }
     }
-    send(packet, tables, facts)
+    send::<F, P, T>(packet, tables, facts)
 }
 
 /// Whether a SYN re-uses the port of a connection that is over
@@ -247,7 +247,11 @@ fn follow<T: Tables>(
 
 /// To the server of `facts.dest`.
 #[inline(always)]
-fn send<P: Packet, T: Tables>(packet: &mut P, tables: T, facts: &Facts) -> Result<Verdict, Reason> {
+fn send<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> Result<Verdict, Reason> {
     const LOST: Reason = Reason::DroppedInternal;
     let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?).word();
     if dest.has(DestFlags::LOCAL) {
@@ -259,7 +263,7 @@ fn send<P: Packet, T: Tables>(packet: &mut P, tables: T, facts: &Facts) -> Resul
     let next_hop = NextHopView(tables.cell(Table::NextHop, dest.next_hop()).ok_or(LOST)?);
     let ifindex = next_hop.ifindex();
     match ForwardMethod::from_bits(facts.method as u8) {
-        ForwardMethod::Route => forward::route(packet, facts, next_hop)?,
+        ForwardMethod::Route => forward::route::<F, P, _>(packet, facts, next_hop)?,
         ForwardMethod::Masq | ForwardMethod::Local | ForwardMethod::Tunnel => return Err(LOST),
     }
     if u64::from(ifindex) == facts.ingress {

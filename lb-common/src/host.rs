@@ -2,6 +2,7 @@
 //! differential harness run it on.
 
 pub mod frame;
+pub mod sums;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 

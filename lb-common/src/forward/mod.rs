@@ -6,10 +6,12 @@
 
 mod nat;
 mod route;
+mod tunnel;
 mod way;
 
 pub use nat::{End, Ends, Part, to_client, to_server, translate};
 pub use route::route;
+pub use tunnel::tunnel;
 pub use way::{Learned, Way};
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ pub struct HostTables {
     params: Params,
     root: AtomicU64,
     now: AtomicU32,
+    random: AtomicU32,
     tables: Vec<(usize, Vec<AtomicU64>)>,
     stats: Vec<AtomicU64>,
     reasons: Vec<AtomicU64>,
@@ -146,6 +147,7 @@ impl HostTables {
             params,
             root: AtomicU64::new(0),
             now: AtomicU32::new(1),
+            random: AtomicU32::new(0),
             tables,
             stats: zeros(5 * dests as usize),
             reasons: zeros(Reason::ALL.len()),
@@ -267,6 +269,12 @@ impl<'a> Tables for &'a HostTables {
 
     fn now(self) -> Tick {
         self.now.load(Ordering::SeqCst)
+    }
+
+    fn random(self) -> u32 {
+        // Reproducible: the same packets give the same bytes.
+        let count = self.random.fetch_add(1, Ordering::SeqCst);
+        count.wrapping_add(1).wrapping_mul(0x9e37_79b1)
     }
 
     fn count_dest(self, slot: u32, stats: Stats) {

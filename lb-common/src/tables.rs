@@ -143,6 +143,8 @@ pub trait Tables: Copy {
     fn param(self, param: Param) -> u64;
     /// The clock.
     fn now(self) -> Tick;
+    /// A number that differs from call to call, no secret.
+    fn random(self) -> u32;
     /// Adds to the counters of the server in `slot` on this CPU.
     fn count_dest(self, slot: u32, stats: Stats);
     /// Counts one packet under the reason with this number on this CPU.

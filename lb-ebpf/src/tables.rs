@@ -3,7 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_loop, generated::bpf_ktime_get_coarse_ns},
+    helpers::{
+        bpf_loop,
+        generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
+    },
     maps::Array,
 };
 use lb_common::{
@@ -86,6 +89,12 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
         // SAFETY: the helper takes nothing. The coarse clock is a load; the
         // exact one costs more than the rest of a look-up.
         tick_of(unsafe { bpf_ktime_get_coarse_ns() })
+    }
+
+    #[inline(always)]
+    fn random(self) -> u32 {
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_get_prandom_u32() }
     }
 
     #[inline(always)]

@@ -124,8 +124,8 @@ pub fn tunnel<F: Family, P: Packet, T: Tables>(
     facts: &mut Facts,
 ) -> u32 {
     let result = next_hop(tables, facts).and_then(|(dest, next_hop)| {
-        let _ = (&packet, dest, next_hop);
-        Err(LOST.into())
+        forward::tunnel::<F, P, T>(packet, tables, facts, dest, next_hop)?;
+        Ok(())
     });
     stage_answer(facts, result)
 }

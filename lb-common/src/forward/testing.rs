@@ -93,8 +93,8 @@ pub(crate) fn way(family: u8, tags: usize, mtu: u32) -> Learned {
     Learned {
         ifindex: 9,
         mtu,
-        to: 0xf1_0000_0000_02,
-        from: 0xf2_0000_0000_02,
+        to: 0xf100_0000_0002,
+        from: 0xf200_0000_0002,
         tags: kept,
         ethertype: if family == 4 {
             ETHERTYPE_IPV4

@@ -2,7 +2,9 @@
 //! stack, which drops and counts it as it always did.
 
 mod ethernet;
+mod icmp;
 mod ipv4;
 
 pub use ethernet::{Ethernet, ethernet};
+pub use icmp::{Quoted, quoted};
 pub use ipv4::{Ipv4, ipv4, transport};

@@ -28,13 +28,26 @@ pub struct Ends {
 
 /// How much of a datagram a packet holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Part {
     /// All of it.
-    Whole,
+    Whole = 0,
     /// The first fragment: ports, but not all that the checksum covers.
-    First,
+    First = 1,
     /// Another fragment: no ports.
-    Later,
+    Later = 2,
+}
+
+impl Part {
+    /// The part of a number, as in [`Facts::part`].
+    #[inline(always)]
+    pub const fn of(facts: &Facts) -> Self {
+        match facts.part {
+            0 => Self::Whole,
+            1 => Self::First,
+            _ => Self::Later,
+        }
+    }
 }
 
 /// NAT towards a server: the destination becomes `server`.

@@ -1,4 +1,7 @@
-use super::way::{Way, decrement_ttl, fits_server, leave_by, lives_on};
+use super::{
+    hop::{decrement_ttl, fits_server, lives_on},
+    way::{Way, leave_by},
+};
 use crate::{facts::Facts, family::Family, packet::Packet, reason::Reason};
 
 /// Direct routing: the time to live decreases, the layer-2 header becomes the

@@ -1,7 +1,8 @@
 use super::{
     header::Header,
+    hop::{decrement_ttl, fits_server, lives_on, must_not_fragment},
     nat::{checksum_tail, halves},
-    way::{Way, decrement_ttl, ethertype, fits_server, leave_by, lives_on, must_not_fragment},
+    way::{Way, ethertype, leave_by},
 };
 use crate::{
     checksum::fold,

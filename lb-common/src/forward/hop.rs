@@ -25,7 +25,9 @@ pub(super) fn lives_on(facts: &Facts) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether a packet has room in `mtu` bytes.
+/// Whether a packet has room in `mtu` bytes. To servers, the kernel decrements
+/// the time to live before it looks at the length: the packet that its answer
+/// quotes has the lower one.
 ///
 /// # Errors
 /// [`Reason::DroppedTooBig`]; `facts.mtu` is then what to tell the sender, or 0
@@ -42,25 +44,6 @@ pub(super) fn fits<F: Family, P: Packet>(
     let refuse = must_not_fragment::<F, P>(packet, facts.l3 as u32);
     facts.mtu = if refuse == Some(true) { mtu.into() } else { 0 };
     Err(Reason::DroppedTooBig)
-}
-
-/// As [`fits`], for packets to servers: the kernel decrements the time to live
-/// of these before it looks at the length, so the packet that is quoted in
-/// the answer has the lower one.
-///
-/// # Errors
-/// As for [`fits`].
-#[inline(always)]
-pub(super) fn fits_server<F: Family, P: Packet>(
-    packet: &mut P,
-    facts: &mut Facts,
-    mtu: u32,
-) -> Result<(), Reason> {
-    let fits = fits::<F, P>(packet, facts, mtu);
-    if fits.is_err() {
-        decrement_ttl::<F, P>(packet, facts)?;
-    }
-    fits
 }
 
 /// One hop less to live. The time to live is at least 1.

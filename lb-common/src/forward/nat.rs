@@ -1,5 +1,5 @@
 use super::{
-    hop::{fits, fits_server, lives_on},
+    hop::{decrement_ttl, fits, lives_on},
     way::{Way, leave_by},
 };
 use crate::{
@@ -53,12 +53,13 @@ pub fn to_server<F: Family, P: Packet, W: Way>(
     way: W,
 ) -> Result<(), Reason> {
     lives_on(facts)?;
-    fits_server::<F, P>(packet, facts, way.mtu())?;
+    decrement_ttl::<F, P>(packet, facts)?;
+    fits::<F, P>(packet, facts, way.mtu())?;
     let ends = Ends {
         src: None,
         dst: Some(server),
     };
-    translate::<F, P>(packet, facts, ends, part, 1)?;
+    translate::<F, P>(packet, facts, ends, part, 0)?;
     leave_by(packet, facts.l3 as u32, 0, way)
 }
 
@@ -128,7 +129,7 @@ fn rewrite<F: Family, P: Packet>(
         let new = old.wrapping_sub(hops.into());
         let sum = sum.wrapping_add(replaced(old.into(), new.into()));
         packet.write(at, [new, updated(check, sum)])?;
-    } else {
+    } else if hops != 0 {
         let ttl = (facts.ttl as u8).wrapping_sub(hops);
         packet.write(l3.wrapping_add(7), ttl)?;
     }

@@ -3,8 +3,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     family::{V4, V6},
-    forward::testing::{Any, any_frame, between, end, facts, header, way},
-    host::{HostPacket, frame::Frame, sums},
+    forward::testing::{Any, any_frame, between, end, facts, header, way, words},
+    host::{
+        HostPacket,
+        frame::{Frame, Frame6},
+        sums,
+    },
 };
 
 const CLIENT: &str = "1.2.3.4:2000";
@@ -38,6 +42,48 @@ fn a_request_is_what_the_builder_makes_to_the_server() {
     };
     let wanted = Frame { ttl: 63, ..frame }.packet();
     assert_eq!(packet.bytes(), [header(4, 1), wanted].concat());
+}
+
+#[test]
+fn an_ipv6_request_is_what_the_builder_makes_to_the_server() {
+    let frame = between("[2001:db8::1]:2000", "[2001:db8::2]:80");
+    let mut packet = frame.packet();
+    let mut facts = facts(packet.bytes());
+    let server = End {
+        addr: words("fd00::7"),
+        port: 8080_u16.to_be(),
+    };
+    let way = way(6, 2, 60);
+    to_server::<V6, _, _>(&mut packet, &mut facts, server, Part::Whole, way).unwrap();
+    let Any::Six(frame) = between("[2001:db8::1]:2000", "[fd00::7]:8080") else {
+        unreachable!()
+    };
+    let wanted = Frame6 { ttl: 63, ..frame }.packet();
+    assert_eq!(packet.bytes(), [header(6, 2), wanted].concat());
+}
+
+#[test]
+fn a_request_that_is_too_big_has_one_hop_less_in_the_answer() {
+    for (service, mtu, ttl_at) in [(SERVICE, 39, 22), ("[2001:db8::2]:80", 59, 21)] {
+        let client = if mtu == 39 {
+            CLIENT
+        } else {
+            "[2001:db8::1]:2000"
+        };
+        let mut wanted = between(client, service).bytes();
+        let mut packet = HostPacket::new(&wanted, 7);
+        let mut facts = facts(&wanted);
+        let end = end(facts.family, [9; 16], 80);
+        let sent = match facts.family {
+            4 => to_server::<V4, _, _>(&mut packet, &mut facts, end, Part::Whole, way(4, 0, mtu)),
+            _ => to_server::<V6, _, _>(&mut packet, &mut facts, end, Part::Whole, way(6, 0, mtu)),
+        };
+        assert_eq!((sent, facts.mtu), (Err(Reason::DroppedTooBig), mtu.into()));
+        wanted[ttl_at] -= 1;
+        wanted[24..26].copy_from_slice(&packet.bytes()[24..26]);
+        assert_eq!(packet.bytes(), wanted);
+        sums::check(packet.bytes()).unwrap();
+    }
 }
 
 #[test]

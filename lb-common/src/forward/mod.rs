@@ -5,6 +5,7 @@
 //! answer ([`icmp::answer`]) or for dropping, not for sending.
 
 mod header;
+mod hop;
 pub mod icmp;
 mod nat;
 mod packed;

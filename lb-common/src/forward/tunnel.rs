@@ -1,7 +1,8 @@
 use super::{
     header::Header,
+    hop::{decrement_ttl, fits, lives_on, must_not_fragment},
     nat::{checksum_tail, halves},
-    way::{Way, decrement_ttl, ethertype, fits_server, leave_by, lives_on, must_not_fragment},
+    way::{Way, ethertype, leave_by},
 };
 use crate::{
     checksum::fold,
@@ -108,7 +109,8 @@ fn wrap<F: Family, O: Family, P: Packet, T: Tables>(
         facts.mtu = 0;
         return Err(Reason::DroppedTooBig);
     }
-    fits_server::<F, P>(packet, facts, Way::mtu(hop).wrapping_sub(around))?;
+    decrement_ttl::<F, P>(packet, facts)?;
+    fits::<F, P>(packet, facts, Way::mtu(hop).wrapping_sub(around))?;
     put::<F, O, P, T>(packet, tables, facts, dest, hop, shape).ok_or(Reason::DroppedInternal)
 }
 
@@ -123,7 +125,6 @@ fn put<F: Family, O: Family, P: Packet, T: Tables>(
 ) -> Option<()> {
     let l3 = facts.l3 as u32;
     let inner_len = facts.l3_len as u32;
-    decrement_ttl::<F, P>(packet, facts).ok()?;
     let ip_len = if O::VERSION == 4 { IPV4_LEN } else { IPV6_LEN };
     let around = ip_len.wrapping_add(shape.length);
     let outer = Header {

@@ -4,8 +4,9 @@ use crate::{
     family::Family,
     forward::{
         End, Ends, Part, Way,
+        hop::lives_on,
         nat::{addresses_at, changed, checksum_tail, halves, translate, updated, write_address},
-        way::{leave_by, lives_on},
+        way::leave_by,
     },
     packet::Packet,
     parse::Quoted,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     address::words,
-    model::{Dest, ServiceId},
+    model::{Dest, Method, ServiceId},
     netlink::{PacketFamily, Resolution, View, next_hop},
 };
 
@@ -155,6 +155,9 @@ fn way(
         PacketFamily::V6
     };
     let reason = match next_hop(resolution, &world.view.links, family) {
+        Ok(Some(hop)) if dest.spec.method == Method::Tunnel && hop.source == [0; 4] => {
+            "this director has no address to send its tunnel packets from".into()
+        }
         Ok(Some(hop)) => match hops.index(tables, hop) {
             Some(index) => return DestWord::new(index, DestFlags::RESOLVED),
             None => "the table of next hops is full".into(),
@@ -321,7 +324,11 @@ mod tests {
             }
         }
 
-        fn apply(&mut self, request: impl Fn(ServiceId, Dest) -> Request, tunnel: Tunnel) {
+        fn apply(
+            &mut self,
+            request: impl Fn(ServiceId, Dest) -> Request,
+            tunnel: Tunnel,
+        ) -> Unresolved {
             let id = DestId {
                 addr: SERVER.parse().unwrap(),
                 port: 80,
@@ -343,8 +350,8 @@ mod tests {
                 any_vip: false,
             };
             let unresolved = publish(&tables, &self.state, &mut self.hops, &world);
-            assert!(unresolved.is_empty(), "{unresolved:?}");
             self.state.finish();
+            unresolved
         }
 
         fn entry(&self) -> DestEntry {
@@ -362,7 +369,8 @@ mod tests {
         };
         let gue = |port, checksum| Tunnel::Gue { port, checksum };
         let (add, edit) = (Request::AddDest, Request::EditDest);
-        lab.apply(add, gue(6080, TunnelChecksum::Remote));
+        let unresolved = lab.apply(add, gue(6080, TunnelChecksum::Remote));
+        assert!(unresolved.is_empty(), "{unresolved:?}");
         let first = lab.entry();
         let remote = LayoutChecksum::Remote as u8;
         assert_eq!(tunnel(first), (TunnelKind::Gue as u8, 6080, remote));
@@ -384,6 +392,22 @@ mod tests {
             (lab.entry().word, lab.entry().generation),
             (first.word, first.generation)
         );
+    }
+
+    #[test]
+    fn a_tunnel_needs_an_address_to_send_from() {
+        let mut lab = Lab::new();
+        let mut view = view();
+        for way in view.targets.values_mut() {
+            if let Resolution::Via { source, .. } = way {
+                *source = None;
+            }
+        }
+        lab.view = Arc::new(view);
+        let unresolved = lab.apply(Request::AddDest, Tunnel::Ipip);
+        let reason = &unresolved[&SERVER.parse::<IpAddr>().unwrap()];
+        assert!(reason.contains("no address to send"), "{reason}");
+        assert!(!DestWord(lab.entry().word).has(DestFlags::RESOLVED));
     }
 
     #[test]

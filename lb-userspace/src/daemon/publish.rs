@@ -7,15 +7,16 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use lb_common::layout::{DestEntry, DestFlags, DestWord, StatsPage};
+use lb_common::layout::{DestEntry, DestFlags, DestWord, StatsPage, TunnelKind};
 
 use super::{
     next_hops::NextHops,
-    state::{Node, Service, State, words},
+    state::{Node, Service, State},
     tables::Tables,
 };
 use crate::{
-    model::{Dest, ServiceId},
+    address::words,
+    model::{Dest, Method, ServiceId},
     netlink::{PacketFamily, Resolution, View, next_hop},
 };
 
@@ -154,6 +155,9 @@ fn way(
         PacketFamily::V6
     };
     let reason = match next_hop(resolution, &world.view.links, family) {
+        Ok(Some(hop)) if dest.spec.method == Method::Tunnel && hop.source == [0; 4] => {
+            "this director has no address to send its tunnel packets from".into()
+        }
         Ok(Some(hop)) => match hops.index(tables, hop) {
             Some(index) => return DestWord::new(index, DestFlags::RESOLVED),
             None => "the table of next hops is full".into(),
@@ -179,20 +183,27 @@ fn way(
 
 fn entry(service: &Service, node: &Node, word: DestWord, old: &DestEntry) -> DestEntry {
     let (addr, family) = words(node.dest.id.addr);
+    let (kind, port, checksum) = node.dest.spec.tunnel.layout();
+    // A tunnel that was GUE keeps its port: the entry is rewritten word by word,
+    // the kind last, while packets read it.
+    let tunnel_port = match kind {
+        TunnelKind::Gue => port.to_be(),
+        TunnelKind::Ipip | TunnelKind::Gre => old.tunnel_port,
+    };
     DestEntry {
         word: word.0,
         addr,
         port: node.dest.id.port.to_be(),
         family,
-        tunnel_kind: 0,
+        tunnel_kind: kind as u8,
         service_slot: service.slot,
         generation: if node.fresh {
             old.generation.wrapping_add(1)
         } else {
             old.generation
         },
-        tunnel_port: 0,
-        tunnel_checksum: 0,
+        tunnel_port,
+        tunnel_checksum: checksum as u8,
         reserved0: 0,
         reserved1: [0; 3],
     }
@@ -230,3 +241,6 @@ fn start_service_page(tables: &Tables<'_>, service: &Service) {
         tables.pages.set(index, new);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,6 +140,20 @@ impl Namespace {
         Ok(namespace)
     }
 
+    /// Lets the namespace have IPv6 addresses, on interfaces that are there and
+    /// on later ones.
+    ///
+    /// # Errors
+    /// When the kernel has no IPv6.
+    pub fn enable_ipv6(&self) -> Result<()> {
+        for which in ["all", "default"] {
+            // Link-local addresses are good at once.
+            self.sysctl(&format!("net/ipv6/conf/{which}/accept_dad"), "0")?;
+            self.sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "0")?;
+        }
+        Ok(())
+    }
+
     /// Its name, as `ip netns` shows it.
     pub fn name(&self) -> &str {
         &self.name

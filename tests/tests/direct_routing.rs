@@ -82,8 +82,7 @@ fn only_the_director_answers_for_the_vip() {
         } else {
             format!("{vip}/128")
         };
-        gate.ip(&format!("{family} route add {target} dev eth2"))
-            .unwrap();
+        gate.ip(&format!("route add {target} dev eth2")).unwrap();
         let to: IpAddr = vip.parse().unwrap();
         // A question that nobody hears, to have the gate ask for the station.
         let socket = gate
@@ -110,7 +109,8 @@ fn only_the_director_answers_for_the_vip() {
 #[test]
 fn datagrams_small_and_fragmented() {
     let lab = Routed::new(Answers::ByGate).unwrap();
-    let _director = director(&lab);
+    let director = director(&lab);
+    director.wait_for_ways().unwrap();
     for vip in [IpAddr::V4(Routed::VIP), IpAddr::V6(Routed::VIP6)] {
         let to = SocketAddr::new(vip, 53);
         let _echoes: Vec<_> = lab
@@ -120,7 +120,12 @@ fn datagrams_small_and_fragmented() {
             .collect();
         let answers: Vec<_> = [16, 16, 1400, 4096, 4096, 30_000]
             .into_iter()
-            .map(|length| datagram::ask(&lab.client.ns, to, length).unwrap())
+            .map(|length| {
+                datagram::ask(&lab.client.ns, to, length).unwrap_or_else(|error| {
+                    let status = director.lvx(&["status"]).ok();
+                    panic!("{error:#}\n{status}")
+                })
+            })
             .collect();
         assert_eq!(answers, ["rs2", "rs1", "rs2", "rs1", "rs2", "rs1"], "{vip}");
     }

@@ -157,6 +157,7 @@ fn datagrams_small_and_fragmented() {
              -a -u {service}:53 -r {one}:5353 -m
              -a -u {service}:53 -r {two}:5353 -m"
         ));
+        director.wait_for_ways().unwrap();
         let echoes: Vec<_> = lab
             .servers
             .iter()

@@ -146,8 +146,15 @@ impl Namespace {
     /// # Errors
     /// When the kernel has no IPv6.
     pub fn enable_ipv6(&self) -> Result<()> {
-        for which in ["all", "default"] {
-            // Link-local addresses are good at once.
+        let settings = Path::new("/proc/sys/net/ipv6/conf");
+        let interfaces = self.enter(|| -> Result<Vec<_>> {
+            let entries = fs::read_dir(settings).context("this kernel has no IPv6")?;
+            let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            names.collect()
+        })?;
+        for which in interfaces {
+            // Link-local addresses are good at once: without one nobody asks for
+            // a neighbour's station.
             self.sysctl(&format!("net/ipv6/conf/{which}/accept_dad"), "0")?;
             self.sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "0")?;
         }

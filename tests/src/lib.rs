@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`lab`] | namespaces, processes, links and the topologies made of them |
+//! | [`decap`] | `lvx decap` on a real server |
 //! | [`director`] | `lvx` run in a namespace: start, `ipvsadm`, kill, restart |
 //! | [`datagram`] | an echo over UDP |
 //! | [`http`] | an HTTP client that counts, and requests at a steady rate |
@@ -16,6 +17,7 @@
 //! when a test panics. It needs root and says so; nothing is skipped.
 
 pub mod datagram;
+pub mod decap;
 pub mod director;
 pub mod http;
 pub mod kernel;

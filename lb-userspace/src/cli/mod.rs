@@ -1,5 +1,6 @@
 //! The verbs of `lvx`, one file each, and the names that the binary answers to.
 
+mod decap;
 mod down;
 mod ipvsadm;
 mod run;
@@ -28,6 +29,8 @@ enum Verb {
     Down(down::Args),
     /// Show what runs, what is frozen, and what became of packets
     Status(status::Args),
+    /// On a real server: take packets out of the director's tunnels
+    Decap(decap::Args),
     /// The ipvsadm command line ('lvx ipvsadm -h' for its options)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -59,6 +62,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Run(args) => end(run::main(args)),
         Verb::Down(args) => {
             end(namespaces::enter_first_mount_namespace().and_then(|()| down::main(&args)))
+        }
+        Verb::Decap(args) => {
+            end(namespaces::enter_first_mount_namespace().and_then(|()| decap::main(&args)))
         }
         Verb::Status(args) => {
             enter_softly();

@@ -3,6 +3,7 @@
 mod decap;
 mod down;
 mod ipvsadm;
+mod rs_setup;
 mod run;
 mod status;
 
@@ -31,6 +32,8 @@ enum Verb {
     Status(status::Args),
     /// On a real server: take packets out of the director's tunnels
     Decap(decap::Args),
+    /// On a real server: print, apply or take back what its method needs
+    RsSetup(rs_setup::Args),
     /// The ipvsadm command line ('lvx ipvsadm -h' for its options)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -65,6 +68,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Verb::Decap(args) => {
             end(namespaces::enter_first_mount_namespace().and_then(|()| decap::main(&args)))
+        }
+        Verb::RsSetup(args) => {
+            end(namespaces::enter_first_mount_namespace().and_then(|()| rs_setup::main(&args)))
         }
         Verb::Status(args) => {
             enter_softly();

@@ -56,6 +56,8 @@ pub fn remove() -> Result<Vec<u64>> {
         // Who holds the lock lives.
         let Ok(_lock) = files.lock() else { continue };
         crate::dataplane::remove(&files.decap_pins())?;
+        // What it says has gone with the namespace.
+        let _ = fs::remove_file(files.rs_setup());
         offline::down(&files, true)?;
         removed.push(cookie);
     }

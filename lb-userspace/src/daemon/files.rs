@@ -86,6 +86,11 @@ impl Files {
         self.pins.with_file_name(DECAP)
     }
 
+    /// Where `lvx rs-setup` writes down what it has changed.
+    pub fn rs_setup(&self) -> PathBuf {
+        self.dir.join("rs-setup.json")
+    }
+
     /// Removes this namespace's directories where they are empty.
     pub fn forget_empty(&self) {
         // Fails on what holds something.

@@ -12,6 +12,15 @@ pub const fn fold(sum: u64) -> u16 {
     sum as u16
 }
 
+/// What it adds to a sum that the word `old` became `new` (RFC 1624, equation 3).
+/// Either is two 32-bit words, or fewer with the rest zero. At most 2^34, so
+/// that a few of them can be added before folding.
+#[inline(always)]
+pub const fn replaced(old: u64, new: u64) -> u64 {
+    let gone = !old;
+    (gone & 0xffff_ffff) + (gone >> 32) + (new & 0xffff_ffff) + (new >> 32)
+}
+
 /// Sum of the five words of an IPv4 header without options. The header is
 /// intact when the folded sum of all its words is 0xffff.
 #[inline(always)]

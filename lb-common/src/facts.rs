@@ -40,6 +40,14 @@ pub struct Facts {
     pub method: u64,
     /// Largest layer-3 length that would have fitted, of a packet that is too big.
     pub mtu: u64,
+    /// Index of the connection's cell, once there is one.
+    pub cell: u64,
+    /// Index of the reverse cell that a reply was found by.
+    pub reverse: u64,
+    /// Interface to send by.
+    pub egress: u64,
+    /// [`Reason`](crate::reason::Reason) that ended the walk, as a number.
+    pub reason: u64,
 }
 
 impl Facts {

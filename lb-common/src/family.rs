@@ -2,7 +2,9 @@
 
 use crate::{
     facts::Facts,
+    parse::{Header, Ipv4, Ipv6},
     tables::{Param, Table, Tables},
+    wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6},
 };
 
 /// An address family. The engine is generic over it; a flow key is a few
@@ -10,6 +12,12 @@ use crate::{
 pub trait Family: Copy + 'static {
     /// 4 or 6.
     const VERSION: u8;
+    /// EtherType, as loaded.
+    const ETHERTYPE: u16;
+    /// ICMP's protocol number.
+    const ICMP: u8;
+    /// Its header.
+    type Header: Header;
     /// The flow table.
     const FLOW: Table;
     /// Its occupancy counts.
@@ -21,14 +29,29 @@ pub trait Family: Copy + 'static {
     /// A flow key: `[u64; KEY_WORDS]`.
     type Key: Copy + PartialEq + core::fmt::Debug;
 
-    /// The key of a packet's flow from client to service.
+    /// The key of a packet's flow.
     fn key(facts: &Facts) -> Self::Key;
+    /// The key of the other direction.
+    fn opposite(key: &Self::Key) -> Self::Key;
+    /// A key's source and destination address, as in the facts.
+    fn ends(key: &Self::Key) -> [[u64; 2]; 2];
+    /// The key of a flow from one address to another; ports and protocol as in
+    /// [`Facts::ports`].
+    fn key_of(from: [u64; 2], to: [u64; 2], ports: u64) -> Self::Key;
+    /// A key's ports and protocol.
+    fn ports(key: &Self::Key) -> u64;
     /// Word `word` of a key.
     fn key_word(key: &Self::Key, word: usize) -> u64;
     /// The key read from words.
     fn key_from(word: impl Fn(usize) -> u64) -> Self::Key;
     /// Universal hash sum of a key (NH over 32-bit words, secret keys).
     fn hash<T: Tables>(tables: T, key: &Self::Key) -> u64;
+}
+
+/// [`Facts::ports`] of the other direction.
+#[inline(always)]
+const fn swapped(ports: u64) -> u64 {
+    ports & !0xffff_ffff | (ports & 0xffff) << 16 | ports >> 16 & 0xffff
 }
 
 /// One step of NH: two words, each added to its secret, multiplied.
@@ -45,6 +68,9 @@ pub struct V4;
 
 impl Family for V4 {
     const VERSION: u8 = 4;
+    const ETHERTYPE: u16 = ETHERTYPE_IPV4;
+    const ICMP: u8 = IPPROTO_ICMP;
+    type Header = Ipv4;
     const FLOW: Table = Table::Flow4;
     const BLOCKS: Table = Table::Blocks4;
     const CELLS: Param = Param::Flow4Cells;
@@ -53,7 +79,27 @@ impl Family for V4 {
 
     #[inline(always)]
     fn key(facts: &Facts) -> [u64; 2] {
-        [facts.src[0] | facts.dst[0] << 32, facts.ports]
+        Self::key_of(facts.src, facts.dst, facts.ports)
+    }
+
+    #[inline(always)]
+    fn opposite(key: &[u64; 2]) -> [u64; 2] {
+        [key[0].rotate_left(32), swapped(key[1])]
+    }
+
+    #[inline(always)]
+    fn ends(key: &[u64; 2]) -> [[u64; 2]; 2] {
+        [[key[0] & 0xffff_ffff, 0], [key[0] >> 32, 0]]
+    }
+
+    #[inline(always)]
+    fn key_of(from: [u64; 2], to: [u64; 2], ports: u64) -> [u64; 2] {
+        [from[0] | to[0] << 32, ports]
+    }
+
+    #[inline(always)]
+    fn ports(key: &[u64; 2]) -> u64 {
+        key[1]
     }
 
     #[inline(always)]
@@ -78,6 +124,9 @@ pub struct V6;
 
 impl Family for V6 {
     const VERSION: u8 = 6;
+    const ETHERTYPE: u16 = ETHERTYPE_IPV6;
+    const ICMP: u8 = IPPROTO_ICMPV6;
+    type Header = Ipv6;
     const FLOW: Table = Table::Flow6;
     const BLOCKS: Table = Table::Blocks6;
     const CELLS: Param = Param::Flow6Cells;
@@ -86,13 +135,27 @@ impl Family for V6 {
 
     #[inline(always)]
     fn key(facts: &Facts) -> [u64; 5] {
-        [
-            facts.src[0],
-            facts.src[1],
-            facts.dst[0],
-            facts.dst[1],
-            facts.ports,
-        ]
+        Self::key_of(facts.src, facts.dst, facts.ports)
+    }
+
+    #[inline(always)]
+    fn opposite(key: &[u64; 5]) -> [u64; 5] {
+        [key[2], key[3], key[0], key[1], swapped(key[4])]
+    }
+
+    #[inline(always)]
+    fn ends(key: &[u64; 5]) -> [[u64; 2]; 2] {
+        [[key[0], key[1]], [key[2], key[3]]]
+    }
+
+    #[inline(always)]
+    fn key_of(from: [u64; 2], to: [u64; 2], ports: u64) -> [u64; 5] {
+        [from[0], from[1], to[0], to[1], ports]
+    }
+
+    #[inline(always)]
+    fn ports(key: &[u64; 5]) -> u64 {
+        key[4]
     }
 
     #[inline(always)]

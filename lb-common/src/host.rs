@@ -2,6 +2,7 @@
 //! differential harness run it on.
 
 pub mod frame;
+pub mod sums;
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -10,7 +11,7 @@ use bytemuck::{AnyBitPattern, NoUninit, Pod};
 use crate::{
     engine::{self, Stages, Verdict},
     facts::Facts,
-    family::V4,
+    family::Family,
     flow,
     layout::{FILTER_WORDS, Root, Settings, Stats},
     packet::Packet,
@@ -104,6 +105,7 @@ pub struct HostTables {
     params: Params,
     root: AtomicU64,
     now: AtomicU32,
+    random: AtomicU32,
     tables: Vec<(usize, Vec<AtomicU64>)>,
     stats: Vec<AtomicU64>,
     reasons: Vec<AtomicU64>,
@@ -145,6 +147,7 @@ impl HostTables {
             params,
             root: AtomicU64::new(0),
             now: AtomicU32::new(1),
+            random: AtomicU32::new(0),
             tables,
             stats: zeros(5 * dests as usize),
             reasons: zeros(Reason::ALL.len()),
@@ -268,6 +271,12 @@ impl<'a> Tables for &'a HostTables {
         self.now.load(Ordering::SeqCst)
     }
 
+    fn random(self) -> u32 {
+        // Reproducible: the same packets give the same bytes.
+        let count = self.random.fetch_add(1, Ordering::SeqCst);
+        count.wrapping_add(1).wrapping_mul(0x9e37_79b1)
+    }
+
     fn count_dest(self, slot: u32, stats: Stats) {
         let values = [
             stats.conns,
@@ -281,7 +290,7 @@ impl<'a> Tables for &'a HostTables {
         }
     }
 
-    fn count(self, reason: Reason) {
+    fn count_number(self, reason: u32) {
         self.reasons[reason as usize].fetch_add(1, Ordering::SeqCst);
     }
 
@@ -297,15 +306,35 @@ impl<'a> Tables for &'a HostTables {
 struct HostStages<'a>(&'a HostTables);
 
 impl Stages<HostPacket> for HostStages<'_> {
-    fn schedule(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::schedule(packet, self.0, self, facts)
+    fn extensions(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::extensions(packet, facts)
+    }
+
+    fn schedule<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::schedule::<F, _, _, _>(packet, self.0, self, facts)
     }
 
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::choose(self.0, facts)
     }
 
-    fn insert(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::insert::<V4, _>(self.0, facts)
+    fn insert<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::insert::<F, _>(self.0, facts)
+    }
+
+    fn pair<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::pair::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn to_server<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::to_server::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn to_client<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::to_client::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn tunnel<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::tunnel::<F, _, _>(packet, self.0, facts)
     }
 }

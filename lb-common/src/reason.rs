@@ -17,12 +17,30 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name,)+ }
             }
 
+            /// What happened to a packet that was counted under this number.
+            #[inline(always)]
+            pub const fn class_of(number: u32) -> Class {
+                // The list is sorted by class.
+                if number < Self::FIRST_PASSED as u32 {
+                    Class::Forwarded
+                } else if number < Self::FIRST_DROPPED as u32 {
+                    Class::Passed
+                } else {
+                    Class::Dropped
+                }
+            }
+
             /// What happened to the packet.
             pub const fn class(self) -> Class {
                 match self { $(Self::$variant => Class::$class,)+ }
             }
         }
     };
+}
+
+impl Reason {
+    const FIRST_PASSED: Self = Self::PassedLocalServer;
+    const FIRST_DROPPED: Self = Self::DroppedNoDest;
 }
 
 /// What happened to a packet.
@@ -37,25 +55,26 @@ pub enum Class {
 }
 
 reasons! {
-    /// Sent to a server out of the interface it came in by.
+    /// Sent to a server or client out of the interface it came in by.
     ForwardedTx = "forwarded-tx", Forwarded;
-    /// Sent to a server out of another interface.
+    /// Sent to a server or client out of another interface.
     ForwardedRedirect = "forwarded-redirect", Forwarded;
     /// Delivered to the local stack because the server is this director.
     PassedLocalServer = "passed-local-server", Passed;
     /// Not an IP packet (ARP, LLDP, …).
     PassedNotIp = "passed-not-ip", Passed;
-    /// IPv6, which this version leaves to the stack.
-    PassedIpv6 = "passed-ipv6", Passed;
     /// Came in by an interface or VLAN, or to a station address, that is not ours.
     PassedNotOurs = "passed-not-ours", Passed;
     /// Destination is no service's address, by the VIP filter.
     PassedNoVip = "passed-no-vip", Passed;
     /// Wrong version, lengths or header checksum: the stack drops and counts it.
     PassedMalformed = "passed-malformed", Passed;
+    /// A server's packet that passes the director although its method does not ask
+    /// for that (DR, TUN): counted, and changes the connection's state.
+    PassedReply = "passed-reply", Passed;
     /// A fragment to a service's address, which this version leaves to the stack.
     PassedFragment = "passed-fragment", Passed;
-    /// Neither TCP nor UDP (ICMP included).
+    /// Neither TCP nor UDP, nor an ICMP error about a connection.
     PassedProtocol = "passed-protocol", Passed;
     /// No service has this address, protocol and port.
     PassedNoService = "passed-no-service", Passed;
@@ -81,4 +100,20 @@ reasons! {
     DroppedCursor = "dropped-cursor-contended", Dropped;
     /// A table entry that must exist did not: a defect, never expected.
     DroppedInternal = "dropped-internal", Dropped;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_follows_from_the_number() {
+        for reason in Reason::ALL {
+            assert_eq!(
+                Reason::class_of(*reason as u32),
+                reason.class(),
+                "{reason:?}"
+            );
+        }
+    }
 }

@@ -143,10 +143,17 @@ pub trait Tables: Copy {
     fn param(self, param: Param) -> u64;
     /// The clock.
     fn now(self) -> Tick;
+    /// A number that differs from call to call, no secret.
+    fn random(self) -> u32;
     /// Adds to the counters of the server in `slot` on this CPU.
     fn count_dest(self, slot: u32, stats: Stats);
+    /// Counts one packet under the reason with this number on this CPU.
+    fn count_number(self, reason: u32);
     /// Counts one packet under `reason` on this CPU.
-    fn count(self, reason: Reason);
+    #[inline(always)]
+    fn count(self, reason: Reason) {
+        self.count_number(reason as u32);
+    }
     /// Runs `state.step` with 0, 1, … below `count` until it returns `false`.
     /// Loops do not nest.
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S);

@@ -16,15 +16,36 @@ pub const ETHERNET_LEN: u32 = 14;
 pub const TAG_LEN: u32 = 4;
 /// Bytes of an IPv4 header without options.
 pub const IPV4_LEN: u32 = 20;
+/// Bytes of an IPv6 header without extension headers.
+pub const IPV6_LEN: u32 = 40;
 /// Bytes of a TCP header without options.
 pub const TCP_LEN: u32 = 20;
 /// Bytes of a UDP header.
 pub const UDP_LEN: u32 = 8;
 
+/// IP protocol number of ICMP.
+pub const IPPROTO_ICMP: u8 = 1;
+/// IP protocol number of IPv4 in IP.
+pub const IPPROTO_IPIP: u8 = 4;
 /// IP protocol number of TCP.
 pub const IPPROTO_TCP: u8 = 6;
 /// IP protocol number of UDP.
 pub const IPPROTO_UDP: u8 = 17;
+/// IP protocol number of IPv6 in IP.
+pub const IPPROTO_IPV6: u8 = 41;
+/// IP protocol number of GRE.
+pub const IPPROTO_GRE: u8 = 47;
+/// IP protocol number of ICMPv6.
+pub const IPPROTO_ICMPV6: u8 = 58;
+
+/// IPv6 extension header: hop-by-hop options.
+pub const IPV6_HOP_BY_HOP: u8 = 0;
+/// IPv6 extension header: routing.
+pub const IPV6_ROUTING: u8 = 43;
+/// IPv6 extension header: fragment.
+pub const IPV6_FRAGMENT: u8 = 44;
+/// IPv6 extension header: destination options.
+pub const IPV6_DESTINATION: u8 = 60;
 
 /// TCP flag FIN.
 pub const TCP_FIN: u8 = 0x01;

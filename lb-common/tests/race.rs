@@ -73,13 +73,13 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
         };
         // A thread may be put to sleep while it holds a lock; programs are not.
         let outcome = loop {
-            match flow::insert::<V4, _>(tables, &key(number), now, &flow) {
+            match flow::insert::<V4, _, _>(tables, &key(number), now, &flow) {
                 Inserted::Contended => thread::yield_now(),
                 outcome => break outcome,
             }
         };
         match outcome {
-            Inserted::New => {}
+            Inserted::New(_) => {}
             Inserted::Exists(found) => match number % 4 {
                 0 if expire => {
                     flow::release::<V4, _>(tables, found.cell, found.index, found.state);
@@ -91,7 +91,13 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
                     } else {
                         Counted::Inactive
                     };
-                    let _ = flow::transition(tables, found.cell, found.state, slot, state, counted);
+                    let _ = flow::transition(
+                        tables,
+                        found.cell,
+                        found.state,
+                        slot,
+                        found.state.live(state, counted),
+                    );
                 }
                 _ => {}
             },

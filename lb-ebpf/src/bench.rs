@@ -27,13 +27,13 @@ use aya_ebpf::{
 };
 use lb_common::{
     checksum::fold,
-    conn::Counted,
+    conn::{Counted, Protocol},
     facts::Facts,
     family::{Family, V4},
     flow::{self, FlowCell, Inserted, NewFlow, StateWord, Times},
     layout::ForwardMethod,
     packet::Packet,
-    parse,
+    parse::{self, Header, Ipv4},
     tables::Tables,
     time::{Tick, seconds},
 };
@@ -114,8 +114,9 @@ fn parsed(packet: &XdpPacket) -> Option<&'static mut Facts> {
     // SAFETY: as for run.
     let facts = unsafe { &mut *facts };
     let ethernet = parse::ethernet(packet)?;
-    let ip = parse::ipv4(packet, ethernet.l3).ok()?;
-    parse::transport(packet, &ip, facts).ok()?;
+    let ip = Ipv4::read(packet, ethernet.l3).ok()?;
+    let protocol = Protocol::from_number(ip.check(packet, facts).ok()?)?;
+    parse::transport(packet, protocol, facts).ok()?;
     Some(facts)
 }
 
@@ -191,8 +192,8 @@ fn bench_insert(facts: &Facts, now: Tick) -> bool {
         counted: Counted::No,
         timeout: TIMEOUT,
     };
-    let inserted = flow::insert::<V4, _>(TABLES, &V4::key(facts), now, &flow);
-    matches!(inserted, Inserted::New)
+    let inserted = flow::insert::<V4, _, _>(TABLES, &V4::key(facts), now, &flow);
+    matches!(inserted, Inserted::New(_))
 }
 
 /// A hash of the kernel's with the same key.

@@ -2,9 +2,9 @@
 
 use aya_ebpf::bindings::xdp_md;
 use lb_common::{
-    engine::{self, STAGE_DROP, Stages},
+    engine::{self, STAGE_END, Stages},
     facts::Facts,
-    family::V4,
+    family::{Family, V4, V6},
 };
 
 use crate::{packet::XdpPacket, tables::BpfTables};
@@ -15,10 +15,26 @@ pub const TABLES: BpfTables<0> = BpfTables;
 /// Calls the global functions below.
 pub struct GlobalStages;
 
+/// Calls the function of a family.
+macro_rules! by_family {
+    ($four:ident, $six:ident, $packet:ident, $facts:ident) => {
+        if F::VERSION == 4 {
+            $four($packet.context(), $facts)
+        } else {
+            $six($packet.context(), $facts)
+        }
+    };
+}
+
 impl Stages<XdpPacket> for GlobalStages {
     #[inline(always)]
-    fn schedule(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
-        lvx_schedule(packet.context(), facts)
+    fn extensions(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        lvx_extensions(packet.context(), facts)
+    }
+
+    #[inline(always)]
+    fn schedule<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_schedule4, lvx_schedule6, packet, facts)
     }
 
     #[inline(always)]
@@ -27,8 +43,28 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
-    fn insert(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
-        lvx_insert4(packet.context(), facts)
+    fn insert<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_insert4, lvx_insert6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn pair<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_pair4, lvx_pair6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn to_server<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_to_server4, lvx_to_server6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn to_client<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_to_client4, lvx_to_client6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn tunnel<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_tunnel4, lvx_tunnel6, packet, facts)
     }
 }
 
@@ -36,8 +72,9 @@ impl Stages<XdpPacket> for GlobalStages {
 /// garbage for an unused one, and the verifier insists on a context.
 #[inline(always)]
 fn keep(ctx: *mut xdp_md) {
-    // SAFETY: no instruction at all.
-    unsafe { core::arch::asm!("/* {ctx} */", ctx = in(reg) ctx, options(nostack)) };
+    // SAFETY: moves a register to itself. (Without an instruction the line
+    // would stand twice in the line table, which the kernel refuses.)
+    unsafe { core::arch::asm!("{ctx} = {ctx}", ctx = inout(reg) ctx => _, options(nostack)) };
 }
 
 /// A stage as a global function of the context and the facts. The verifier
@@ -49,7 +86,7 @@ macro_rules! stage {
         extern "C" fn $name($ctx: *mut xdp_md, $facts: *mut Facts) -> u32 {
             keep($ctx);
             if $facts.is_null() {
-                return STAGE_DROP;
+                return STAGE_END;
             }
             // SAFETY: not null, and the caller's own.
             let $facts = unsafe { &mut *$facts };
@@ -58,7 +95,25 @@ macro_rules! stage {
     };
 }
 
-stage!(lvx_schedule, ctx, facts =>
-    engine::schedule(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
+stage!(lvx_extensions, ctx, facts => engine::extensions(&XdpPacket::new(ctx), facts));
+stage!(lvx_schedule4, ctx, facts =>
+    engine::schedule::<V4, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
+stage!(lvx_schedule6, ctx, facts =>
+    engine::schedule::<V6, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
 stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(TABLES, facts));
+stage!(lvx_insert6, ctx, facts => engine::insert::<V6, _>(TABLES, facts));
+stage!(lvx_pair4, ctx, facts => engine::pair::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_pair6, ctx, facts => engine::pair::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_to_server4, ctx, facts =>
+    engine::to_server::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_to_server6, ctx, facts =>
+    engine::to_server::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_to_client4, ctx, facts =>
+    engine::to_client::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_to_client6, ctx, facts =>
+    engine::to_client::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tunnel4, ctx, facts =>
+    engine::tunnel::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tunnel6, ctx, facts =>
+    engine::tunnel::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));

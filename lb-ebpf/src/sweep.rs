@@ -9,7 +9,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use lb_common::{
-    family::V4,
+    family::{V4, V6},
     flow::sweep::{self, SweepState},
 };
 
@@ -20,7 +20,8 @@ use crate::{maps::BUILD_ID, tables::BpfTables};
 #[repr(C)]
 pub struct Sweep {
     timer: bpf_timer,
-    state: SweepState,
+    four: SweepState,
+    six: SweepState,
 }
 
 #[btf_map]
@@ -56,9 +57,11 @@ pub fn start() -> u32 {
 extern "C" fn tick(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i32 {
     // SAFETY: the timer's own map value.
     unsafe {
-        let state = &mut (*sweep).state;
-        state.status.version = (&raw const BUILD_ID).read_volatile();
-        let interval = sweep::run::<V4, _>(TABLES, state);
+        let (four, six) = (&mut (*sweep).four, &mut (*sweep).six);
+        four.status.version = (&raw const BUILD_ID).read_volatile();
+        let first = sweep::run_if_due::<V4, _>(TABLES, four);
+        let second = sweep::run_if_due::<V6, _>(TABLES, six);
+        let interval = if first < second { first } else { second };
         bpf_timer_start(&raw mut (*sweep).timer, interval, 0);
     }
     0

@@ -3,12 +3,14 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_loop, generated::bpf_ktime_get_coarse_ns},
+    helpers::{
+        bpf_loop,
+        generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
+    },
     maps::Array,
 };
 use lb_common::{
     layout::{Root, Stats},
-    reason::Reason,
     tables::{LOOP_WORDS, Param, Step, Table, Tables},
     time::{Tick, tick_of},
 };
@@ -90,6 +92,12 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
     }
 
     #[inline(always)]
+    fn random(self) -> u32 {
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
     fn count_dest(self, slot: u32, stats: Stats) {
         let Some(sum) = maps::DEST_STATS.get_ptr_mut(slot) else {
             return;
@@ -111,8 +119,8 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
     }
 
     #[inline(always)]
-    fn count(self, reason: Reason) {
-        if let Some(counter) = maps::REASONS.get_ptr_mut(reason as u32) {
+    fn count_number(self, reason: u32) {
+        if let Some(counter) = maps::REASONS.get_ptr_mut(reason) {
             // SAFETY: as for count_dest.
             unsafe { *counter = (*counter).wrapping_add(1) };
         }

@@ -30,6 +30,15 @@ impl Protocol {
         }
     }
 
+    /// Its number.
+    #[inline(always)]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => IPPROTO_TCP,
+            Self::Udp => IPPROTO_UDP,
+        }
+    }
+
     /// Whether a packet of this protocol may start a connection: UDP always,
     /// TCP with SYN and without RST (ACK and FIN do not matter).
     #[inline(always)]
@@ -40,12 +49,11 @@ impl Protocol {
         }
     }
 
-    /// The state after a packet from the client, the server's packets being
-    /// invisible (DR, TUN, local).
+    /// The state after a packet.
     #[inline(always)]
-    pub const fn next_input_only(self, state: u8, facts: &Facts) -> u8 {
+    pub const fn next(self, state: u8, facts: &Facts, seen: Seen) -> u8 {
         match self {
-            Self::Tcp => tcp::next_input_only(state, facts.flags()),
+            Self::Tcp => tcp::next(state, facts.flags(), seen),
             Self::Udp => udp::STATE,
         }
     }
@@ -66,6 +74,17 @@ impl Protocol {
             Self::Udp => udp::NAME,
         }
     }
+}
+
+/// Whose packet it is, and whether the other side's are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The client's; the server's pass the director, too.
+    FromClient,
+    /// The server's.
+    FromServer,
+    /// The client's; the server answers past the director.
+    FromClientOnly,
 }
 
 /// Which of a server's counts a connection is in.

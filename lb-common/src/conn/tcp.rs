@@ -1,6 +1,7 @@
 //! TCP states as IPVS keeps them: from flags alone, without sequence numbers.
 //! Behaviour observed on Linux 6.1 (walks and creation rules) and 6.12.
 
+use super::Seen;
 use crate::wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN};
 
 /// State numbers: the kernel's, also on the synchronisation wire.
@@ -65,56 +66,144 @@ const fn column(next: [u8; STATES]) -> u64 {
     packed
 }
 
-// Columns of the input-only table. Order of the states:
-// NONE, ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT, TIME_WAIT, CLOSE,
-// CLOSE_WAIT, LAST_ACK, LISTEN, SYNACK.
-const ON_SYN: u64 = column([
-    SYN_RECV,
-    ESTABLISHED,
-    ESTABLISHED,
-    SYN_RECV,
-    SYN_RECV,
-    SYN_RECV,
-    SYN_RECV,
-    SYN_RECV,
-    SYN_RECV,
-    SYN_RECV,
-    SYN_RECV,
-]);
-const ON_FIN: u64 = column([
-    CLOSE, FIN_WAIT, SYN_SENT, TIME_WAIT, FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN,
-    TIME_WAIT,
-]);
-const ON_ACK: u64 = column([
-    ESTABLISHED,
-    ESTABLISHED,
-    SYN_SENT,
-    ESTABLISHED,
-    FIN_WAIT,
-    TIME_WAIT,
-    CLOSE,
-    CLOSE_WAIT,
-    CLOSE,
-    LISTEN,
-    ESTABLISHED,
-]);
-const ON_RST: u64 = column([
-    CLOSE, CLOSE, CLOSE, SYN_RECV, CLOSE, CLOSE, CLOSE, CLOSE, LAST_ACK, LISTEN, CLOSE,
-]);
+// Order of the states in a column: NONE, ESTABLISHED, SYN_SENT, SYN_RECV,
+// FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, SYNACK.
 
-/// The state after a packet with `flags` from the client of a connection whose
-/// server's packets are not seen. RST counts before SYN, FIN and ACK; a segment
-/// with none of them closes.
+/// The columns for packets of one direction.
+struct Columns {
+    syn: u64,
+    fin: u64,
+    ack: u64,
+    rst: u64,
+}
+
+/// The client's packets, where the server's are seen too.
+const FROM_CLIENT: Columns = Columns {
+    syn: column([
+        SYN_RECV,
+        ESTABLISHED,
+        ESTABLISHED,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+    ]),
+    fin: column([
+        CLOSE, CLOSE_WAIT, SYN_SENT, TIME_WAIT, TIME_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK,
+        LISTEN, TIME_WAIT,
+    ]),
+    ack: column([
+        ESTABLISHED,
+        ESTABLISHED,
+        SYN_SENT,
+        ESTABLISHED,
+        FIN_WAIT,
+        TIME_WAIT,
+        CLOSE,
+        CLOSE_WAIT,
+        CLOSE,
+        LISTEN,
+        ESTABLISHED,
+    ]),
+    rst: column([
+        CLOSE, CLOSE, CLOSE, SYN_RECV, CLOSE, CLOSE, CLOSE, CLOSE, LAST_ACK, LISTEN, SYN_RECV,
+    ]),
+};
+/// The server's packets.
+const FROM_SERVER: Columns = Columns {
+    syn: column([
+        SYN_SENT,
+        ESTABLISHED,
+        SYN_SENT,
+        SYN_RECV,
+        SYN_SENT,
+        SYN_SENT,
+        SYN_SENT,
+        SYN_SENT,
+        SYN_SENT,
+        LISTEN,
+        SYN_RECV,
+    ]),
+    fin: column([
+        TIME_WAIT, FIN_WAIT, SYN_SENT, TIME_WAIT, FIN_WAIT, TIME_WAIT, CLOSE, TIME_WAIT, LAST_ACK,
+        LISTEN, TIME_WAIT,
+    ]),
+    ack: column([
+        ESTABLISHED,
+        ESTABLISHED,
+        SYN_SENT,
+        ESTABLISHED,
+        FIN_WAIT,
+        TIME_WAIT,
+        CLOSE,
+        CLOSE_WAIT,
+        LAST_ACK,
+        ESTABLISHED,
+        ESTABLISHED,
+    ]),
+    rst: column([
+        CLOSE, CLOSE, SYN_SENT, CLOSE, CLOSE, TIME_WAIT, CLOSE, CLOSE, CLOSE, CLOSE, CLOSE,
+    ]),
+};
+/// The client's packets, where the server's are not seen (DR, TUN, local).
+const INPUT_ONLY: Columns = Columns {
+    syn: column([
+        SYN_RECV,
+        ESTABLISHED,
+        ESTABLISHED,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+        SYN_RECV,
+    ]),
+    fin: column([
+        CLOSE, FIN_WAIT, SYN_SENT, TIME_WAIT, FIN_WAIT, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK,
+        LISTEN, TIME_WAIT,
+    ]),
+    ack: column([
+        ESTABLISHED,
+        ESTABLISHED,
+        SYN_SENT,
+        ESTABLISHED,
+        FIN_WAIT,
+        TIME_WAIT,
+        CLOSE,
+        CLOSE_WAIT,
+        CLOSE,
+        LISTEN,
+        ESTABLISHED,
+    ]),
+    rst: column([
+        CLOSE, CLOSE, CLOSE, SYN_RECV, CLOSE, CLOSE, CLOSE, CLOSE, LAST_ACK, LISTEN, CLOSE,
+    ]),
+};
+
+/// The state after a packet with `flags`. RST counts before SYN, FIN and ACK; a
+/// segment with none of them closes. Sequence numbers are not looked at, as in
+/// the kernel.
 #[inline(always)]
-pub const fn next_input_only(state: u8, flags: u8) -> u8 {
+pub const fn next(state: u8, flags: u8, seen: Seen) -> u8 {
+    let columns = match seen {
+        Seen::FromClient => FROM_CLIENT,
+        Seen::FromServer => FROM_SERVER,
+        Seen::FromClientOnly => INPUT_ONLY,
+    };
     let column = if flags & TCP_RST != 0 {
-        ON_RST
+        columns.rst
     } else if flags & TCP_SYN != 0 {
-        ON_SYN
+        columns.syn
     } else if flags & TCP_FIN != 0 {
-        ON_FIN
+        columns.fin
     } else if flags & TCP_ACK != 0 {
-        ON_ACK
+        columns.ack
     } else {
         return CLOSE;
     };
@@ -162,9 +251,17 @@ mod tests {
     const R: u8 = TCP_RST;
 
     fn walk(flags: &[u8]) -> u8 {
-        flags
+        flags.iter().fold(NONE, |state, &flags| {
+            next(state, flags, Seen::FromClientOnly)
+        })
+    }
+
+    /// As [`walk`], of a connection whose both sides are seen; server's segments
+    /// are in the second place.
+    fn talk(segments: &[(Seen, u8)]) -> u8 {
+        segments
             .iter()
-            .fold(NONE, |state, &flags| next_input_only(state, flags))
+            .fold(NONE, |state, &(seen, flags)| next(state, flags, seen))
     }
 
     #[test]
@@ -192,6 +289,22 @@ mod tests {
     }
 
     #[test]
+    fn walks_seen_on_a_real_kernel_with_nat() {
+        use Seen::{FromClient as C, FromServer as D};
+        let open = [(C, S), (D, S | A), (C, A)];
+        let after = |more: &[(Seen, u8)]| talk(&[&open[..], more].concat());
+        assert_eq!(talk(&open[..2]), SYN_RECV);
+        assert_eq!(talk(&open), ESTABLISHED);
+        assert_eq!(after(&[(C, F | A)]), CLOSE_WAIT);
+        assert_eq!(after(&[(C, F | A), (D, A)]), CLOSE_WAIT);
+        assert_eq!(after(&[(C, F | A), (D, A), (D, F | A)]), TIME_WAIT);
+        assert_eq!(after(&[(D, F | A)]), FIN_WAIT);
+        assert_eq!(after(&[(D, F | A), (C, F | A)]), TIME_WAIT);
+        assert_eq!(talk(&[(C, S), (D, R)]), CLOSE);
+        assert_eq!(after(&[(C, R)]), CLOSE);
+    }
+
+    #[test]
     fn which_flags_start() {
         for flags in [S, S | A, S | F, S | F | A] {
             assert!(may_start(flags), "{flags:#x}");
@@ -211,7 +324,9 @@ mod tests {
     fn every_next_state_exists() {
         for state in 0..STATES as u8 {
             for flags in 0..=255 {
-                assert!((next_input_only(state, flags) as usize) < STATES);
+                for seen in [Seen::FromClient, Seen::FromServer, Seen::FromClientOnly] {
+                    assert!((next(state, flags, seen) as usize) < STATES);
+                }
             }
         }
     }

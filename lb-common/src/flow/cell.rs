@@ -19,8 +19,37 @@ pub mod word {
     pub const DEST: usize = 3;
     /// Index and generation of the cell this one belongs to (template, reverse).
     pub const LINK: usize = 4;
+    /// Part of a reverse cell's way; unused in a connection's own cell.
+    pub const SPARE: usize = 5;
     /// First word of the key.
     pub const KEY: usize = 6;
+}
+
+/// A reference to a cell: it holds as long as the cell's generation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link(pub u64);
+
+impl Link {
+    /// To no cell.
+    pub const NONE: Self = Self(u64::MAX);
+
+    /// To cell `index` of `generation`.
+    #[inline(always)]
+    pub const fn new(index: u32, generation: u32) -> Self {
+        Self(index as u64 | (generation as u64) << 32)
+    }
+
+    /// Index of the cell.
+    #[inline(always)]
+    pub const fn index(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Its generation.
+    #[inline(always)]
+    pub const fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 /// When a flow was last used, and for how long it then lives.
@@ -95,6 +124,13 @@ impl<C: Cell> FlowCell<C> {
     #[inline(always)]
     pub const fn dest_word(slot: u32, method: ForwardMethod) -> u64 {
         slot as u64 | (method as u64) << 32
+    }
+
+    /// The cell that this one belongs to: a reverse cell's connection, a NAT
+    /// connection's reverse cell.
+    #[inline(always)]
+    pub fn link(self) -> Link {
+        Link(self.0.load(word::LINK))
     }
 
     /// The key.

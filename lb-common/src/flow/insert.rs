@@ -1,7 +1,7 @@
 use core::marker::PhantomData;
 
 use super::{
-    BLOCK, FlowCell, Found, LOCK_TRIES, StateWord, Times, WINDOW,
+    BLOCK, FlowCell, Found, LOCK_TRIES, Link, StateWord, Times, WINDOW,
     lookup::{self, Window, find_cold},
     release, state, word,
 };
@@ -16,7 +16,7 @@ use crate::{
 /// Ticks after which a lock's holder must be gone.
 const STALE_LOCK: u32 = seconds(2);
 
-/// A flow to be inserted.
+/// A connection to be inserted.
 #[derive(Clone, Copy, Debug)]
 pub struct NewFlow {
     /// Server slot.
@@ -31,10 +31,56 @@ pub struct NewFlow {
     pub timeout: u32,
 }
 
+/// What a new cell holds besides its key.
+pub trait Content<F: Family> {
+    /// Whether the cell that was found under the key may make way.
+    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool;
+    /// Writes the words of a cell that nobody else touches.
+    fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick);
+    /// What it adds to whose load.
+    fn load(&self) -> (u32, u64);
+    /// The state word that publishes the busy cell.
+    fn live(&self, busy: StateWord) -> StateWord;
+}
+
+impl<F: Family> Content<F> for NewFlow {
+    #[inline(always)]
+    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
+        if found.state.is_reverse() {
+            lookup::linked::<F, T>(tables, found.cell.link()).is_none()
+        } else {
+            found.times.is_dead(now)
+        }
+    }
+
+    #[inline(always)]
+    fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick) {
+        cell.0.store(word::TIMES, Times::new(now, self.timeout).0);
+        let dest = FlowCell::<C>::dest_word(self.slot, self.method);
+        cell.0.store(word::DEST, dest);
+        cell.0.store(word::LINK, Link::NONE.0);
+        cell.0.store(word::SPARE, 0);
+    }
+
+    #[inline(always)]
+    fn load(&self) -> (u32, u64) {
+        (self.slot, state::load_of(self.counted as u8))
+    }
+
+    #[inline(always)]
+    fn live(&self, busy: StateWord) -> StateWord {
+        let live = busy.live(self.state, self.counted);
+        match self.method {
+            ForwardMethod::Masq => live.seeing_replies(),
+            ForwardMethod::Local | ForwardMethod::Tunnel | ForwardMethod::Route => live,
+        }
+    }
+}
+
 /// Outcome of an insert.
 pub enum Inserted<C> {
-    /// The flow is in the table.
-    New,
+    /// The flow is in the table, in this cell.
+    New(Link),
     /// Another CPU was faster: use its flow.
     Exists(Found<C>),
     /// The window and the stash are full.
@@ -43,22 +89,23 @@ pub enum Inserted<C> {
     Contended,
 }
 
-/// Inserts `key`, unless it is there. A dead flow of the same key is released first.
+/// Inserts `key`, unless it is there. One of the same key that makes way is
+/// released first.
 #[inline(always)]
-pub fn insert<F: Family, T: Tables>(
+pub fn insert<F: Family, T: Tables, N: Content<F>>(
     tables: T,
     key: &F::Key,
     now: Tick,
-    flow: &NewFlow,
+    flow: &N,
 ) -> Inserted<T::Cell> {
     let sum = F::hash(tables, key);
     let home = lookup::home_of_sum::<F, T>(tables, sum);
     let Some(lock) = Lock::take::<F, T>(tables, home, now) else {
         return Inserted::Contended;
     };
-    let outcome = match present::<F, T>(tables, key, now, sum, home) {
+    let outcome = match present::<F, T, N>(tables, key, now, flow, sum, home) {
         Some(found) => Inserted::Exists(found),
-        None => place::<F, T>(tables, key, now, flow, sum, home),
+        None => place::<F, T, N>(tables, key, now, flow, sum, home),
     };
     lock.give_back::<F, T>(tables);
     outcome
@@ -66,15 +113,16 @@ pub fn insert<F: Family, T: Tables>(
 
 /// The flow of `key` that is to be used, if there is one; a dead one is released.
 #[inline(always)]
-fn present<F: Family, T: Tables>(
+fn present<F: Family, T: Tables, N: Content<F>>(
     tables: T,
     key: &F::Key,
     now: Tick,
+    flow: &N,
     sum: u64,
     home: u32,
 ) -> Option<Found<T::Cell>> {
     let found = find_cold::<F, T>(tables, key, sum, home)?;
-    if !found.times.is_dead(now) {
+    if !flow.replaces(tables, &found, now) {
         return Some(found);
     }
     if release::<F, T>(tables, found.cell, found.index, found.state) {
@@ -172,17 +220,17 @@ impl Lock {
 
 /// Claims a free cell in the window, else in the stash, and publishes the flow.
 #[inline(always)]
-fn place<F: Family, T: Tables>(
+fn place<F: Family, T: Tables, N: Content<F>>(
     tables: T,
     key: &F::Key,
     now: Tick,
-    flow: &NewFlow,
+    flow: &N,
     sum: u64,
     home: u32,
 ) -> Inserted<T::Cell> {
     if let Some((index, seen)) = claim::<F, T>(tables, Window::main::<F, T>(tables, home)) {
-        fill::<F, T>(tables, index, seen, key, now, flow);
-        return Inserted::New;
+        fill::<F, T, N>(tables, index, seen, key, now, flow);
+        return Inserted::New(Link::new(index, seen.generation()));
     }
     let window = Window::stash::<F, T>(tables, sum);
     let (Some((index, seen)), Some(home)) =
@@ -192,8 +240,8 @@ fn place<F: Family, T: Tables>(
     };
     // Before the flow can be seen: look-ups that find the count 0 do not come here.
     home.add(word::HOME, 1);
-    fill::<F, T>(tables, index, seen, key, now, flow);
-    Inserted::New
+    fill::<F, T, N>(tables, index, seen, key, now, flow);
+    Inserted::New(Link::new(index, seen.generation()))
 }
 
 #[derive(Clone, Copy)]
@@ -240,13 +288,13 @@ fn claim<F: Family, T: Tables>(tables: T, window: Window) -> Option<(u32, StateW
 
 /// Fills and publishes a claimed cell.
 #[inline(always)]
-fn fill<F: Family, T: Tables>(
+fn fill<F: Family, T: Tables, N: Content<F>>(
     tables: T,
     index: u32,
     seen: StateWord,
     key: &F::Key,
     now: Tick,
-    flow: &NewFlow,
+    flow: &N,
 ) {
     let Some(cell) = tables.cell(F::FLOW, index) else {
         return;
@@ -257,23 +305,18 @@ fn fill<F: Family, T: Tables>(
         cell.0.store(word::KEY + k, F::key_word(key, k));
         k += 1;
     }
-    cell.0.store(word::TIMES, Times::new(now, flow.timeout).0);
-    cell.0.store(
-        word::DEST,
-        FlowCell::<T::Cell>::dest_word(flow.slot, flow.method),
-    );
-    cell.0.store(word::LINK, 0);
+    flow.fill(cell, now);
     // Every count goes up before the flow can be seen, so that no release can
     // take one down first.
     if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {
         block.add(0, 1);
     }
-    let load = state::load_of(flow.counted as u8);
+    let (slot, load) = flow.load();
     if load != 0
-        && let Some(dest) = tables.cell(Table::DestLoad, flow.slot)
+        && let Some(dest) = tables.cell(Table::DestLoad, slot)
     {
         dest.add(0, load);
     }
     // Cannot fail: nobody else touches a busy cell.
-    cell.set_state(seen.busy(), seen.live(flow.state, flow.counted));
+    cell.set_state(seen.busy(), flow.live(seen.busy()));
 }

@@ -1,4 +1,4 @@
-use super::{FlowCell, StateWord, Times, WINDOW, word};
+use super::{FlowCell, Link, StateWord, Times, WINDOW, word};
 use crate::{
     family::Family,
     tables::{Cell, Param, Step, Tables},
@@ -142,6 +142,23 @@ impl Window {
         self.base
             .wrapping_add(self.start.wrapping_add(i.into()) & self.mask) as u32
     }
+}
+
+/// The connection that a link leads to, if it is still that one.
+#[inline(always)]
+pub fn linked<F: Family, T: Tables>(tables: T, link: Link) -> Option<Found<T::Cell>> {
+    let cell = FlowCell(tables.cell(F::FLOW, link.index())?);
+    let before = cell.state();
+    let (times, dest) = (cell.times(), cell.dest());
+    let state = cell.state();
+    let holds = |state: StateWord| state.is_live() && state.generation() == link.generation();
+    (holds(before) && holds(state)).then_some(Found {
+        cell,
+        index: link.index(),
+        state,
+        times,
+        dest,
+    })
 }
 
 #[derive(Clone, Copy)]

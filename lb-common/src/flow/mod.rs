@@ -18,18 +18,23 @@
 //! * A connection is dead to look-ups at its deadline; the sweep frees it
 //!   [`SWEEP_DELAY`] ticks later, so that a packet on another CPU that still
 //!   saw it alive has left.
+//! * A NAT connection has a second cell, under the key of its server's packets,
+//!   which only links to the first. It is made after the first one and before
+//!   the first packet leaves, and is over when its link is.
 
 mod cell;
 mod insert;
 mod lookup;
 mod release;
+mod reverse;
 mod state;
 pub mod sweep;
 
-pub use cell::{FlowCell, Times, word};
-pub use insert::{Inserted, NewFlow, insert};
-pub use lookup::{Found, find, home, stash_home};
+pub use cell::{FlowCell, Link, Times, word};
+pub use insert::{Content, Inserted, NewFlow, insert};
+pub use lookup::{Found, find, home, linked, stash_home};
 pub use release::{release, transition};
+pub use reverse::{NewReverse, way_of};
 pub use state::{Phase, StateWord};
 
 /// Cells in a window.

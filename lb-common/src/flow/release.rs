@@ -1,12 +1,11 @@
 use super::{BLOCK, FlowCell, StateWord, home, state::load_of, word};
 use crate::{
-    conn::Counted,
     family::Family,
     tables::{Cell, Table, Tables},
 };
 
-/// Moves a live cell from the state it was seen in to another protocol state,
-/// and its server's counts with it. Whoever loses the race changes nothing and
+/// Moves a live cell from the state it was seen in to the live state `new`, and
+/// its server's counts with it. Whoever loses the race changes nothing and
 /// is told what the state is now.
 ///
 /// # Errors
@@ -17,10 +16,8 @@ pub fn transition<T: Tables>(
     cell: FlowCell<T::Cell>,
     seen: StateWord,
     slot: u32,
-    state: u8,
-    counted: Counted,
+    new: StateWord,
 ) -> Result<(), StateWord> {
-    let new = seen.live(state, counted);
     if new == seen {
         return Ok(());
     }

@@ -14,14 +14,16 @@ pub enum Phase {
 
 /// A cell's state word: everything that changes by compare-and-swap.
 ///
-/// Bits 0–1 [`Phase`], 2–5 protocol state, 6–7 [`Counted`], 8–31 zero, 32–63
-/// generation.
+/// Bits 0–1 [`Phase`], 2–5 protocol state, 6–7 [`Counted`], 8 reverse cell, 9
+/// replies are seen, 10–31 zero, 32–63 generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateWord(pub u64);
 
 impl StateWord {
     const STATE_SHIFT: u32 = 2;
     const COUNTED_SHIFT: u32 = 6;
+    const REVERSE: u64 = 1 << 8;
+    const SEES_REPLIES: u64 = 1 << 9;
     const GENERATION_SHIFT: u32 = 32;
 
     /// Whether the cell is free.
@@ -48,6 +50,32 @@ impl StateWord {
         (self.0 >> Self::COUNTED_SHIFT) as u8 & 3
     }
 
+    /// Whether the cell leads from a server's packets to the connection's own
+    /// cell: it holds no state and is in no count.
+    #[inline(always)]
+    pub const fn is_reverse(self) -> bool {
+        self.0 & Self::REVERSE != 0
+    }
+
+    /// Whether the server's packets pass this director (NAT, or one was seen):
+    /// the client's packets alone do not tell the state then.
+    #[inline(always)]
+    pub const fn sees_replies(self) -> bool {
+        self.0 & Self::SEES_REPLIES != 0
+    }
+
+    /// This cell, with the server's packets seen.
+    #[inline(always)]
+    pub const fn seeing_replies(self) -> Self {
+        Self(self.0 | Self::SEES_REPLIES)
+    }
+
+    /// This busy cell, live as a reverse cell.
+    #[inline(always)]
+    pub const fn live_reverse(self) -> Self {
+        Self(Self::with(self.generation(), Phase::Live, 0, Counted::No).0 | Self::REVERSE)
+    }
+
     /// Generation of the cell.
     #[inline(always)]
     pub const fn generation(self) -> u32 {
@@ -60,10 +88,11 @@ impl StateWord {
         Self::with(self.generation(), Phase::Busy, 0, Counted::No)
     }
 
-    /// This cell, live in a protocol state.
+    /// This cell, live in a protocol state; whether replies are seen stays.
     #[inline(always)]
     pub const fn live(self, state: u8, counted: Counted) -> Self {
-        Self::with(self.generation(), Phase::Live, state, counted)
+        let word = Self::with(self.generation(), Phase::Live, state, counted);
+        Self(word.0 | self.0 & Self::SEES_REPLIES)
     }
 
     /// This cell, freed: of the next generation.

@@ -3,12 +3,12 @@
 
 use core::marker::PhantomData;
 
-use super::{BLOCK, FlowCell, release};
+use super::{BLOCK, FlowCell, Link, release};
 use crate::{
     family::Family,
     layout::SweepStatus,
     tables::{Cell, Step, Tables},
-    time::Tick,
+    time::{TICK_SHIFT, Tick},
 };
 
 /// Blocks looked at for an occupied one in a run.
@@ -32,6 +32,8 @@ pub struct SweepState {
     /// Ends of a pass met since the last occupied block, up to 2: a search may
     /// take several runs.
     passes: u64,
+    /// The tick before which there is nothing to do.
+    due: u64,
     /// What is told.
     pub status: SweepStatus,
 }
@@ -89,14 +91,41 @@ impl<F: Family, T: Tables> Step<T> for SweepBlock<F> {
         };
         let cell = FlowCell(cell);
         let state = cell.state();
-        if state.is_live()
-            && cell.times().is_releasable(self.now as Tick)
-            && release::<F, T>(tables, cell, index, state)
-        {
+        let over = if state.is_reverse() {
+            !is_held::<F, T>(tables, cell.link())
+        } else {
+            cell.times().is_releasable(self.now as Tick)
+        };
+        if state.is_live() && over && release::<F, T>(tables, cell, index, state) {
             self.freed = self.freed.wrapping_add(1);
         }
         true
     }
+}
+
+/// Whether the cell that a link leads to is still of that generation, be it
+/// only about to be published.
+#[inline(always)]
+fn is_held<F: Family, T: Tables>(tables: T, link: Link) -> bool {
+    match tables.cell(F::FLOW, link.index()) {
+        Some(cell) => FlowCell(cell).state().generation() == link.generation(),
+        None => false,
+    }
+}
+
+/// As [`run`], unless the table's next run is not due yet: the tables of both
+/// families share a timer, and one may be idle.
+#[inline(always)]
+pub fn run_if_due<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
+    let now = tables.now();
+    let wait = (state.due as Tick).wrapping_sub(now);
+    // Far ahead is long ago.
+    if wait != 0 && u64::from(wait) <= IDLE >> TICK_SHIFT {
+        return u64::from(wait) << TICK_SHIFT;
+    }
+    let interval = run::<F, T>(tables, state);
+    state.due = now.wrapping_add((interval >> TICK_SHIFT) as Tick).into();
+    interval
 }
 
 /// Sweeps the next occupied block of a table; returns the nanoseconds until the

@@ -1,5 +1,19 @@
-//! What is written into a packet on its way to a server.
+//! What is written into a packet on its way.
+//!
+//! Every function checks in the kernel's order: time to live, length, and only
+//! then rewrites. One that fails leaves a packet that is good for an ICMP
+//! answer or for dropping, not for sending.
 
+mod nat;
+mod packed;
 mod route;
+mod tunnel;
+mod way;
 
+pub use nat::{End, Ends, Part, to_client, to_server, translate};
 pub use route::route;
+pub use tunnel::tunnel;
+pub use way::{Learned, Way};
+
+#[cfg(test)]
+pub(crate) mod testing;

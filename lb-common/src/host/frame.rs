@@ -1,6 +1,6 @@
 //! Frames for tests, put together field by field, with right checksums.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
 
 use crate::{
     checksum::fold,
@@ -97,12 +97,32 @@ impl Frame {
     }
 
     fn transport(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if ![IPPROTO_TCP, IPPROTO_UDP].contains(&self.protocol) {
-            return self.payload.clone();
+        let [source, destination]: [&Ipv4Addr; 2] = [self.source.ip(), self.destination.ip()];
+        Transport {
+            protocol: self.protocol,
+            flags: self.flags,
+            ports: [self.source.port(), self.destination.port()],
+            payload: &self.payload,
         }
-        bytes.extend(self.source.port().to_be_bytes());
-        bytes.extend(self.destination.port().to_be_bytes());
+        .build(&[source.octets(), destination.octets()].concat())
+    }
+}
+
+/// What stands behind an IP header.
+struct Transport<'a> {
+    protocol: u8,
+    flags: u8,
+    ports: [u16; 2],
+    payload: &'a [u8],
+}
+
+impl Transport<'_> {
+    /// The bytes, with a checksum between `addresses` for TCP and UDP.
+    fn build(&self, addresses: &[u8]) -> Vec<u8> {
+        if ![IPPROTO_TCP, IPPROTO_UDP].contains(&self.protocol) {
+            return self.payload.to_vec();
+        }
+        let mut bytes: Vec<u8> = self.ports.iter().flat_map(|p| p.to_be_bytes()).collect();
         let at = if self.protocol == IPPROTO_TCP {
             bytes.extend([
                 0, 0, 0, 1, 0, 0, 0, 0, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0,
@@ -113,18 +133,114 @@ impl Frame {
             bytes.extend([0, 0]);
             6
         };
-        bytes.extend(&self.payload);
-        let sum = checksum(&[self.pseudo_header(bytes.len()), bytes.clone()].concat());
+        bytes.extend(self.payload);
+        let length = (bytes.len() as u32).to_be_bytes();
+        let protocol = [0, 0, 0, self.protocol];
+        let pseudo = [addresses, &length, &protocol].concat();
+        let mut sum = checksum(&[pseudo, bytes.clone()].concat());
+        if self.protocol == IPPROTO_UDP && sum == [0, 0] {
+            sum = [0xff, 0xff];
+        }
         bytes[at..at + 2].copy_from_slice(&sum);
         bytes
     }
+}
 
-    fn pseudo_header(&self, length: usize) -> Vec<u8> {
-        let [source, destination]: [&Ipv4Addr; 2] = [self.source.ip(), self.destination.ip()];
-        let mut bytes = [source.octets(), destination.octets()].concat();
-        bytes.extend([0, self.protocol]);
-        bytes.extend((length as u16).to_be_bytes());
+/// An Ethernet frame with an IPv6 packet.
+#[derive(Clone, Debug)]
+pub struct Frame6 {
+    /// Destination and source station address.
+    pub stations: [[u8; 6]; 2],
+    /// VLAN tags, as in [`Frame`].
+    pub tags: Vec<(u16, u16)>,
+    /// Source of the packet.
+    pub source: SocketAddrV6,
+    /// Destination of the packet.
+    pub destination: SocketAddrV6,
+    /// Protocol behind the extension headers; ports are written for TCP and UDP only.
+    pub protocol: u8,
+    /// TCP flags.
+    pub flags: u8,
+    /// Hop limit.
+    pub ttl: u8,
+    /// Traffic class and flow label.
+    pub class: (u8, u32),
+    /// Extension headers: the number of each and its bytes from the third on
+    /// (multiples of 8, less 2). A fragment header's second byte is reserved
+    /// and written as its length, 0, as for one of 8 bytes.
+    pub extensions: Vec<(u8, Vec<u8>)>,
+    /// What the transport header carries.
+    pub payload: Vec<u8>,
+    /// Bytes behind the packet (Ethernet padding).
+    pub padding: usize,
+}
+
+impl Frame6 {
+    /// A TCP segment with these flags.
+    pub fn tcp(source: SocketAddrV6, destination: SocketAddrV6, flags: u8) -> Self {
+        Self {
+            stations: [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
+            tags: Vec::new(),
+            source,
+            destination,
+            protocol: IPPROTO_TCP,
+            flags,
+            ttl: 64,
+            class: (0, 0),
+            extensions: Vec::new(),
+            payload: Vec::new(),
+            padding: 0,
+        }
+    }
+
+    /// A UDP datagram of four bytes.
+    pub fn udp(source: SocketAddrV6, destination: SocketAddrV6) -> Self {
+        Self {
+            protocol: IPPROTO_UDP,
+            payload: b"ping".to_vec(),
+            ..Self::tcp(source, destination, 0)
+        }
+    }
+
+    /// The whole frame.
+    pub fn build(&self) -> Vec<u8> {
+        let mut bytes = self.stations.concat();
+        for (protocol, control) in &self.tags {
+            bytes.extend(protocol.to_be_bytes());
+            bytes.extend(control.to_be_bytes());
+        }
+        bytes.extend([0x86, 0xdd]);
+        bytes.extend(self.packet());
+        bytes.extend(vec![0; self.padding]);
         bytes
+    }
+
+    /// The IP packet.
+    pub fn packet(&self) -> Vec<u8> {
+        let addresses = [self.source.ip().octets(), self.destination.ip().octets()].concat();
+        let mut behind = Vec::new();
+        for (i, (_, bytes)) in self.extensions.iter().enumerate() {
+            let next = self.extensions.get(i + 1).map_or(self.protocol, |e| e.0);
+            behind.extend([next, (bytes.len() / 8) as u8]);
+            behind.extend(bytes);
+        }
+        let transport = Transport {
+            protocol: self.protocol,
+            flags: self.flags,
+            ports: [self.source.port(), self.destination.port()],
+            payload: &self.payload,
+        };
+        behind.extend(transport.build(&addresses));
+        let (class, label) = self.class;
+        let mut packet = (6 << 28 | u32::from(class) << 20 | label)
+            .to_be_bytes()
+            .to_vec();
+        packet.extend((behind.len() as u16).to_be_bytes());
+        let next = self.extensions.first().map_or(self.protocol, |e| e.0);
+        packet.extend([next, self.ttl]);
+        packet.extend(addresses);
+        packet.extend(behind);
+        packet
     }
 }
 

@@ -64,6 +64,12 @@ impl<C: Cell> IfaceView<C> {
         self.0.load(0)
     }
 
+    /// [`IfaceEntry::mtu`].
+    #[inline(always)]
+    pub fn mtu(self) -> u64 {
+        self.0.load(7)
+    }
+
     /// Whether `mac` (low 48 bits, wire order) is one of ours.
     #[inline(always)]
     pub fn owns(self, mac: u64) -> bool {

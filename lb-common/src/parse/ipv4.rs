@@ -1,11 +1,5 @@
-use crate::{
-    checksum,
-    conn::Protocol,
-    facts::Facts,
-    packet::Packet,
-    reason::Reason,
-    wire::{IPV4_LEN, TCP_LEN, UDP_LEN},
-};
+use super::Header;
+use crate::{checksum, facts::Facts, packet::Packet, reason::Reason, wire::IPV4_LEN};
 
 /// Longest run of option words: 40 bytes.
 const OPTION_WORDS: u32 = 10;
@@ -19,32 +13,7 @@ pub struct Ipv4 {
     l3: u32,
 }
 
-/// Reads the fixed part of an IPv4 header.
-///
-/// # Errors
-/// [`Reason::PassedMalformed`] when it is cut off or of another version.
-#[inline(always)]
-pub fn ipv4<P: Packet>(packet: &P, l3: u32) -> Result<Ipv4, Reason> {
-    let words: [u32; 5] = packet.read(l3).ok_or(Reason::PassedMalformed)?;
-    if words[0] as u8 >> 4 != 4 {
-        return Err(Reason::PassedMalformed);
-    }
-    Ok(Ipv4 { words, l3 })
-}
-
 impl Ipv4 {
-    /// Source address in network byte order.
-    #[inline(always)]
-    pub fn source(&self) -> u32 {
-        self.words[3]
-    }
-
-    /// Destination address in network byte order.
-    #[inline(always)]
-    pub fn destination(&self) -> u32 {
-        self.words[4]
-    }
-
     #[inline(always)]
     fn header_len(&self) -> u32 {
         (self.words[0] & 0x0f) * 4
@@ -53,11 +22,6 @@ impl Ipv4 {
     #[inline(always)]
     fn total_len(&self) -> u32 {
         u32::from(u16::from_be((self.words[0] >> 16) as u16))
-    }
-
-    #[inline(always)]
-    fn protocol(&self) -> u8 {
-        (self.words[2] >> 8) as u8
     }
 
     #[inline(always)]
@@ -86,50 +50,50 @@ impl Ipv4 {
     }
 }
 
-/// Checks the header, reads the transport header, and fills in the facts.
-///
-/// # Errors
-/// Why the packet is the stack's.
-#[inline(always)]
-pub fn transport<P: Packet>(packet: &P, ip: &Ipv4, facts: &mut Facts) -> Result<Protocol, Reason> {
-    let (header, total) = (ip.header_len(), ip.total_len());
-    if header < IPV4_LEN || total < header || !packet.reaches(ip.l3 + total) {
-        return Err(Reason::PassedMalformed);
-    }
-    if !ip.is_intact(packet) {
-        return Err(Reason::PassedMalformed);
-    }
-    if ip.is_fragment() {
-        return Err(Reason::PassedFragment);
-    }
-    let protocol = Protocol::from_number(ip.protocol()).ok_or(Reason::PassedProtocol)?;
-    let l4 = ip.l3 + header;
-    facts.l4 = l4.into();
-    let needed = match protocol {
-        Protocol::Tcp => TCP_LEN,
-        Protocol::Udp => UDP_LEN,
-    };
-    if total < header + needed {
-        return Err(Reason::PassedMalformed);
-    }
-    let ports = match protocol {
-        Protocol::Tcp => {
-            let words: [u32; 5] = packet.read(l4).ok_or(Reason::PassedMalformed)?;
-            facts.tcp_flags = u64::from(words[3] >> 8 & 0xff);
-            words[0]
+impl Header for Ipv4 {
+    #[inline(always)]
+    fn read<P: Packet>(packet: &P, l3: u32) -> Result<Self, Reason> {
+        let words: [u32; 5] = packet.read(l3).ok_or(Reason::PassedMalformed)?;
+        if words[0] as u8 >> 4 != 4 {
+            return Err(Reason::PassedMalformed);
         }
-        Protocol::Udp => {
-            let words: [u32; 2] = packet.read(l4).ok_or(Reason::PassedMalformed)?;
-            facts.tcp_flags = 0;
-            words[0]
+        Ok(Self { words, l3 })
+    }
+
+    #[inline(always)]
+    fn source(&self) -> u32 {
+        self.words[3]
+    }
+
+    #[inline(always)]
+    fn destination(&self) -> u32 {
+        self.words[4]
+    }
+
+    #[inline(always)]
+    fn protocol(&self) -> u8 {
+        (self.words[2] >> 8) as u8
+    }
+
+    #[inline(always)]
+    fn check<P: Packet>(&self, packet: &P, facts: &mut Facts) -> Result<u8, Reason> {
+        let (header, total) = (self.header_len(), self.total_len());
+        if header < IPV4_LEN || total < header || !packet.reaches(self.l3 + total) {
+            return Err(Reason::PassedMalformed);
         }
-    };
-    facts.ports = u64::from(ports) | u64::from(ip.protocol()) << 32;
-    facts.src = [ip.source().into(), 0];
-    facts.dst = [ip.destination().into(), 0];
-    facts.l3 = ip.l3.into();
-    facts.l3_len = total.into();
-    facts.family = 4;
-    facts.ttl = u64::from(ip.words[2] & 0xff);
-    Ok(protocol)
+        if !self.is_intact(packet) {
+            return Err(Reason::PassedMalformed);
+        }
+        facts.src = [self.words[3].into(), 0];
+        facts.dst = [self.words[4].into(), 0];
+        facts.l3 = self.l3.into();
+        facts.l4 = (self.l3 + header).into();
+        facts.l3_len = total.into();
+        facts.family = 4;
+        facts.ttl = u64::from(self.words[2] & 0xff);
+        if self.is_fragment() {
+            return Err(Reason::PassedFragment);
+        }
+        Ok(self.protocol())
+    }
 }

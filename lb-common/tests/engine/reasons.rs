@@ -31,11 +31,6 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
             arp[12..14].copy_from_slice(&[0x08, 0x06]);
             (lab(TX), arp)
         }
-        Reason::PassedIpv6 => {
-            let mut ipv6 = syn().build();
-            ipv6[12..14].copy_from_slice(&[0x86, 0xdd]);
-            (lab(TX), ipv6)
-        }
         Reason::PassedNotOurs => frame(Frame {
             stations: [[2, 0, 0, 0, 0, 9], MAC],
             ..syn()
@@ -48,6 +43,16 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
             let mut bytes = syn().build();
             bytes[14 + 10] ^= 1;
             (lab(TX), bytes)
+        }
+        Reason::PassedReply => {
+            let lab = lab(TX);
+            lab.run(&syn());
+            let reply = Frame {
+                source: syn().destination,
+                destination: syn().source,
+                ..syn()
+            };
+            (lab, reply.build())
         }
         Reason::PassedFragment => frame(Frame {
             misc: (0, 1, 0x2000),

@@ -53,7 +53,7 @@ fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserted<LoomCell<
         counted: Counted::Active,
         timeout: TIMEOUT,
     };
-    flow::insert::<V4, _>(tables, key, now, &flow)
+    flow::insert::<V4, _, _>(tables, key, now, &flow)
 }
 
 fn find<'a>(tables: &'a LoomTables, key: &Key) -> Option<Found<LoomCell<'a>>> {
@@ -74,7 +74,7 @@ enum Outcome {
 
 fn outcome(inserted: Inserted<LoomCell<'_>>) -> Outcome {
     match inserted {
-        Inserted::New => Outcome::New,
+        Inserted::New(_) => Outcome::New,
         Inserted::Exists(_) => Outcome::Exists,
         Inserted::Full => Outcome::Full,
         Inserted::Contended => Outcome::Contended,
@@ -188,8 +188,13 @@ fn insert_against_a_late_packet() {
                 if found.times.is_dead(DEAD - 1) {
                     return None;
                 }
-                let moved =
-                    flow::transition(tables, found.cell, found.state, 0, 1, Counted::Active);
+                let moved = flow::transition(
+                    tables,
+                    found.cell,
+                    found.state,
+                    0,
+                    found.state.live(1, Counted::Active),
+                );
                 found
                     .cell
                     .touch(found.times, flow::Times::new(DEAD - 1, TIMEOUT));
@@ -214,11 +219,25 @@ fn two_transitions() {
             |tables| assert_eq!(outcome(insert(tables, &KEY, START)), Outcome::New),
             |tables| {
                 let found = find(tables, &KEY).expect("is there");
-                flow::transition(tables, found.cell, found.state, 0, 6, Counted::Inactive).is_ok()
+                flow::transition(
+                    tables,
+                    found.cell,
+                    found.state,
+                    0,
+                    found.state.live(6, Counted::Inactive),
+                )
+                .is_ok()
             },
             |tables| {
                 let found = find(tables, &KEY).expect("is there");
-                flow::transition(tables, found.cell, found.state, 0, 1, Counted::Active).is_ok()
+                flow::transition(
+                    tables,
+                    found.cell,
+                    found.state,
+                    0,
+                    found.state.live(1, Counted::Active),
+                )
+                .is_ok()
             },
         );
         assert!(closed || established);
@@ -235,8 +254,14 @@ fn transition_against_release() {
             |tables| assert_eq!(outcome(insert(tables, &KEY, START)), Outcome::New),
             |tables| {
                 find(tables, &KEY).is_some_and(|found| {
-                    flow::transition(tables, found.cell, found.state, 0, 4, Counted::Inactive)
-                        .is_ok()
+                    flow::transition(
+                        tables,
+                        found.cell,
+                        found.state,
+                        0,
+                        found.state.live(4, Counted::Inactive),
+                    )
+                    .is_ok()
                 })
             },
             |tables| release(tables, &find(tables, &KEY).expect("is there")),

@@ -100,6 +100,10 @@ impl<'a> Tables for &'a LoomTables {
         0
     }
 
+    fn random(self) -> u32 {
+        4
+    }
+
     fn count_dest(self, _: u32, _: Stats) {}
 
     fn count(self, _: Reason) {}

@@ -142,9 +142,9 @@ pub struct Maps {
     sweep: Array<MapData, SweepRecord>,
 }
 
-/// The value of the sweep's map: timer (2 words, opaque), three words of the
-/// sweep's own, then [`SweepStatus`].
-type SweepRecord = [u64; 13];
+/// The value of the sweep's map: timer (2 words, opaque), then for each family
+/// four words of the sweep's own and [`SweepStatus`].
+type SweepRecord = [u64; 26];
 
 impl Maps {
     /// Opens the pinned maps under `pins`, as a reader that needs no daemon.
@@ -217,14 +217,14 @@ impl Maps {
             .collect()
     }
 
-    /// What the sweep tells about itself.
+    /// What the sweep of the IPv4 table tells about itself; one timer runs both.
     ///
     /// # Errors
     /// When the kernel refuses the look-up.
     pub fn sweep(&self) -> Result<SweepStatus> {
         let record = self.sweep.get(&0, 0)?;
         let mut status = [0; 8];
-        status.copy_from_slice(&record[5..]);
+        status.copy_from_slice(&record[6..14]);
         Ok(bytemuck::cast(status))
     }
 

@@ -5,7 +5,10 @@ use super::support::{
 use crate::{
     conn::Counted,
     family::{Family, V4},
-    flow::{self, FlowCell, Inserted, LOCK_TRIES, NewFlow, Times, cells_for, total_cells, word},
+    flow::{
+        self, FlowCell, Inserted, LOCK_TRIES, Link, NewFlow, StateWord, Times, cells_for,
+        total_cells, word,
+    },
     layout::ForwardMethod,
     tables::{Cell, Tables},
     time::seconds,
@@ -25,8 +28,8 @@ fn from_insert_to_release<F: Family>() {
         timeout: TIMEOUT,
     };
     assert!(matches!(
-        flow::insert::<F, _>(&tables, &key, 50, &new),
-        Inserted::New
+        flow::insert::<F, _, _>(&tables, &key, 50, &new),
+        Inserted::New(_)
     ));
     let found = find::<F>(&tables, &key).expect("was inserted");
     assert_eq!(
@@ -38,11 +41,11 @@ fn from_insert_to_release<F: Family>() {
         (3, 2)
     );
     assert_eq!(found.times, Times::new(50, TIMEOUT));
-    assert_eq!(found.cell.0.load(word::LINK), 0);
+    assert_eq!(found.cell.link(), Link::NONE);
     assert_eq!((audit::<F>(&tables), load(&tables, 2)), (1, (1, 0)));
 
     // Another CPU inserts it once more: gets the flow that is there.
-    match flow::insert::<F, _>(&tables, &key, 60, &flow(1)) {
+    match flow::insert::<F, _, _>(&tables, &key, 60, &flow(1)) {
         Inserted::Exists(there) => assert_eq!((there.index, there.slot()), (found.index, 2)),
         _ => panic!("is there"),
     }
@@ -63,7 +66,9 @@ fn transitions_move_the_counts<F: Family>() {
     let key = key::<F>(1);
     insert_new::<F>(&tables, &key, 1);
     let first = find::<F>(&tables, &key).expect("is there");
-    let go = |seen, state, counted| flow::transition(&tables, first.cell, seen, 0, state, counted);
+    let go = |seen: StateWord, state, counted| {
+        flow::transition(&tables, first.cell, seen, 0, seen.live(state, counted))
+    };
 
     assert_eq!(go(first.state, 4, Counted::Inactive), Ok(()));
     assert_eq!(load(&tables, 0), (0, 1));
@@ -106,8 +111,8 @@ fn a_dead_flow_is_replaced<F: Family>() {
     );
     assert!(old.times.is_releasable(1000 + TIMEOUT + flow::SWEEP_DELAY));
 
-    let again = flow::insert::<F, _>(&tables, &key, 1000 + TIMEOUT, &flow(SLOTS - 1));
-    assert!(matches!(again, Inserted::New));
+    let again = flow::insert::<F, _, _>(&tables, &key, 1000 + TIMEOUT, &flow(SLOTS - 1));
+    assert!(matches!(again, Inserted::New(_)));
     let new = find::<F>(&tables, &key).expect("is there");
     assert_eq!((new.slot(), new.index), (SLOTS - 1, old.index));
     assert_eq!(new.state.generation(), old.state.generation() + 1);
@@ -121,7 +126,13 @@ fn a_dead_flow_is_replaced<F: Family>() {
     assert!(!flow::release::<F, _>(
         &tables, old.cell, old.index, old.state
     ));
-    let moved = flow::transition(&tables, old.cell, old.state, 0, 6, Counted::Inactive);
+    let moved = flow::transition(
+        &tables,
+        old.cell,
+        old.state,
+        0,
+        old.state.live(6, Counted::Inactive),
+    );
     assert_eq!(moved, Err(new.state));
     assert_eq!(audit::<F>(&tables), 1);
 }

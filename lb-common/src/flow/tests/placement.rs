@@ -23,7 +23,7 @@ fn no_insert_fails_at_half_load<F: Family>() {
             assert!(release::<F>(&tables, &leaving));
         }
         let key = random_key::<F>(&mut random);
-        assert!(matches!(insert::<F>(&tables, &key, 1), Inserted::New));
+        assert!(matches!(insert::<F>(&tables, &key, 1), Inserted::New(_)));
         keys.push(key);
     }
     assert_eq!(audit::<F>(&tables), live);
@@ -75,7 +75,7 @@ fn whatever_keys_someone_aims_they_spread<F: Family>() {
             .collect();
         for key in &keys {
             assert!(
-                matches!(insert::<F>(&tables, key, 1), Inserted::New),
+                matches!(insert::<F>(&tables, key, 1), Inserted::New(_)),
                 "{key:?}"
             );
         }

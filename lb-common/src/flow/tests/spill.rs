@@ -87,7 +87,7 @@ fn the_windows_wrap_around<F: Family>() {
     for number in 0..2000 {
         let key = key::<F>(number);
         if crate::flow::home::<F, _>(&tables, &key) == CELLS - 1
-            && matches!(insert::<F>(&tables, &key, 1), Inserted::New)
+            && matches!(insert::<F>(&tables, &key, 1), Inserted::New(_))
         {
             let index = find::<F>(&tables, &key).expect("was inserted").index;
             wrapped += u32::from(index < WINDOW - 1);

@@ -77,13 +77,13 @@ pub(super) fn insert<'a, F: Family>(
     key: &F::Key,
     now: u32,
 ) -> Inserted<HostCell<'a>> {
-    flow::insert::<F, _>(tables, key, now, &flow(0))
+    flow::insert::<F, _, _>(tables, key, now, &flow(0))
 }
 
 /// Inserts a flow that is not there and for which there is room.
 pub(super) fn insert_new<F: Family>(tables: &HostTables, key: &F::Key, now: u32) {
     assert!(
-        matches!(insert::<F>(tables, key, now), Inserted::New),
+        matches!(insert::<F>(tables, key, now), Inserted::New(_)),
         "{key:?}"
     );
 }

@@ -1,0 +1,164 @@
+//! Packets of connections that exist.
+
+use super::{LOST, Stop, Verdict};
+use crate::{
+    conn::{Protocol, Seen, tcp},
+    facts::Facts,
+    family::Family,
+    flow::{self, Found, Times},
+    layout::{DestFlags, DestView, DestWord, ForwardMethod, SettingsView, Stats},
+    reason::Reason,
+    tables::{Table, Tables},
+    wire::TCP_SYN,
+};
+
+/// Whether a SYN re-uses the port of a connection that is over
+/// (`conn_reuse_mode` 1).
+#[inline(always)]
+pub(super) fn starts_anew<C>(protocol: Protocol, found: &Found<C>, facts: &Facts) -> bool {
+    protocol == Protocol::Tcp
+        && facts.flags() & TCP_SYN != 0
+        && tcp::is_reusable(found.state.protocol_state())
+}
+
+/// The word of the server of `facts.dest`.
+#[inline(always)]
+pub(super) fn dest_word<T: Tables>(tables: T, facts: &Facts) -> Result<DestWord, Stop> {
+    Ok(DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?).word())
+}
+
+/// A client's packet of a known connection: counters, state, time-out. Answers
+/// its server's word.
+#[inline(always)]
+pub(super) fn follow<T: Tables>(
+    tables: T,
+    found: &Found<T::Cell>,
+    facts: &mut Facts,
+    protocol: Protocol,
+) -> Result<DestWord, Stop> {
+    facts.cell = found.index.into();
+    facts.dest = found.slot().into();
+    facts.method = found.method().into();
+    let dest = dest_word(tables, facts)?;
+    if !dest.has(DestFlags::CLAIMED) {
+        return Err(Reason::PassedNotClaimed.into());
+    }
+    if !dest.has(DestFlags::AVAILABLE) {
+        return Err(Reason::DroppedNoDest.into());
+    }
+    tables.count_dest(
+        facts.slot(),
+        Stats {
+            in_packets: 1,
+            in_bytes: facts.l3_len,
+            ..Stats::default()
+        },
+    );
+    let seen = if found.state.sees_replies() {
+        Seen::FromClient
+    } else {
+        Seen::FromClientOnly
+    };
+    advance(tables, found, facts, protocol, seen)?;
+    Ok(dest)
+}
+
+/// Whether the way back to the client is to be looked at: of NAT connections,
+/// once a tick.
+#[inline(always)]
+pub(super) fn is_time_to_learn<C>(found: &Found<C>, facts: &Facts) -> bool {
+    facts.method == ForwardMethod::Masq as u64 && found.times.0 as u32 != facts.tick()
+}
+
+/// The connection of a packet that a reverse cell was found for.
+#[inline(always)]
+pub(super) fn of_reply<F: Family, T: Tables>(
+    tables: T,
+    reverse: &Found<T::Cell>,
+    facts: &mut Facts,
+) -> Option<Found<T::Cell>> {
+    let link = reverse.cell.link();
+    if reverse.cell.state() != reverse.state {
+        return None;
+    }
+    let conn = flow::linked::<F, T>(tables, link)?;
+    if conn.times.is_dead(facts.tick()) {
+        return None;
+    }
+    facts.cell = conn.index.into();
+    facts.reverse = reverse.index.into();
+    facts.dest = conn.slot().into();
+    facts.method = conn.method().into();
+    Some(conn)
+}
+
+/// A server's packet of a known connection. Also with a server that was removed
+/// it goes on its way, but counts for nothing, as in the kernel.
+#[inline(always)]
+pub(super) fn follow_reply<T: Tables>(
+    tables: T,
+    conn: &Found<T::Cell>,
+    facts: &Facts,
+    protocol: Protocol,
+) -> Result<(), Stop> {
+    if dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
+        tables.count_dest(
+            facts.slot(),
+            Stats {
+                out_packets: 1,
+                out_bytes: facts.l3_len,
+                ..Stats::default()
+            },
+        );
+    }
+    advance(tables, conn, facts, protocol, Seen::FromServer)
+}
+
+/// A packet that is not for a service's address: of a service's address, it may
+/// be a reply that goes through the stack of this director.
+#[inline(always)]
+pub(super) fn pass_reply<F: Family, T: Tables>(
+    tables: T,
+    key: &F::Key,
+    facts: &mut Facts,
+    protocol: Protocol,
+) -> Result<Verdict, Stop> {
+    let Some(conn) = flow::find::<F, T>(tables, &F::opposite(key)) else {
+        return Err(Reason::PassedNoVip.into());
+    };
+    if conn.state.is_reverse() || conn.times.is_dead(facts.tick()) {
+        return Err(Reason::PassedNoVip.into());
+    }
+    facts.dest = conn.slot().into();
+    follow_reply(tables, &conn, facts, protocol)?;
+    Err(Reason::PassedReply.into())
+}
+
+/// State and time-out after a packet.
+#[inline(always)]
+fn advance<T: Tables>(
+    tables: T,
+    conn: &Found<T::Cell>,
+    facts: &Facts,
+    protocol: Protocol,
+    seen: Seen,
+) -> Result<(), Stop> {
+    let state = protocol.next(conn.state.protocol_state(), facts, seen);
+    let known = match seen {
+        // From now on both sides decide.
+        Seen::FromServer => conn.state.seeing_replies(),
+        Seen::FromClient | Seen::FromClientOnly => conn.state,
+    };
+    let new = known.live(state, protocol.counted(state));
+    if new != conn.state {
+        // The loser of a race has lost to another packet of this connection:
+        // either order of the two is right.
+        let _ = flow::transition(tables, conn.cell, conn.state, facts.slot(), new);
+    }
+    let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
+    conn.cell.touch(
+        conn.times,
+        Times::new(facts.tick(), settings.timeout(protocol, state)),
+    );
+    Ok(())
+}

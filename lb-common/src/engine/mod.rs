@@ -1,0 +1,138 @@
+//! The walk of a packet.
+
+mod connection;
+mod pair;
+mod schedule;
+mod send;
+mod service;
+mod walk;
+
+pub use pair::pair;
+pub use schedule::{choose, insert, schedule};
+pub use send::{to_client, to_server, tunnel};
+
+use crate::{
+    facts::Facts,
+    family::Family,
+    packet::Packet,
+    parse,
+    reason::{Class, Reason},
+    tables::Tables,
+};
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Up to the stack, untouched.
+    Pass,
+    /// Gone.
+    Drop,
+    /// Out of the interface it came in by.
+    Transmit,
+    /// Out of this interface.
+    Redirect(u32),
+}
+
+/// Parts of the walk that are not inlined. In the kernel each is a global
+/// function for each family, which the verifier checks once; on the host they
+/// are called directly. They read and write the facts and answer one of the
+/// `STAGE_` numbers.
+pub trait Stages<P> {
+    /// [`extensions`].
+    fn extensions(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`schedule`].
+    fn schedule<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`choose`].
+    fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`insert`].
+    fn insert<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`pair`].
+    fn pair<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`to_server`].
+    fn to_server<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`to_client`].
+    fn to_client<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`tunnel`].
+    fn tunnel<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+}
+
+/// Go on.
+pub const STAGE_DONE: u32 = 0;
+/// The walk ends for [`Facts::reason`].
+pub const STAGE_END: u32 = 1;
+/// Try this stage again.
+pub const STAGE_AGAIN: u32 = 3;
+/// The configuration was switched: read the root and try this stage again.
+pub const STAGE_STALE: u32 = 4;
+
+/// Why a walk ended: the number of a [`Reason`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stop(u32);
+
+impl From<Reason> for Stop {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        Self(reason as u32)
+    }
+}
+
+/// A table entry that must be there was not.
+const LOST: Reason = Reason::DroppedInternal;
+
+/// The answer of a stage.
+#[inline(always)]
+fn stage_answer(facts: &mut Facts, result: Result<(), Stop>) -> u32 {
+    match result {
+        Ok(()) => STAGE_DONE,
+        Err(Stop(number)) => {
+            facts.reason = number.into();
+            STAGE_END
+        }
+    }
+}
+
+/// Goes on when a stage says so.
+#[inline(always)]
+fn stage_done(facts: &Facts, answer: u32) -> Result<(), Stop> {
+    if answer == STAGE_DONE {
+        Ok(())
+    } else {
+        Err(Stop(facts.reason as u32))
+    }
+}
+
+/// Stage: skips IPv6 extension headers. The number of the first goes in by
+/// [`Facts::ports`], that of the header behind them comes out.
+#[inline(always)]
+pub fn extensions<P: Packet>(packet: &P, facts: &mut Facts) -> u32 {
+    let first = facts.ports as u8;
+    let result = match parse::skip_extensions(packet, first, facts) {
+        Ok(next) => {
+            facts.ports = next.into();
+            Ok(())
+        }
+        Err(reason) => Err(reason.into()),
+    };
+    stage_answer(facts, result)
+}
+
+/// Decides about one packet and rewrites it. Every call counts one reason. What
+/// `facts` held before does not matter.
+#[inline(always)]
+pub fn process<P: Packet, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+) -> Verdict {
+    match walk::walk(packet, tables, stages, facts) {
+        Ok(verdict) => verdict,
+        Err(Stop(number)) => {
+            tables.count_number(number);
+            match Reason::class_of(number) {
+                Class::Dropped => Verdict::Drop,
+                Class::Passed | Class::Forwarded => Verdict::Pass,
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A packet without a connection.
+
+use super::{
+    LOST, STAGE_AGAIN, STAGE_DONE, STAGE_STALE, Stages, Stop, connection, service::find_service,
+    stage_answer,
+};
+use crate::{
+    conn::{Protocol, Seen},
+    facts::Facts,
+    family::Family,
+    flow::{self, Inserted, NewFlow},
+    layout::{ForwardMethod, ServiceFlags, SettingsView, Stats},
+    reason::Reason,
+    sched::{self, Picked},
+    tables::{Table, Tables},
+};
+
+/// Stage: has a server chosen and the connection made; then `facts.dest` and
+/// `facts.method` tell where the packet goes.
+#[inline(always)]
+pub fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+) -> u32 {
+    let mut tries = 0;
+    while tries < sched::CURSOR_TRIES {
+        match stages.choose(packet, facts) {
+            STAGE_DONE => {
+                let answer = stages.insert::<F>(packet, facts);
+                let pairs = facts.method == ForwardMethod::Masq as u64;
+                if answer == STAGE_DONE && pairs {
+                    return stages.pair::<F>(packet, facts);
+                }
+                return answer;
+            }
+            STAGE_AGAIN => {}
+            STAGE_STALE => facts.root = tables.root().0,
+            end => return end,
+        }
+        tries += 1;
+    }
+    stage_answer(facts, Err(Reason::DroppedCursor.into()))
+}
+
+/// FTP's data port, which never starts a connection.
+const FTP_DATA: u16 = 20_u16.to_be();
+
+/// Stage: finds the service of a packet that may start a connection, and tries
+/// once to have a server chosen.
+#[inline(always)]
+pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    let picked = may_start(facts).and_then(|()| {
+        let side = facts.root().side();
+        let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
+        if service.flags().0 & ServiceFlags::CLAIMED == 0 {
+            return Err(Reason::PassedNotClaimed);
+        }
+        if facts.src_port() == FTP_DATA {
+            return Err(Reason::PassedNoConnection);
+        }
+        Ok(sched::try_pick(tables, side, service))
+    });
+    let result = match picked {
+        Ok(Picked::Dest { slot, method }) => {
+            facts.dest = slot.into();
+            facts.method = method as u64;
+            Ok(())
+        }
+        Ok(Picked::None) => Err(Reason::DroppedNoServer),
+        Ok(Picked::Contended) => return STAGE_AGAIN,
+        Ok(Picked::Stale) => return STAGE_STALE,
+        Err(reason) => Err(reason),
+    };
+    stage_answer(facts, result.map_err(Stop::from))
+}
+
+#[inline(always)]
+fn may_start(facts: &Facts) -> Result<(), Reason> {
+    let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
+    if protocol.may_start(facts) {
+        Ok(())
+    } else {
+        Err(Reason::PassedNoConnection)
+    }
+}
+
+/// Stage: makes the connection to the server of `facts.dest`, or joins the one
+/// that another CPU made meanwhile.
+#[inline(always)]
+pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    let result = enter::<F, T>(tables, facts);
+    stage_answer(facts, result)
+}
+
+#[inline(always)]
+fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
+    let protocol = Protocol::from_number(facts.protocol()).ok_or(LOST)?;
+    let method = ForwardMethod::from_bits(facts.method as u8);
+    let seen = match method {
+        ForwardMethod::Masq => Seen::FromClient,
+        ForwardMethod::Local | ForwardMethod::Tunnel | ForwardMethod::Route => Seen::FromClientOnly,
+    };
+    let state = protocol.next(0, facts, seen);
+    let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
+    let flow = NewFlow {
+        slot: facts.slot(),
+        method,
+        state,
+        counted: protocol.counted(state),
+        timeout: settings.timeout(protocol, state),
+    };
+    match flow::insert::<F, T, _>(tables, &F::key(facts), facts.tick(), &flow) {
+        Inserted::New(link) => {
+            facts.cell = link.index().into();
+            let bytes = facts.l3_len;
+            tables.count_dest(
+                facts.slot(),
+                Stats {
+                    conns: 1,
+                    in_packets: 1,
+                    in_bytes: bytes,
+                    ..Stats::default()
+                },
+            );
+            Ok(())
+        }
+        // A server's connection under the very key of this client's.
+        Inserted::Exists(found) if found.state.is_reverse() => Err(Reason::DroppedContended.into()),
+        Inserted::Exists(found) => {
+            connection::follow(tables, &found, facts, protocol)?;
+            Ok(())
+        }
+        Inserted::Full => Err(Reason::DroppedWindowFull.into()),
+        Inserted::Contended => Err(Reason::DroppedContended.into()),
+    }
+}

@@ -1,0 +1,144 @@
+//! The last part of a walk: out by the connection's method.
+
+use super::{LOST, Stages, Stop, Verdict, stage_answer, stage_done};
+use crate::{
+    facts::Facts,
+    family::Family,
+    flow::{FlowCell, way_of},
+    forward::{self, End, Learned, Part, Way},
+    layout::{DestFlags, DestView, DestWord, ForwardMethod, NextHopView},
+    packet::Packet,
+    reason::Reason,
+    tables::{Table, Tables},
+};
+
+/// To the server of `facts.dest`, whose word is `dest`.
+#[inline(always)]
+pub(super) fn send<F: Family, P: Packet, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+    dest: DestWord,
+) -> Result<Verdict, Stop> {
+    if dest.has(DestFlags::LOCAL) {
+        return Err(Reason::PassedLocalServer.into());
+    }
+    if !dest.has(DestFlags::RESOLVED) {
+        return Err(Reason::DroppedUnresolved.into());
+    }
+    match ForwardMethod::from_bits(facts.method as u8) {
+        ForwardMethod::Route => {
+            let next_hop = NextHopView(tables.cell(Table::NextHop, dest.next_hop()).ok_or(LOST)?);
+            let ifindex = next_hop.ifindex();
+            forward::route::<F, P, _>(packet, facts, next_hop)?;
+            return Ok(leave(tables, facts, ifindex));
+        }
+        ForwardMethod::Masq => {
+            let answer = stages.to_server::<F>(packet, facts);
+            stage_done(facts, answer)?;
+        }
+        ForwardMethod::Tunnel => {
+            let answer = stages.tunnel::<F>(packet, facts);
+            stage_done(facts, answer)?;
+        }
+        ForwardMethod::Local => return Err(Reason::PassedLocalServer.into()),
+    }
+    Ok(leave(tables, facts, facts.egress as u32))
+}
+
+/// Out by an interface; counted.
+#[inline(always)]
+pub(super) fn leave<T: Tables>(tables: T, facts: &Facts, ifindex: u32) -> Verdict {
+    if u64::from(ifindex) == facts.ingress {
+        tables.count(Reason::ForwardedTx);
+        Verdict::Transmit
+    } else {
+        tables.count(Reason::ForwardedRedirect);
+        Verdict::Redirect(ifindex)
+    }
+}
+
+/// Stage: NAT, to the server of `facts.dest`.
+#[inline(always)]
+pub fn to_server<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> u32 {
+    let result = next_hop(tables, facts).and_then(|(dest, next_hop)| {
+        let server = End {
+            addr: [dest.addr(0), dest.addr(1)],
+            port: dest.port(),
+        };
+        forward::to_server::<F, P, _>(packet, facts, server, Part::Whole, next_hop)?;
+        Ok(())
+    });
+    stage_answer(facts, result)
+}
+
+/// Stage: a reply, found by the reverse cell `facts.reverse`, to the client of
+/// the connection in cell `facts.cell`.
+#[inline(always)]
+pub fn to_client<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> u32 {
+    let result = reply::<F, P, T>(packet, tables, facts);
+    stage_answer(facts, result)
+}
+
+#[inline(always)]
+fn reply<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
+    let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
+    let reverse = FlowCell(tables.cell(F::FLOW, facts.reverse as u32).ok_or(LOST)?);
+    let key = conn.key::<F>();
+    let way = Learned::from_words::<F>(way_of(reverse));
+    // Both cells may have become other flows' since they were found.
+    let link = reverse.link();
+    if link.index() != facts.cell as u32
+        || link.generation() != conn.state().generation()
+        || F::ends(&key)[0] != facts.dst
+    {
+        return Err(Reason::DroppedContended.into());
+    }
+    let service = End {
+        addr: F::ends(&key)[1],
+        port: (F::ports(&key) >> 16) as u16,
+    };
+    facts.egress = way.ifindex().into();
+    forward::to_client::<F, P, _>(packet, facts, service, Part::Whole, way)?;
+    Ok(())
+}
+
+/// Stage: through a tunnel, to the server of `facts.dest`.
+#[inline(always)]
+pub fn tunnel<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> u32 {
+    let result = next_hop(tables, facts).and_then(|(dest, next_hop)| {
+        forward::tunnel::<F, P, T>(packet, tables, facts, dest, next_hop)?;
+        Ok(())
+    });
+    stage_answer(facts, result)
+}
+
+/// The server of `facts.dest` and the next hop to it.
+#[inline(always)]
+fn next_hop<T: Tables>(
+    tables: T,
+    facts: &mut Facts,
+) -> Result<(DestView<T::Cell>, NextHopView<T::Cell>), Stop> {
+    let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?);
+    let next_hop = tables.cell(Table::NextHop, dest.word().next_hop());
+    let next_hop = NextHopView(next_hop.ok_or(LOST)?);
+    facts.egress = next_hop.ifindex().into();
+    Ok((dest, next_hop))
+}

@@ -1,0 +1,153 @@
+use super::{Stages, Stop, Verdict, connection, send, stage_done};
+use crate::{
+    conn::Protocol,
+    facts::Facts,
+    family::{Family, V4, V6},
+    flow,
+    layout::{FILTER_WORDS, IFACE_WINDOW, IfaceKey, IfaceView, Root, filter_bit, reply_bit},
+    packet::Packet,
+    parse::{self, Ethernet, Header},
+    reason::Reason,
+    tables::{Cell, Param, Table, Tables},
+    wire::{IPPROTO_TCP, IPPROTO_UDP},
+};
+
+#[inline(always)]
+pub(super) fn walk<P: Packet, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+) -> Result<Verdict, Stop> {
+    let ethernet = parse::ethernet(packet).ok_or(Reason::PassedNotIp)?;
+    if ethernet.ethertype == V4::ETHERTYPE {
+        walk_family::<V4, P, T, S>(packet, tables, stages, facts, ethernet)
+    } else if ethernet.ethertype == V6::ETHERTYPE {
+        walk_family::<V6, P, T, S>(packet, tables, stages, facts, ethernet)
+    } else {
+        Err(Reason::PassedNotIp.into())
+    }
+}
+
+#[inline(always)]
+fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+    ethernet: Ethernet,
+) -> Result<Verdict, Stop> {
+    let root = tables.root();
+    let ip = F::Header::read(packet, ethernet.l3)?;
+    if !root.has_services(F::VERSION) {
+        return Err(Reason::PassedNoVip.into());
+    }
+    let seed = tables.param(Param::FilterSeed) as u32;
+    let to_vip = is_marked(tables, root, filter_bit(ip.destination(), seed));
+    if !to_vip
+        && !is_marked(tables, root, reply_bit(ip.source(), seed))
+        && !is_marked(tables, root, filter_bit(ip.source(), seed))
+    {
+        return Err(Reason::PassedNoVip.into());
+    }
+    if !is_ours(tables, ethernet.iface, ethernet.destination) {
+        return Err(Reason::PassedNotOurs.into());
+    }
+    facts.root = root.0;
+    facts.ingress = packet.ingress().into();
+    let mut next = ip.check(packet, facts)?;
+    if F::VERSION == 6 && next != IPPROTO_TCP && next != IPPROTO_UDP && next != F::ICMP {
+        facts.ports = next.into();
+        let answer = stages.extensions(packet, facts);
+        stage_done(facts, answer)?;
+        next = facts.ports as u8;
+    }
+    let protocol = Protocol::from_number(next).ok_or(Reason::PassedProtocol)?;
+    parse::transport(packet, protocol, facts)?;
+    facts.now = tables.now().into();
+    steer::<F, P, T, S>(packet, tables, stages, facts, protocol, to_vip)
+}
+
+/// Whether a bit of the filter is set: no false negatives.
+#[inline(always)]
+fn is_marked<T: Tables>(tables: T, root: Root, bit: u32) -> bool {
+    let word = root
+        .side()
+        .wrapping_mul(FILTER_WORDS)
+        .wrapping_add(bit / 64);
+    match tables.cell(Table::Filter, word) {
+        Some(cell) => cell.load(0) >> (bit % 64) & 1 != 0,
+        None => false,
+    }
+}
+
+/// Whether a frame to `mac` that came in by `iface` is ours to take: the stack
+/// only looks at such frames too.
+#[inline(always)]
+fn is_ours<T: Tables>(tables: T, iface: IfaceKey, mac: u64) -> bool {
+    match find_iface(tables, iface) {
+        Some(entry) => entry.owns(mac),
+        None => false,
+    }
+}
+
+/// The entry of an interface.
+#[inline(always)]
+pub(super) fn find_iface<T: Tables>(tables: T, iface: IfaceKey) -> Option<IfaceView<T::Cell>> {
+    let slots = tables.param(Param::IfaceSlots) as u32;
+    let home = iface.home(slots);
+    let mut i = 0;
+    while i < IFACE_WINDOW {
+        let index = home.wrapping_add(i) & slots.wrapping_sub(1);
+        if let Some(cell) = tables.cell(Table::Iface, index) {
+            let entry = IfaceView(cell);
+            if entry.key() == iface.word() {
+                return Some(entry);
+            }
+        }
+        i += 1;
+    }
+    None
+}
+
+/// A packet of a connection, in either direction, or the first of one.
+#[inline(always)]
+fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+    protocol: Protocol,
+    to_vip: bool,
+) -> Result<Verdict, Stop> {
+    let key = F::key(facts);
+    let dest = 'dest: {
+        if let Some(found) = flow::find::<F, T>(tables, &key) {
+            if found.state.is_reverse() {
+                if let Some(conn) = connection::of_reply::<F, T>(tables, &found, facts) {
+                    connection::follow_reply(tables, &conn, facts, protocol)?;
+                    let answer = stages.to_client::<F>(packet, facts);
+                    stage_done(facts, answer)?;
+                    return Ok(send::leave(tables, facts, facts.egress as u32));
+                }
+            } else if to_vip && !found.times.is_dead(facts.tick()) {
+                if !connection::starts_anew(protocol, &found, facts) {
+                    let dest = connection::follow(tables, &found, facts, protocol)?;
+                    if connection::is_time_to_learn(&found, facts) {
+                        let answer = stages.pair::<F>(packet, facts);
+                        stage_done(facts, answer)?;
+                    }
+                    break 'dest dest;
+                }
+                flow::release::<F, T>(tables, found.cell, found.index, found.state);
+            }
+        }
+        if !to_vip {
+            return connection::pass_reply::<F, T>(tables, &key, facts, protocol);
+        }
+        let answer = stages.schedule::<F>(packet, facts);
+        stage_done(facts, answer)?;
+        connection::dest_word(tables, facts)?
+    };
+    send::send::<F, P, T, S>(packet, tables, stages, facts, dest)
+}

@@ -1,0 +1,50 @@
+use super::{Content, FlowCell, Found, Link, StateWord, word};
+use crate::{
+    family::Family,
+    tables::{Cell, Tables},
+    time::Tick,
+};
+
+/// A reverse cell to be inserted. One of another connection makes way: of two
+/// connections of one client port to one server port the newer gets the
+/// replies, as in the kernel, whose buckets hold the newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct NewReverse {
+    /// The connection.
+    pub link: Link,
+    /// The way back to its client, learnt from a packet of his so that a reply
+    /// needs no route look-up: [`Learned::words`](crate::forward::Learned::words).
+    pub way: [u64; 3],
+}
+
+/// [`NewReverse::way`] in a reverse cell.
+#[inline(always)]
+pub fn way_of<C: Cell>(cell: FlowCell<C>) -> [u64; 3] {
+    let word = |word| cell.0.load(word);
+    [word(word::TIMES), word(word::DEST), word(word::SPARE)]
+}
+
+impl<F: Family> Content<F> for NewReverse {
+    #[inline(always)]
+    fn replaces<T: Tables>(&self, _: T, found: &Found<T::Cell>, now: Tick) -> bool {
+        found.state.is_reverse() || found.times.is_dead(now)
+    }
+
+    #[inline(always)]
+    fn fill<C: Cell>(&self, cell: FlowCell<C>, _: Tick) {
+        cell.0.store(word::TIMES, self.way[0]);
+        cell.0.store(word::DEST, self.way[1]);
+        cell.0.store(word::LINK, self.link.0);
+        cell.0.store(word::SPARE, self.way[2]);
+    }
+
+    #[inline(always)]
+    fn load(&self) -> (u32, u64) {
+        (0, 0)
+    }
+
+    #[inline(always)]
+    fn live(&self, busy: StateWord) -> StateWord {
+        busy.live_reverse()
+    }
+}

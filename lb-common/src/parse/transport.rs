@@ -1,0 +1,80 @@
+use crate::{
+    conn::Protocol,
+    facts::Facts,
+    packet::Packet,
+    reason::Reason,
+    wire::{IPV6_DESTINATION, IPV6_FRAGMENT, IPV6_HOP_BY_HOP, IPV6_ROUTING, TCP_LEN, UDP_LEN},
+};
+
+/// Most extension headers that are skipped.
+const EXTENSIONS: u32 = 8;
+/// Where layer 4 may begin at most: the packet is read below offset 256.
+const FARTHEST: u32 = 192;
+
+/// Reads ports and flags behind the layer-3 header and completes the facts.
+///
+/// # Errors
+/// [`Reason::PassedMalformed`] when the header is cut off.
+#[inline(always)]
+pub fn transport<P: Packet>(
+    packet: &P,
+    protocol: Protocol,
+    facts: &mut Facts,
+) -> Result<(), Reason> {
+    const CUT: Reason = Reason::PassedMalformed;
+    let l4 = facts.l4 as u32;
+    let needed = match protocol {
+        Protocol::Tcp => TCP_LEN,
+        Protocol::Udp => UDP_LEN,
+    };
+    if facts.l3.wrapping_add(facts.l3_len) < u64::from(l4.wrapping_add(needed)) {
+        return Err(CUT);
+    }
+    let ports = match protocol {
+        Protocol::Tcp => {
+            let words: [u32; 5] = packet.read(l4).ok_or(CUT)?;
+            facts.tcp_flags = u64::from(words[3] >> 8 & 0xff);
+            words[0]
+        }
+        Protocol::Udp => {
+            let words: [u32; 2] = packet.read(l4).ok_or(CUT)?;
+            facts.tcp_flags = 0;
+            words[0]
+        }
+    };
+    facts.ports = u64::from(ports) | u64::from(protocol.number()) << 32;
+    Ok(())
+}
+
+/// Skips IPv6 extension headers: moves [`Facts::l4`] and answers the number of
+/// the header that is there. A fragment header ends the walk.
+///
+/// # Errors
+/// Why the packet is the stack's: cut off, or more headers than anybody sends.
+#[inline(always)]
+pub fn skip_extensions<P: Packet>(
+    packet: &P,
+    protocol: u8,
+    facts: &mut Facts,
+) -> Result<u8, Reason> {
+    let mut next = protocol;
+    let mut at = facts.l4 as u32;
+    let mut headers = 0;
+    while headers < EXTENSIONS {
+        if next == IPV6_FRAGMENT {
+            return Err(Reason::PassedFragment);
+        }
+        if !matches!(next, IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_DESTINATION) {
+            facts.l4 = at.into();
+            return Ok(next);
+        }
+        let [following, eights]: [u8; 2] = packet.read(at).ok_or(Reason::PassedMalformed)?;
+        next = following;
+        at = at.wrapping_add(u32::from(eights).wrapping_add(1).wrapping_mul(8));
+        if at > FARTHEST {
+            break;
+        }
+        headers += 1;
+    }
+    Err(Reason::PassedMalformed)
+}

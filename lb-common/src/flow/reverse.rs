@@ -1,4 +1,4 @@
-use super::{Content, FlowCell, Found, Link, StateWord, word};
+use super::{Content, FlowCell, Found, Link, StateWord, linked, word};
 use crate::{
     family::Family,
     tables::{Cell, Tables},
@@ -15,6 +15,9 @@ pub struct NewReverse {
     /// The way back to its client, learnt from a packet of his so that a reply
     /// needs no route look-up: [`Learned::words`](crate::forward::Learned::words).
     pub way: [u64; 3],
+    /// FULLNAT: one of another living connection does not make way, the caller
+    /// tries another local port.
+    pub exclusive: bool,
 }
 
 /// [`NewReverse::way`] in a reverse cell.
@@ -26,8 +29,12 @@ pub fn way_of<C: Cell>(cell: FlowCell<C>) -> [u64; 3] {
 
 impl<F: Family> Content<F> for NewReverse {
     #[inline(always)]
-    fn replaces<T: Tables>(&self, _: T, found: &Found<T::Cell>, now: Tick) -> bool {
-        found.state.is_reverse() || found.times.is_dead(now)
+    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
+        if !found.state.is_reverse() {
+            return found.times.is_dead(now);
+        }
+        let link = found.cell.link();
+        !self.exclusive || link == self.link || linked::<F, T>(tables, link).is_none()
     }
 
     #[inline(always)]

@@ -10,6 +10,7 @@
 //! | [`daemon`] | `lvx run`: the one writer of the configuration, the control socket |
 //! | [`cli`] | the verbs of `lvx` |
 
+mod address;
 pub mod cli;
 pub mod daemon;
 pub mod dataplane;

@@ -22,6 +22,7 @@ use rand::{SeedableRng, rngs::StdRng};
 const PACKETS: u32 = 200_000;
 const SIZES: Sizes = Sizes {
     connections: 4096,
+    connections6: 4096,
     services: 16,
     dests: 64,
 };

@@ -24,6 +24,7 @@ use nix::{
 
 const SIZES: Sizes = Sizes {
     connections: 32_768,
+    connections6: 4096,
     services: 16,
     dests: 64,
 };

@@ -18,6 +18,7 @@ use lvx_tests::{
 
 const SIZES: Sizes = Sizes {
     connections: 4096,
+    connections6: 4096,
     services: 8,
     dests: 16,
 };

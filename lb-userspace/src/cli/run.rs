@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     daemon::{namespaces, run},
-    dataplane::{Mode, Sizes},
+    dataplane::{Mode, Sizes, default_connections6},
 };
 
 /// Arguments of `lvx run`.
@@ -21,10 +21,13 @@ pub(super) struct Args {
     /// Network namespace to run in, as 'ip netns' names it
     #[arg(long, value_name = "NAME")]
     netns: Option<String>,
-    /// Connections to have room for
+    /// IPv4 connections to have room for
     #[arg(long, value_name = "N", default_value_t = Sizes::default().connections,
           value_parser = clap::value_parser!(u32).range(512..=1 << 26))]
     connections: u32,
+    /// IPv6 connections to have room for [default: a quarter of --connections]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(512..=1 << 26))]
+    connections6: Option<u32>,
     /// Services to have room for
     #[arg(long, value_name = "N", default_value_t = Sizes::default().services,
           value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
@@ -76,6 +79,9 @@ pub(super) fn main(args: Args) -> Result<()> {
         any_vip: args.vip_scope == Scope::Any,
         sizes: Sizes {
             connections: args.connections,
+            connections6: args
+                .connections6
+                .unwrap_or_else(|| default_connections6(args.connections)),
             services: args.services,
             dests: args.dests,
         },

@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 
 use super::unexpected;
 use crate::{
-    daemon::{Status, client::Client, dead},
+    daemon::{FlowTable, Status, client::Client, dead},
     model::{Request, Response},
 };
 
@@ -79,17 +79,8 @@ fn text(status: &Status) -> String {
             status.services, status.dests, status.epoch
         ),
     );
-    let percent = status.used as f64 * 100.0 / status.cells.max(1) as f64;
-    line(
-        "flow table",
-        format!(
-            "{} of {} cells used ({percent:.1} %), {} connections promised, {} MiB",
-            status.used,
-            status.cells,
-            status.connections,
-            status.bytes >> 20
-        ),
-    );
+    line("flows IPv4", flow_table(&status.flow4));
+    line("flows IPv6", flow_table(&status.flow6));
     let sweep = format!(
         "last ran {:.1} s ago, build {:x}",
         status.sweep_age, status.sweep_version
@@ -113,6 +104,17 @@ fn text(status: &Status) -> String {
     text
 }
 
+fn flow_table(table: &FlowTable) -> String {
+    let percent = table.used as f64 * 100.0 / table.cells.max(1) as f64;
+    format!(
+        "{} of {} cells used ({percent:.1} %), {} connections promised, {:.1} MiB",
+        table.used,
+        table.cells,
+        table.connections,
+        table.bytes as f64 / f64::from(1 << 20)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,8 +124,17 @@ mod tests {
         let status = Status {
             frozen_for: Some(12),
             interfaces: vec![("eth0".into(), "native".into())],
-            cells: 1000,
-            used: 125,
+            flow4: FlowTable {
+                cells: 1000,
+                used: 125,
+                ..FlowTable::default()
+            },
+            flow6: FlowTable {
+                connections: 512,
+                cells: 9216,
+                used: 0,
+                bytes: 9216 * 128,
+            },
             sweep_age: 9.0,
             unresolved: vec![("10.8.0.1".into(), "no route".into())],
             reasons: vec![("forwarded-tx".into(), 7), ("dropped-ttl".into(), 0)],
@@ -133,7 +144,8 @@ mod tests {
         for part in [
             "daemon        dead for 12 s\nfrozen        configuration",
             "interfaces    eth0 (native)\n",
-            "125 of 1000 cells used (12.5 %)",
+            "flows IPv4    125 of 1000 cells used (12.5 %)",
+            "flows IPv6    0 of 9216 cells used (0.0 %), 512 connections promised, 1.1 MiB\n",
             "NOT RUNNING",
             "unresolved    10.8.0.1: no route\n",
             "           7  forwarded-tx\n",

@@ -8,15 +8,15 @@ use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
 
 use lb_common::layout::{
     FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, SchedulerKind, ServiceEntry, ServiceFlags,
-    filter_bit,
+    filter_bit, reply_bit,
 };
 
 use super::{
     cursor::{self, Cursor, Step, Wrr, carry},
-    state::{Service, State, service_key, words},
+    state::{Service, State, service_key},
     tables::Tables,
 };
-use crate::model::ServiceId;
+use crate::{address::words, model::ServiceId};
 
 /// A service whose cursor must follow its list into the new half.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,14 @@ pub fn compile(
         if claimed(vip) {
             mark(&mut filter, vip, tables.params.filter_seed);
         }
+    }
+    // Replies of a server that is or was reached by NAT must be found too.
+    let nodes = state.services().flat_map(|(_, service)| &service.dests);
+    let servers = nodes.filter(|node| node.masq).map(|node| node.dest);
+    let trash = state.trash().iter().filter(|trashed| trashed.masq);
+    for dest in servers.chain(trash.map(|trashed| trashed.dest)) {
+        let bit = reply_bit(folded(dest.id.addr), tables.params.filter_seed);
+        set_bit(&mut filter, bit);
     }
     for (place, entry) in entries.into_iter().enumerate() {
         let index = side * slots + place as u32;
@@ -220,9 +228,16 @@ fn vip(id: &ServiceId) -> Option<IpAddr> {
 }
 
 fn mark(filter: &mut [u64], vip: IpAddr, seed: u32) {
-    let ([a, b, c, d], _) = words(vip);
-    let bit = filter_bit(a ^ b ^ c ^ d, seed);
+    set_bit(filter, filter_bit(folded(vip), seed));
+}
+
+fn set_bit(filter: &mut [u64], bit: u32) {
     filter[bit as usize / 64] |= 1 << (bit % 64);
+}
+
+fn folded(addr: IpAddr) -> u32 {
+    let ([a, b, c, d], _) = words(addr);
+    a ^ b ^ c ^ d
 }
 
 fn write_list(tables: &Tables<'_>, service: &Service, side: u32, list_start: u32) {

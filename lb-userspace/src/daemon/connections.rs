@@ -1,10 +1,14 @@
-//! Tracked connections, read from the flow table while packets write it.
+//! Tracked connections, read from the flow tables while packets write them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::atomic::Ordering,
+};
 
+use bytemuck::Pod;
 use lb_common::{
     conn::Protocol,
-    flow::{BLOCK, FlowCell},
+    flow::{BLOCK, FlowCell, word},
     layout::DestEntry,
     tables::Cell,
     time::{TICK_SHIFT, Tick},
@@ -12,35 +16,41 @@ use lb_common::{
 
 use crate::{
     dataplane::{Mapping, Maps},
-    model::Connection,
+    model::{Connection, Family},
 };
 
-/// Every live connection, in the order of the table.
+/// Every live connection, in the order of the tables, IPv4's first.
 pub fn connections(maps: &Maps) -> Vec<Connection> {
-    read(&maps.flow4, &maps.blocks4, &maps.dests, Maps::now())
+    let now = Maps::now();
+    let mut all = read(&maps.flow4, &maps.blocks4, Family::V4, &maps.dests, now);
+    let v6 = read(&maps.flow6, &maps.blocks6, Family::V6, &maps.dests, now);
+    all.extend(v6);
+    all
 }
 
-fn read(
-    flows: &Mapping<[u64; 8]>,
+fn read<C: Pod>(
+    flows: &Mapping<C>,
     blocks: &Mapping<u64>,
+    family: Family,
     dests: &Mapping<DestEntry>,
     now: Tick,
 ) -> Vec<Connection> {
     let occupied = (0..blocks.len()).filter(|block| blocks.get(*block) != 0);
     let cells = occupied.flat_map(|block| block * BLOCK..((block + 1) * BLOCK).min(flows.len()));
     cells
-        .filter_map(|index| connection(FlowCell(Words { flows, index }), dests, now))
+        .filter_map(|index| connection(FlowCell(Words { flows, index }), family, dests, now))
         .collect()
 }
 
-fn connection(
-    cell: FlowCell<Words<'_>>,
+fn connection<C: Pod>(
+    cell: FlowCell<Words<'_, C>>,
+    family: Family,
     dests: &Mapping<DestEntry>,
     now: Tick,
 ) -> Option<Connection> {
     let state = cell.state();
     let (times, dest) = (cell.times(), cell.dest());
-    let [addresses, ports] = [0, 1].map(|word| cell.0.load(lb_common::flow::word::KEY + word));
+    let (client, service, ports) = key(cell, family);
     // The cell may have passed to another connection while it was read.
     if !state.is_live() || cell.state().generation() != state.generation() || times.is_dead(now) {
         return None;
@@ -50,16 +60,22 @@ fn connection(
     let dest = (slot < dests.len()).then(|| dests.get(slot))?;
     let service_port = port((ports >> 16) as u16);
     let left = u64::from(times.deadline().wrapping_sub(now)) << TICK_SHIFT;
+    let [a, b, c, d] = dest.addr.map(u64::from);
+    // In a tunnel the server may be of the other family.
+    let server = match dest.family {
+        6 => v6(a | b << 32, c | d << 32),
+        _ => v4(dest.addr[0]),
+    };
     Some(Connection {
         protocol,
         expires: (left / 1_000_000_000) as u32,
         state: Protocol::from_number(protocol)?
             .state_name(state.protocol_state())
             .into(),
-        client: (address(addresses as u32), port(ports as u16)),
-        service: (address((addresses >> 32) as u32), service_port),
+        client: (client, port(ports as u16)),
+        service: (service, service_port),
         dest: (
-            address(dest.addr[0]),
+            server,
             if dest.port == 0 {
                 service_port
             } else {
@@ -69,8 +85,27 @@ fn connection(
     })
 }
 
-fn address(word: u32) -> IpAddr {
+/// Client, service, and the word with ports and protocol.
+fn key<C: Pod>(cell: FlowCell<Words<'_, C>>, family: Family) -> (IpAddr, IpAddr, u64) {
+    let key = |i| cell.0.load(word::KEY + i);
+    match family {
+        Family::V4 => {
+            let addresses = key(0);
+            (v4(addresses as u32), v4((addresses >> 32) as u32), key(1))
+        }
+        Family::V6 => (v6(key(0), key(1)), v6(key(2), key(3)), key(4)),
+    }
+}
+
+fn v4(word: u32) -> IpAddr {
     Ipv4Addr::from(word.to_ne_bytes()).into()
+}
+
+fn v6(first: u64, second: u64) -> IpAddr {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&first.to_ne_bytes());
+    bytes[8..].copy_from_slice(&second.to_ne_bytes());
+    Ipv6Addr::from(bytes).into()
 }
 
 fn port(word: u16) -> u16 {
@@ -79,37 +114,32 @@ fn port(word: u16) -> u16 {
 
 /// A flow cell in the mapping; only ever read.
 #[derive(Clone, Copy)]
-struct Words<'a> {
-    flows: &'a Mapping<[u64; 8]>,
+struct Words<'a, C> {
+    flows: &'a Mapping<C>,
     index: u32,
 }
 
-impl Cell for Words<'_> {
+impl<C: Pod> Cell for Words<'_, C> {
     fn load(self, word: usize) -> u64 {
-        self.flows
-            .word(self.index, word)
-            .load(std::sync::atomic::Ordering::Acquire)
+        self.flows.word(self.index, word).load(Ordering::Acquire)
     }
 
     fn store(self, word: usize, value: u64) {
         self.flows
             .word(self.index, word)
-            .store(value, std::sync::atomic::Ordering::Release);
+            .store(value, Ordering::Release);
     }
 
     fn compare_exchange(self, word: usize, old: u64, new: u64) -> u64 {
-        use std::sync::atomic::Ordering::SeqCst;
-        let result = self
-            .flows
-            .word(self.index, word)
-            .compare_exchange(old, new, SeqCst, SeqCst);
+        let word = self.flows.word(self.index, word);
+        let result = word.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst);
         result.unwrap_or_else(|found| found)
     }
 
     fn add(self, word: usize, value: u64) {
         self.flows
             .word(self.index, word)
-            .fetch_add(value, std::sync::atomic::Ordering::SeqCst);
+            .fetch_add(value, Ordering::SeqCst);
     }
 }
 
@@ -117,52 +147,72 @@ impl Cell for Words<'_> {
 mod tests {
     use lb_common::{
         conn::{Counted, tcp, udp},
-        flow::{StateWord, Times, word},
+        flow::{StateWord, Times},
         layout::ForwardMethod,
         time::seconds,
     };
 
     use super::*;
+    use crate::address::words;
+
+    const NOW: Tick = 1_000_000;
+    const FREE: StateWord = StateWord(7 << 32);
+
+    /// Server 0 is IPv6, server 1 IPv4.
+    fn servers() -> Mapping<DestEntry> {
+        let dests = Mapping::anonymous(2).unwrap();
+        for (slot, addr) in [(0, "fd00:1::1"), (1, "192.168.1.1")] {
+            let (addr, family) = words(addr.parse().unwrap());
+            let entry = DestEntry {
+                addr,
+                port: 8080u16.to_be(),
+                family,
+                ..DestEntry::default()
+            };
+            dests.set(slot, entry);
+        }
+        dests
+    }
+
+    fn live() -> StateWord {
+        FREE.live(tcp::state::ESTABLISHED, Counted::Active)
+    }
+
+    fn ports(protocol: u64) -> u64 {
+        u64::from(44926u16.to_be()) | u64::from(80u16.to_be()) << 16 | protocol << 32
+    }
+
+    fn head<const N: usize>(state: StateWord, times: Times, slot: u32) -> [u64; N] {
+        let mut words = [0; N];
+        words[word::STATE] = state.0;
+        words[word::TIMES] = times.0;
+        words[word::DEST] = FlowCell::<Words<'_, [u64; 8]>>::dest_word(slot, ForwardMethod::Route);
+        words
+    }
 
     #[test]
     fn live_cells_become_rows() {
         let flows = Mapping::anonymous(3 * BLOCK).unwrap();
         let blocks = Mapping::anonymous(3).unwrap();
-        let dests = Mapping::anonymous(2).unwrap();
-        dests.set(
-            1,
-            DestEntry {
-                addr: [u32::from_ne_bytes([192, 168, 1, 1]), 0, 0, 0],
-                port: 8080u16.to_be(),
-                family: 4,
-                ..DestEntry::default()
-            },
-        );
-        let now = 1_000_000;
         let cell = |state: StateWord, protocol: u64, times: Times| {
-            let mut words = [0; 8];
-            words[word::STATE] = state.0;
-            words[word::TIMES] = times.0;
-            words[word::DEST] = FlowCell::<Words<'_>>::dest_word(1, ForwardMethod::Route);
+            let mut words: [u64; 8] = head(state, times, 1);
             let client = u32::from_ne_bytes([10, 0, 0, 100]);
             let vip = u32::from_ne_bytes([10, 0, 0, 1]);
             words[word::KEY] = u64::from(client) | u64::from(vip) << 32;
-            let (source, service) = (44926u16.to_be(), 80u16.to_be());
-            words[word::KEY + 1] = u64::from(source) | u64::from(service) << 16 | protocol << 32;
+            words[word::KEY + 1] = ports(protocol);
             words
         };
-        let free = StateWord(7 << 32);
-        let live = free.live(tcp::state::ESTABLISHED, Counted::Active);
-        let used = now - seconds(3);
-        flows.set(BLOCK, cell(live, 6, Times::new(used, seconds(900))));
-        flows.set(BLOCK + 1, cell(free, 6, Times::new(used, seconds(900))));
-        flows.set(BLOCK + 2, cell(live, 6, Times::new(used, seconds(2))));
-        let udp = free.live(udp::STATE, Counted::Inactive);
+        let used = NOW - seconds(3);
+        let long = Times::new(used, seconds(900));
+        flows.set(BLOCK, cell(live(), 6, long));
+        flows.set(BLOCK + 1, cell(FREE, 6, long));
+        flows.set(BLOCK + 2, cell(live(), 6, Times::new(used, seconds(2))));
+        let udp = FREE.live(udp::STATE, Counted::Inactive);
         flows.set(2 * BLOCK - 1, cell(udp, 17, Times::new(used, seconds(300))));
         // A block without cells is not looked at.
-        flows.set(2 * BLOCK, cell(live, 6, Times::new(used, seconds(900))));
+        flows.set(2 * BLOCK, cell(live(), 6, long));
         blocks.set(1, 3);
-        let rows = read(&flows, &blocks, &dests, now);
+        let rows = read(&flows, &blocks, Family::V4, &servers(), NOW);
         let brief: Vec<_> = rows
             .iter()
             .map(|row| (row.protocol, row.state.as_str()))
@@ -176,5 +226,37 @@ mod tests {
         assert_eq!(rows[0].client, ([10, 0, 0, 100].into(), 44926));
         assert_eq!(rows[0].service, ([10, 0, 0, 1].into(), 80));
         assert_eq!(rows[0].dest, ([192, 168, 1, 1].into(), 8080));
+    }
+
+    #[test]
+    fn rows_of_ipv6_with_servers_of_both_families() {
+        let flows = Mapping::anonymous(BLOCK).unwrap();
+        let blocks = Mapping::anonymous(1).unwrap();
+        let times = Times::new(NOW, seconds(60));
+        for (index, slot) in [(3, 0), (4, 1)] {
+            let mut words: [u64; 16] = head(live(), times, slot);
+            for (at, addr) in [(0, "2001:db8::100"), (2, "2001:db8::1")] {
+                let addr: Ipv6Addr = addr.parse().unwrap();
+                for (i, bytes) in addr.octets().chunks_exact(8).enumerate() {
+                    words[word::KEY + at + i] = u64::from_ne_bytes(bytes.try_into().unwrap());
+                }
+            }
+            words[word::KEY + 4] = ports(6);
+            flows.set(index, words);
+        }
+        blocks.set(0, 2);
+        let rows = read(&flows, &blocks, Family::V6, &servers(), NOW);
+        let ends: Vec<_> = rows
+            .iter()
+            .map(|row| [row.client, row.service, row.dest].map(|end| format!("{end:?}")))
+            .collect();
+        let common = ["(2001:db8::100, 44926)", "(2001:db8::1, 80)"];
+        assert_eq!(
+            ends,
+            [
+                [common[0], common[1], "(fd00:1::1, 8080)"],
+                [common[0], common[1], "(192.168.1.1, 8080)"]
+            ]
+        );
     }
 }

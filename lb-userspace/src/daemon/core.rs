@@ -292,22 +292,19 @@ impl Core {
 
     /// What `lvx status` shows.
     pub fn status(&self) -> Status {
+        let mut status = report::status(
+            &self.plane.maps,
+            &self.state,
+            self.files.netns(),
+            Some(&self.unresolved),
+        );
+        let warnings = self.unclaimed.iter().chain(&self.coexistence);
+        status.warnings.extend(warnings.cloned());
         Status {
             daemon: Some(std::process::id()),
             frozen_for: None,
             interfaces: self.interfaces.list(),
-            warnings: self
-                .unclaimed
-                .iter()
-                .chain(&self.coexistence)
-                .cloned()
-                .collect(),
-            ..report::status(
-                &self.plane.maps,
-                &self.state,
-                self.files.netns(),
-                Some(&self.unresolved),
-            )
+            ..status
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Interfaces {
     egress: BTreeSet<u32>,
     /// Pinned by an earlier daemon; not asked for any more.
     leftover: BTreeSet<u32>,
+    /// Why an interface could not be attached anew, by name, as logged last.
+    failed: BTreeMap<String, String>,
 }
 
 impl Interfaces {
@@ -39,6 +41,7 @@ impl Interfaces {
             attached: BTreeMap::new(),
             egress: BTreeSet::new(),
             leftover: BTreeSet::new(),
+            failed: BTreeMap::new(),
         })
     }
 
@@ -106,8 +109,8 @@ impl Interfaces {
             if now == then {
                 continue;
             }
-            changed = true;
             if let Some(index) = then {
+                changed = true;
                 tracing::warn!("{name}: the interface is gone");
                 self.attached.remove(&name);
                 // The link died with its interface; what is left is its pin.
@@ -115,10 +118,16 @@ impl Interfaces {
                     tracing::debug!("{name}: {error:#}");
                 }
             }
-            if let Some(index) = now
-                && let Err(error) = self.attach(plane, view, &name, index)
-            {
-                tracing::error!("{name}: {error:#}");
+            let Some(index) = now else {
+                self.failed.remove(&name);
+                continue;
+            };
+            match self.attach(plane, view, &name, index) {
+                Ok(()) => {
+                    changed = true;
+                    self.failed.remove(&name);
+                }
+                Err(error) => self.log_failure(&name, format!("{error:#}")),
             }
         }
         for index in self
@@ -130,6 +139,15 @@ impl Interfaces {
             }
         }
         changed
+    }
+
+    /// An interface is tried again at every change of the network: only what is
+    /// new is logged.
+    fn log_failure(&mut self, name: &str, text: String) {
+        if self.failed.get(name) != Some(&text) {
+            tracing::error!("{name}: {text}");
+            self.failed.insert(name.into(), text);
+        }
     }
 
     /// Makes the interfaces that frames are redirected to, take them; then

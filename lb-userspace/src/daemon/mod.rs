@@ -35,4 +35,4 @@ mod status;
 pub mod tables;
 pub mod writer;
 
-pub use status::Status;
+pub use status::{FlowTable, Status};

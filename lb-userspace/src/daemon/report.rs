@@ -1,12 +1,18 @@
 //! What `lvx status` shows, from the maps alone.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
+use bytemuck::Pod;
 use lb_common::{
-    layout::{DestFlags, DestWord},
+    layout::{DestFlags, DestWord, Root, ServiceFlags},
     time::{Tick, to_nanoseconds},
 };
 
-use super::{Status, publish::Unresolved, state::State, tables::Tables};
-use crate::dataplane::Maps;
+use super::{FlowTable, Status, publish::Unresolved, state::State, tables::Tables};
+use crate::{
+    dataplane::{Mapping, Maps},
+    model::ServiceId,
+};
 
 /// Connections that exist, by the servers' counts.
 pub fn connections(tables: &Tables<'_>, state: &State) -> u64 {
@@ -21,17 +27,29 @@ pub fn connections(tables: &Tables<'_>, state: &State) -> u64 {
         .sum()
 }
 
-/// Occupied cells of the flow table.
-pub fn cells_used(maps: &Maps) -> u64 {
-    (0..maps.blocks4.len())
-        .map(|block| maps.blocks4.get(block))
-        .sum()
+/// Sizes and fill of the flow tables, IPv4's first.
+pub fn flow_tables(maps: &Maps) -> [FlowTable; 2] {
+    let sizes = maps.sizes;
+    [
+        flow_table(&maps.flow4, &maps.blocks4, sizes.connections),
+        flow_table(&maps.flow6, &maps.blocks6, sizes.connections6),
+    ]
+}
+
+fn flow_table<C: Pod>(flows: &Mapping<C>, blocks: &Mapping<u64>, connections: u32) -> FlowTable {
+    let cells = u64::from(flows.len());
+    FlowTable {
+        connections: connections.into(),
+        cells,
+        used: (0..blocks.len()).map(|block| blocks.get(block)).sum(),
+        bytes: cells * size_of::<C>() as u64,
+    }
 }
 
 /// What can be said without a daemon. `unresolved` is the daemon's knowledge.
 pub fn status(maps: &Maps, state: &State, netns: u64, unresolved: Option<&Unresolved>) -> Status {
     let tables = Tables::from(maps);
-    let cells = u64::from(maps.flow4.len());
+    let [flow4, flow6] = flow_tables(maps);
     let now = Maps::now();
     let sweep = maps.sweep().ok();
     let reasons = maps.reasons().unwrap_or_default();
@@ -42,10 +60,8 @@ pub fn status(maps: &Maps, state: &State, netns: u64, unresolved: Option<&Unreso
         interfaces: Vec::new(),
         services: state.services().len(),
         dests: state.dest_count(),
-        connections: maps.sizes.connections.into(),
-        cells,
-        used: cells_used(maps),
-        bytes: cells * size_of::<[u64; 8]>() as u64,
+        flow4,
+        flow6,
         sweep_age: sweep.map_or(0.0, |sweep| seconds_since(now, sweep.last_tick as Tick)),
         sweep_version: sweep.map_or(0, |sweep| sweep.version),
         unresolved: match unresolved {
@@ -55,13 +71,36 @@ pub fn status(maps: &Maps, state: &State, netns: u64, unresolved: Option<&Unreso
                 .collect(),
             None => frozen_unresolved(&tables, state),
         },
-        warnings: Vec::new(),
+        warnings: unclaimed(&tables, state).into_iter().collect(),
         reasons: reasons
             .into_iter()
             .map(|(reason, count)| (reason.name().into(), count))
             .collect(),
         epoch: state.epoch,
     }
+}
+
+/// A line that names the service addresses whose packets go to the stack, as
+/// packets see it.
+fn unclaimed(tables: &Tables<'_>, state: &State) -> Option<String> {
+    let half = Root(tables.root.get(0)).side() * tables.params.service_slots;
+    let vips: BTreeSet<IpAddr> = state
+        .services()
+        .filter_map(|(id, _)| match id {
+            ServiceId::Address { addr, .. } => Some((*addr, half + state.place(id)?)),
+            ServiceId::Mark { .. } => None,
+        })
+        .filter(|(_, index)| tables.services.get(*index).flags & ServiceFlags::CLAIMED == 0)
+        .map(|(addr, _)| addr)
+        .collect();
+    let names: Vec<String> = vips.iter().map(IpAddr::to_string).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "no address of this director, so packets to it go to the stack: {} \
+             ('ip address add' takes it, 'lvx run --vip-scope any' does without)",
+            names.join(", ")
+        )
+    })
 }
 
 /// Ticks are 4 ms; a clock a tick behind counts as the same moment.

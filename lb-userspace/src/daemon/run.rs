@@ -172,13 +172,18 @@ async fn start(
 }
 
 fn log_sizes(maps: &Maps) {
-    let cells = u64::from(maps.flow4.len());
-    let used = report::cells_used(maps);
+    for (family, table) in ["IPv4", "IPv6"].iter().zip(report::flow_tables(maps)) {
+        tracing::info!(
+            "flow table {family}: {} connections, {} cells, {} MiB, {} in use ({} %)",
+            table.connections,
+            table.cells,
+            table.bytes >> 20,
+            table.used,
+            table.used * 100 / table.cells.max(1),
+        );
+    }
     tracing::info!(
-        "flow table: {} connections, {cells} cells, {} MiB, {used} in use ({} %); {} services, {} servers",
-        maps.sizes.connections,
-        (cells * size_of::<[u64; 8]>() as u64) >> 20,
-        used * 100 / cells.max(1),
+        "room for {} services, {} servers",
         maps.sizes.services,
         maps.sizes.dests,
     );

@@ -1,5 +1,18 @@
 use serde::{Deserialize, Serialize};
 
+/// A flow table's size and fill.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowTable {
+    /// Connections promised.
+    pub connections: u64,
+    /// Cells.
+    pub cells: u64,
+    /// Cells in use; a connection made with NAT takes two.
+    pub used: u64,
+    /// Memory in bytes.
+    pub bytes: u64,
+}
+
 /// What `lvx status` shows; can be read with and without a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -15,14 +28,10 @@ pub struct Status {
     pub services: usize,
     /// Configured servers.
     pub dests: usize,
-    /// Connections promised, cells in the table, cells occupied, bytes taken.
-    pub connections: u64,
-    /// Cells in the flow table.
-    pub cells: u64,
-    /// Cells in use.
-    pub used: u64,
-    /// Memory of the flow table in bytes.
-    pub bytes: u64,
+    /// Flow table of IPv4.
+    pub flow4: FlowTable,
+    /// Flow table of IPv6.
+    pub flow6: FlowTable,
     /// Seconds since the sweep last ran.
     pub sweep_age: f64,
     /// Build whose sweep runs.

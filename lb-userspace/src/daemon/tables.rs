@@ -133,6 +133,7 @@ pub(crate) mod memory {
             };
             let sizes = Sizes {
                 connections: 2048,
+                connections6: 512,
                 services,
                 dests,
             };

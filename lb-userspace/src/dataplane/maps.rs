@@ -21,8 +21,10 @@ use super::Mapping;
 /// Sizes that are fixed when the data plane is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sizes {
-    /// Connections promised (`--connections`); the table has at least twice as many cells.
+    /// IPv4 connections promised (`--connections`); the table has at least twice as many cells.
     pub connections: u32,
+    /// IPv6 connections promised (`--connections6`), in a table of their own.
+    pub connections6: u32,
     /// Virtual services.
     pub services: u32,
     /// Servers of all services together, those in the trash included.
@@ -33,21 +35,28 @@ impl Default for Sizes {
     fn default() -> Self {
         Self {
             connections: 1 << 18,
+            connections6: default_connections6(1 << 18),
             services: 1 << 12,
             dests: 1 << 14,
         }
     }
 }
 
+/// IPv6 connections where only those of IPv4 were said.
+pub fn default_connections6(connections: u32) -> u32 {
+    connections / 4
+}
+
 /// Slots of the interface table.
 const IFACE_SLOTS: u32 = 256;
 
 impl Sizes {
-    /// As a data plane made with these sizes shows them: the flow table has a
+    /// As a data plane made with these sizes shows them: the flow tables have a
     /// power of two of cells.
     pub fn rounded(self) -> Self {
         Self {
             connections: flow::cells_for(self.connections) / 2,
+            connections6: flow::cells_for(self.connections6) / 2,
             ..self
         }
     }
@@ -60,7 +69,7 @@ impl Sizes {
             service_seed: rand::random(),
             filter_seed: rand::random(),
             flow4_cells: flow::cells_for(self.connections),
-            flow6_cells: flow::cells_for(0),
+            flow6_cells: flow::cells_for(self.connections6),
             service_slots: (self.services.max(4) * 4).next_power_of_two(),
             list_entries: self.dests,
             iface_slots: IFACE_SLOTS,
@@ -68,11 +77,14 @@ impl Sizes {
     }
 
     /// Entries of every map whose size is not fixed.
-    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 13] {
+    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 15] {
         let flow4 = flow::total_cells(params.flow4_cells);
+        let flow6 = flow::total_cells(params.flow6_cells);
         [
             ("FLOW4", flow4),
             ("BLOCKS4", flow4 / flow::BLOCK),
+            ("FLOW6", flow6),
+            ("BLOCKS6", flow6 / flow::BLOCK),
             ("FILTER", 2 * FILTER_WORDS),
             ("IFACES", params.iface_slots),
             ("SERVICES", 2 * params.service_slots),
@@ -100,6 +112,10 @@ pub struct Maps {
     pub flow4: Mapping<[u64; 8]>,
     /// Occupied cells of each block of the IPv4 flow table.
     pub blocks4: Mapping<u64>,
+    /// IPv6 flow cells: main table, then stash.
+    pub flow6: Mapping<[u64; 16]>,
+    /// Occupied cells of each block of the IPv6 flow table.
+    pub blocks6: Mapping<u64>,
     /// VIP filter, two halves of `FILTER_WORDS`.
     pub filter: Mapping<u64>,
     /// Interfaces, `params.iface_slots`, open addressing (`IfaceKey::home`, `IFACE_WINDOW`).
@@ -144,12 +160,15 @@ impl Maps {
             params,
             sizes: Sizes {
                 connections: params.flow4_cells / 2,
+                connections6: params.flow6_cells / 2,
                 services: service_states.len(),
                 dests: dests.len(),
             },
             root: mapped(pins, "ROOT")?,
             flow4: mapped(pins, "FLOW4")?,
             blocks4: mapped(pins, "BLOCKS4")?,
+            flow6: mapped(pins, "FLOW6")?,
+            blocks6: mapped(pins, "BLOCKS6")?,
             filter: mapped(pins, "FILTER")?,
             ifaces: mapped(pins, "IFACES")?,
             services: mapped(pins, "SERVICES")?,

@@ -10,7 +10,7 @@ mod plane;
 mod trace;
 
 pub use mapping::Mapping;
-pub use maps::{Maps, Sizes};
+pub use maps::{Maps, Sizes, default_connections6};
 pub use object::{BUILD_ID, Loaded, ProgramFacts, program_name};
 pub use plane::{Attached, Mode, Plane, any_attached, remove};
 

@@ -235,7 +235,8 @@ fn known_scheduler(spec: &ServiceSpec) -> Result<(), Refusal> {
 
 fn unicast(addr: IpAddr) -> Result<(), Refusal> {
     let broadcast = addr == IpAddr::from(Ipv4Addr::BROADCAST);
-    if addr.is_unspecified() || addr.is_multicast() || broadcast {
+    let link_local = matches!(addr, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if link_local || addr.is_unspecified() || addr.is_multicast() || broadcast {
         Err(Refusal::Invalid)
     } else {
         Ok(())

@@ -1,12 +1,10 @@
 //! What is known to the grammar but not built yet. Building something means
 //! deleting its line here.
 
-use std::net::IpAddr;
-
 use super::failure::Failure;
 use super::grammar::{CommandId, OptionId};
 use super::line::Line;
-use crate::model::{Refusal, ServiceId};
+use crate::model::Refusal;
 
 const COMMANDS: &[CommandId] = &[
     CommandId::Set,
@@ -22,18 +20,10 @@ const OPTIONS: &[OptionId] = &[
     OptionId::Pe,
     OptionId::Ops,
     OptionId::SchedFlags,
-    OptionId::Ipip,
-    OptionId::Masquerading,
     OptionId::UThreshold,
     OptionId::LThreshold,
-    OptionId::TunType,
-    OptionId::TunPort,
-    OptionId::TunNocsum,
-    OptionId::TunCsum,
-    OptionId::TunRemcsum,
     OptionId::Thresholds,
     OptionId::PersistentConn,
-    OptionId::TunInfo,
     OptionId::Timeout,
     OptionId::Daemon,
 ];
@@ -46,11 +36,6 @@ const SCHEDULERS: &[&str] = &[
 
 /// What `-s` can be instead, for the message.
 const USE_INSTEAD: &str = "use -s rr or -s wrr";
-
-/// Addresses of this family are built.
-fn address(addr: IpAddr) -> bool {
-    addr.is_ipv4()
-}
 
 /// Whether an option is built, for the usage text.
 pub(super) fn option(option: OptionId) -> bool {
@@ -83,18 +68,6 @@ pub(super) fn check(line: &Line) -> Result<(), Failure> {
             Some(letter) => format!("-{letter} (--{})", spec.long),
             None => format!("--{}", spec.long),
         });
-    }
-    let vip = line.service.and_then(|service| match service {
-        ServiceId::Address { addr, .. } => Some(addr),
-        ServiceId::Mark { .. } => None,
-    });
-    let rip = line.server.map(|server| server.addr);
-    if let Some(addr) = [vip, rip]
-        .into_iter()
-        .flatten()
-        .find(|addr| !address(*addr))
-    {
-        return no(format!("IPv6 address {addr}"));
     }
     if matches!(line.command, CommandId::Add | CommandId::Edit) {
         let name = line.scheduler_name();

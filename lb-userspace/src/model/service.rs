@@ -1,6 +1,6 @@
 use std::net::IpAddr;
 
-use lb_common::layout::ForwardMethod;
+use lb_common::layout::{self, ForwardMethod};
 use serde::{Deserialize, Serialize};
 
 /// Address family of a mark service.
@@ -84,6 +84,16 @@ pub enum ServiceId {
     },
 }
 
+impl ServiceId {
+    /// Family of the packets it is for.
+    pub fn family(self) -> Family {
+        match self {
+            Self::Address { addr, .. } => Family::of(addr),
+            Self::Mark { family, .. } => family,
+        }
+    }
+}
+
 /// The parameters of a service: what `-A` and `-E` set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
@@ -144,6 +154,16 @@ pub enum TunnelChecksum {
     Remote,
 }
 
+impl TunnelChecksum {
+    fn layout(self) -> layout::TunnelChecksum {
+        match self {
+            Self::None => layout::TunnelChecksum::None,
+            Self::Full => layout::TunnelChecksum::Full,
+            Self::Remote => layout::TunnelChecksum::Remote,
+        }
+    }
+}
+
 /// Kind of tunnel (`--tun-type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -162,6 +182,19 @@ pub enum Tunnel {
         /// Checksum option.
         checksum: TunnelChecksum,
     },
+}
+
+impl Tunnel {
+    /// As the packet engine names it: kind, UDP port (host order, 0 where there
+    /// is none) and checksum.
+    pub fn layout(self) -> (layout::TunnelKind, u16, layout::TunnelChecksum) {
+        use layout::TunnelKind;
+        match self {
+            Self::Ipip => (TunnelKind::Ipip, 0, layout::TunnelChecksum::None),
+            Self::Gue { port, checksum } => (TunnelKind::Gue, port, checksum.layout()),
+            Self::Gre { checksum } => (TunnelKind::Gre, 0, checksum.layout()),
+        }
+    }
 }
 
 /// What identifies a server within a service.

@@ -47,7 +47,7 @@ pub fn claims(attached: &BTreeSet<u32>, view: &View) -> Claims {
                 "frames to {name} are not balanced: it has more than two VLAN tags"
             ));
         }
-        for (tags, macs) in walk.found {
+        for (tags, Found { macs, mtu }) in walk.found {
             let key = IfaceKey {
                 ifindex: *index,
                 outer: tags.first().copied().unwrap_or(0),
@@ -55,6 +55,7 @@ pub fn claims(attached: &BTreeSet<u32>, view: &View) -> Claims {
             };
             let mut entry = IfaceEntry {
                 key: key.word(),
+                mtu: mtu.into(),
                 ..IfaceEntry::default()
             };
             for (slot, (mac, _)) in entry.macs.iter_mut().zip(&macs) {
@@ -79,17 +80,29 @@ pub fn claims(attached: &BTreeSet<u32>, view: &View) -> Claims {
 
 struct Walk<'a> {
     links: &'a BTreeMap<u32, Link>,
-    /// By tags, outermost first: station addresses, each once, with the link's name.
-    found: BTreeMap<Vec<u16>, Vec<([u8; 6], String)>>,
+    /// By tags, outermost first.
+    found: BTreeMap<Vec<u16>, Found>,
     too_deep: Option<String>,
+}
+
+/// The links that share the same tags.
+struct Found {
+    /// Station addresses, each once, with the link's name.
+    macs: Vec<([u8; 6], String)>,
+    /// The smallest MTU: a macvlan's may be below its device's.
+    mtu: u32,
 }
 
 impl Walk<'_> {
     fn add(&mut self, link: &Link, tags: &[u16], depth: usize) {
         if link.mac != [0; 6] {
-            let macs = self.found.entry(tags.to_vec()).or_default();
-            if !macs.iter().any(|(mac, _)| *mac == link.mac) {
-                macs.push((link.mac, link.name.clone()));
+            let found = self.found.entry(tags.to_vec()).or_insert(Found {
+                macs: Vec::new(),
+                mtu: link.mtu,
+            });
+            found.mtu = found.mtu.min(link.mtu);
+            if !found.macs.iter().any(|(mac, _)| *mac == link.mac) {
+                found.macs.push((link.mac, link.name.clone()));
             }
         }
         if depth == MAX_DEPTH {
@@ -132,7 +145,7 @@ mod tests {
         };
         let result = claims(&BTreeSet::from([2]), &view);
         let entries = result.entries.iter().map(|entry| {
-            assert_eq!(entry.key as u32, 2);
+            assert_eq!((entry.key as u32, entry.mtu), (2, 1500));
             let macs = entry
                 .macs
                 .iter()
@@ -164,6 +177,27 @@ mod tests {
             ]
         );
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn the_mtu_is_that_of_the_link_with_these_tags() {
+        let of = |mtu, link| Link { mtu, ..link };
+        let view = View {
+            links: links([
+                of(9000, link(2, "eth0")),
+                of(1500, vlan(3, "eth0.100", 2, 100, 0x8100)),
+                of(9000, vlan(4, "eth0.200", 2, 200, 0x8100)),
+                of(1400, macvlan(5, "vrrp.51", 4)),
+            ]),
+            ..View::default()
+        };
+        let result = claims(&BTreeSet::from([2]), &view);
+        let mtus: Vec<_> = result
+            .entries
+            .iter()
+            .map(|entry| ((entry.key >> 32) as u16, entry.mtu))
+            .collect();
+        assert_eq!(mtus, [(0, 9000), (100, 1500), (200, 1400)]);
     }
 
     #[test]

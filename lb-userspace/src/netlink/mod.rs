@@ -78,6 +78,9 @@ pub enum Resolution {
         mac: Option<[u8; 6]>,
         /// MTU of the route.
         mtu: u32,
+        /// This director's own address on the way there, of the target's family;
+        /// `None` where it has none.
+        source: Option<IpAddr>,
     },
     /// No route; the text says why.
     Unreachable(String),

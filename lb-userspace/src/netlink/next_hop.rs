@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lb_common::layout::NextHop;
 
 use super::{Link, LinkKind, Resolution};
+use crate::address::words;
 
 /// Most tags a header can carry.
 const MAX_TAGS: usize = 2;
@@ -65,12 +66,16 @@ pub fn next_hop(
     links: &BTreeMap<u32, Link>,
     family: PacketFamily,
 ) -> Result<Option<NextHop>, NextHopError> {
-    let (ifindex, mac, mtu) = match resolution {
+    let (ifindex, mac, mtu, source) = match resolution {
         Resolution::Local => return Ok(None),
         Resolution::Unreachable(text) => return Err(NextHopError::Unreachable(text.clone())),
         Resolution::Via {
-            ifindex, mac, mtu, ..
-        } => (*ifindex, *mac, *mtu),
+            ifindex,
+            mac,
+            mtu,
+            source,
+            ..
+        } => (*ifindex, *mac, *mtu, *source),
     };
     let top = links.get(&ifindex).ok_or(NextHopError::Missing(ifindex))?;
     if top.mac == [0; 6] {
@@ -100,7 +105,7 @@ pub fn next_hop(
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         header_len: length as u16,
         header,
-        source: [0; 4],
+        source: source.map_or([0; 4], |source| words(source).0),
         reserved: [0; 2],
     }))
 }
@@ -148,6 +153,7 @@ mod tests {
             neighbour: "10.0.0.9".parse().unwrap(),
             mac: Some(PEER),
             mtu: 1500,
+            source: Some("10.0.0.1".parse().unwrap()),
         }
     }
 
@@ -180,6 +186,7 @@ mod tests {
             [0x52, 0x54, 0, 0, 0, 0x99, 2, 0, 0, 0, 0, 2, 8, 0]
         );
         assert_eq!(hop.header[14..], [0; 10]);
+        assert_eq!(hop.source, [u32::from_ne_bytes([10, 0, 0, 1]), 0, 0, 0]);
         assert_eq!(built(2, PacketFamily::V6).header[12..14], [0x86, 0xdd]);
     }
 
@@ -225,6 +232,7 @@ mod tests {
             neighbour,
             mac: Some(PEER),
             mtu: 65_536,
+            source: None,
         };
         assert_eq!(
             next_hop(&jumbo, &stack(), PacketFamily::V4)
@@ -233,6 +241,23 @@ mod tests {
                 .mtu,
             65_535
         );
+    }
+
+    #[test]
+    fn the_source_is_in_network_order() {
+        let resolution = Resolution::Via {
+            ifindex: 2,
+            neighbour: "fe80::1".parse().unwrap(),
+            mac: Some(PEER),
+            mtu: 1500,
+            source: Some("2001:db8::1:2".parse().unwrap()),
+        };
+        let hop = next_hop(&resolution, &stack(), PacketFamily::V6)
+            .unwrap()
+            .unwrap();
+        let bytes: [u8; 16] = bytemuck::cast(hop.source);
+        assert_eq!(bytes[..4], [0x20, 0x01, 0x0d, 0xb8]);
+        assert_eq!(bytes[12..], [0, 1, 0, 2]);
     }
 
     #[test]
@@ -245,6 +270,7 @@ mod tests {
             neighbour,
             mac: None,
             mtu: 1500,
+            source: None,
         };
         assert_eq!(next_hop(&unknown, &stack(), PacketFamily::V4), Ok(None));
         assert_eq!(

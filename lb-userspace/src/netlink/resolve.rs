@@ -20,6 +20,8 @@ pub(super) enum Route {
         neighbour: IpAddr,
         /// MTU metric of the route.
         mtu: Option<u32>,
+        /// The address that the kernel would send from.
+        source: Option<IpAddr>,
     },
     Unreachable(String),
 }
@@ -42,7 +44,7 @@ pub(super) fn read(target: IpAddr, message: &RouteMessage) -> Route {
             );
         }
     }
-    let (mut ifindex, mut neighbour, mut mtu) = (None, target, None);
+    let (mut ifindex, mut neighbour, mut mtu, mut source) = (None, target, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = Some(*index),
@@ -60,6 +62,8 @@ pub(super) fn read(target: IpAddr, message: &RouteMessage) -> Route {
                     _ => None,
                 });
             }
+            RouteAttribute::PrefSource(RouteAddress::Inet(ip)) => source = Some(IpAddr::V4(*ip)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(ip)) => source = Some(IpAddr::V6(*ip)),
             RouteAttribute::EncapType(kind) => {
                 return Route::Unreachable(format!(
                     "the route to {target} encapsulates packets ({kind:?}), which lvx cannot do"
@@ -73,6 +77,7 @@ pub(super) fn read(target: IpAddr, message: &RouteMessage) -> Route {
             ifindex,
             neighbour,
             mtu,
+            source,
         },
         None => Route::Unreachable(format!("the route to {target} names no interface")),
     }
@@ -104,14 +109,15 @@ pub(super) fn wanted(route: &Route, links: &BTreeMap<u32, Link>) -> Option<Key> 
 
 /// Puts route, link and neighbour together.
 pub(super) fn resolve(route: &Route, links: &BTreeMap<u32, Link>, table: &Table) -> Resolution {
-    let (ifindex, neighbour, mtu) = match route {
+    let (ifindex, neighbour, mtu, source) = match route {
         Route::Local => return Resolution::Local,
         Route::Unreachable(text) => return Resolution::Unreachable(text.clone()),
         Route::Via {
             ifindex,
             neighbour,
             mtu,
-        } => (*ifindex, *neighbour, *mtu),
+            source,
+        } => (*ifindex, *neighbour, *mtu, *source),
     };
     let Some(link) = links.get(&ifindex) else {
         return Resolution::Unreachable(format!("the interface with index {ifindex} is gone"));
@@ -130,6 +136,7 @@ pub(super) fn resolve(route: &Route, links: &BTreeMap<u32, Link>, table: &Table)
         neighbour,
         mac: table.get(&(ifindex, neighbour)).and_then(|entry| entry.mac),
         mtu: mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+        source,
     }
 }
 
@@ -175,6 +182,7 @@ mod tests {
             ifindex: 7,
             neighbour: TARGET,
             mtu,
+            source: None,
         }
     }
 
@@ -188,8 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn gateway_and_mtu_are_read() {
+    fn gateway_mtu_and_source_are_read() {
+        let source = IpAddr::from([10, 1, 0, 7]);
         let attributes = vec![
+            RouteAttribute::PrefSource(source.into()),
             RouteAttribute::Oif(7),
             RouteAttribute::Gateway(GATEWAY.into()),
             RouteAttribute::Metrics(vec![RouteMetric::Hoplimit(3), RouteMetric::Mtu(1400)]),
@@ -200,7 +210,8 @@ mod tests {
             Route::Via {
                 ifindex: 7,
                 neighbour: GATEWAY,
-                mtu: Some(1400)
+                mtu: Some(1400),
+                source: Some(source),
             }
         );
     }
@@ -218,7 +229,8 @@ mod tests {
             Route::Via {
                 ifindex: 7,
                 neighbour: gateway.into(),
-                mtu: None
+                mtu: None,
+                source: None,
             }
         );
     }
@@ -276,7 +288,8 @@ mod tests {
                     ifindex: 7,
                     neighbour: TARGET,
                     mac: Some(MAC),
-                    mtu
+                    mtu,
+                    source: None,
                 }
             );
         }

@@ -8,6 +8,7 @@ pub struct Start {
     interfaces: Vec<String>,
     mode: Option<String>,
     connections: Option<u64>,
+    connections6: Option<u64>,
     by_ip_netns_exec: bool,
 }
 
@@ -17,6 +18,7 @@ impl Default for Start {
             interfaces: vec!["eth0".to_owned()],
             mode: None,
             connections: Some(16_384),
+            connections6: None,
             by_ip_netns_exec: false,
         }
     }
@@ -44,6 +46,13 @@ impl Start {
         self
     }
 
+    /// With `--connections6`; else the default of lvx.
+    #[must_use]
+    pub fn connections6(mut self, connections: u64) -> Self {
+        self.connections6 = Some(connections);
+        self
+    }
+
     /// By `ip netns exec`, which also gives it a mount namespace of its own.
     #[must_use]
     pub fn by_ip_netns_exec(mut self) -> Self {
@@ -62,6 +71,9 @@ impl Start {
         }
         if let Some(connections) = self.connections {
             words.extend(["--connections".to_owned(), connections.to_string()]);
+        }
+        if let Some(connections) = self.connections6 {
+            words.extend(["--connections6".to_owned(), connections.to_string()]);
         }
         words
     }

@@ -1,6 +1,6 @@
 use std::{net::Ipv4Addr, time::Instant};
 
-use lb_common::layout::SERVICE_WINDOW;
+use lb_common::layout::{ForwardMethod, SERVICE_WINDOW};
 
 use super::*;
 use crate::{
@@ -125,6 +125,14 @@ impl Lab {
         tables.filter.get(side * FILTER_WORDS + bit / 64) >> (bit % 64) & 1 == 1
     }
 
+    /// Whether packets from `addr` are looked at as replies.
+    fn replies(&self, addr: &str) -> bool {
+        let tables = self.memory.tables();
+        let bit = reply_bit(folded(addr.parse().unwrap()), tables.params.filter_seed);
+        let side = Root(tables.root.get(0)).side();
+        tables.filter.get(side * FILTER_WORDS + bit / 64) >> (bit % 64) & 1 == 1
+    }
+
     fn cursor(&self, n: u32) -> Cursor {
         let slot = self.state.service(&id(n)).unwrap().slot;
         Cursor::from_word(self.memory.tables().service_states.get(slot).cursor)
@@ -184,6 +192,80 @@ fn only_claimed_addresses_are_filtered_in() {
     lab.apply(Request::DeleteService(id(0)));
     lab.commit();
     assert!(lab.filtered([10, 9, 0, 0]));
+}
+
+#[test]
+fn replies_of_servers_that_were_ever_reached_by_nat_are_filtered_in() {
+    let mut lab = Lab::new(8, 8);
+    lab.apply(service(0, "rr"));
+    let masq = |last| {
+        let mut dest = dest(last, 1);
+        dest.spec.method = Method::Masq;
+        dest
+    };
+    for dest in [masq(1), masq(2), masq(3), dest(4, 1)] {
+        lab.apply(Request::AddDest(id(0), dest));
+    }
+    lab.commit();
+    let seen =
+        |lab: &Lab| ["10.8.0.1", "10.8.0.2", "10.8.0.3", "10.8.0.4"].map(|addr| lab.replies(addr));
+    assert_eq!(seen(&lab), [true, true, true, false]);
+    // Connections keep the method they were made with: edited, removed, or both.
+    lab.apply(Request::EditDest(id(0), dest(1, 1)));
+    lab.apply(Request::DeleteDest(id(0), dest(2, 1).id));
+    lab.apply(Request::EditDest(id(0), dest(3, 1)));
+    lab.apply(Request::DeleteDest(id(0), dest(3, 1).id));
+    lab.commit();
+    assert_eq!(seen(&lab), [true, true, true, false]);
+    // Added again by direct routing, and read back from the saved text.
+    lab.apply(Request::AddDest(id(0), dest(2, 1)));
+    let limits = Limits::of(lab.memory.sizes, &lab.memory.params);
+    lab.state = State::from_text(&lab.state.to_text(), limits).unwrap();
+    lab.commit();
+    assert_eq!(seen(&lab), [true, true, true, false]);
+}
+
+#[test]
+fn ipv6_services_are_found_and_filtered_in() {
+    let mut lab = Lab::new(8, 8);
+    let v6 = ServiceId::Address {
+        protocol: Protocol::Tcp,
+        addr: "2001:db8::1".parse().unwrap(),
+        port: 80,
+    };
+    let Request::AddService(_, spec) = service(0, "wrr") else {
+        panic!()
+    };
+    lab.apply(Request::AddService(v6, spec));
+    let server = Dest {
+        id: DestId {
+            addr: "fd00::7".parse().unwrap(),
+            port: 8080,
+        },
+        spec: DestSpec {
+            method: Method::Masq,
+            ..dest(1, 3).spec
+        },
+    };
+    lab.apply(Request::AddDest(v6, server));
+    lab.commit();
+    let entry = lab.find(v6).unwrap();
+    assert_eq!((entry.family, entry.list_len, entry.max_weight), (6, 1, 1));
+    assert_eq!(lab.list(v6)[0].method, ForwardMethod::Masq as u32);
+    let root = Root(lab.memory.tables().root.get(0));
+    assert!(!root.has_services(4) && root.has_services(6));
+    let tables = lab.memory.tables();
+    let bit = filter_bit(
+        folded("2001:db8::1".parse().unwrap()),
+        tables.params.filter_seed,
+    );
+    let half = root.side() * FILTER_WORDS;
+    assert_eq!(
+        tables.filter.get(half + bit / 64) >> (bit % 64) & 1,
+        1,
+        "the service's address"
+    );
+    assert!(lab.replies("fd00::7") && !lab.replies("fd00::8"));
 }
 
 #[test]

@@ -8,7 +8,9 @@ use lb_common::layout::{SchedulerKind, Stats};
 use super::{Change, Node, Service, State, trash::Trashed};
 use crate::{
     daemon::cursor::{MAX_LIST, Step},
-    model::{Dest, DestId, Method, Protocol, Refusal, Request, ServiceId, ServiceSpec},
+    model::{
+        Dest, DestId, Family, Method, Protocol, Refusal, Request, ServiceId, ServiceSpec, Tunnel,
+    },
 };
 
 /// The raw counters of a server's slot.
@@ -139,7 +141,7 @@ impl State {
     ) -> Result<(), Refusal> {
         supported_id(id)?;
         let service = self.services.get(&id).ok_or(Refusal::NoSuchService)?;
-        supported_dest(&dest)?;
+        supported_dest(id, &dest)?;
         if service.position(dest.id).is_some() {
             return Err(Refusal::DestExists);
         }
@@ -162,16 +164,19 @@ impl State {
             })?)
         };
         let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
+        let masq = dest.spec.method == Method::Masq;
         let node = match self.trash.take(&id, dest.id) {
             Some(trashed) if trashed.service_slot == Some(service.slot) => Node {
                 slot: trashed.slot,
                 dest,
+                masq: masq || trashed.masq,
                 start: None,
                 fresh: false,
             },
             // The slot is new to the service, or the service was created again:
             // statistics start at zero.
             trashed => {
+                let masq = masq || trashed.is_some_and(|trashed| trashed.masq);
                 let Some(slot) = trashed.map(|trashed| trashed.slot).or(new_slot) else {
                     return Err(Refusal::Other(
                         "lvx: internal error: a server without a slot".into(),
@@ -182,6 +187,7 @@ impl State {
                 Node {
                     slot,
                     dest,
+                    masq,
                     start: Some(raw),
                     fresh: new_slot.is_some(),
                 }
@@ -197,10 +203,12 @@ impl State {
     fn edit_dest(&mut self, id: ServiceId, dest: Dest) -> Result<(), Refusal> {
         supported_id(id)?;
         let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
-        supported_dest(&dest)?;
+        supported_dest(id, &dest)?;
         let position = service.position(dest.id).ok_or(Refusal::NoSuchDest)?;
         service.changing();
-        service.dests[position].dest = dest;
+        let node = &mut service.dests[position];
+        node.dest = dest;
+        node.masq |= dest.spec.method == Method::Masq;
         service.record(None);
         self.dirty = true;
         Ok(())
@@ -283,10 +291,6 @@ fn supported_id(id: ServiceId) -> Result<(), Refusal> {
             protocol: Protocol::Sctp,
             ..
         } => "SCTP services",
-        ServiceId::Address {
-            addr: IpAddr::V6(_),
-            ..
-        } => "IPv6 services",
         ServiceId::Address { port: 0, .. } => "services of any port",
         ServiceId::Address { .. } => return Ok(()),
     };
@@ -316,29 +320,36 @@ fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn supported_dest(dest: &Dest) -> Result<(), Refusal> {
+/// The checks of a server that come before it is looked for, in the kernel's order.
+fn supported_dest(service: ServiceId, dest: &Dest) -> Result<(), Refusal> {
     let spec = &dest.spec;
+    // Only a tunnel can carry packets of one family in those of the other.
+    if service.family() != Family::of(dest.id.addr) && spec.method != Method::Tunnel {
+        return Err(Refusal::Invalid);
+    }
     if spec.weight > i32::MAX as u32 || spec.l_threshold > spec.u_threshold {
         return Err(Refusal::Range);
     }
+    if spec.method == Method::Tunnel && matches!(spec.tunnel, Tunnel::Gue { port: 0, .. }) {
+        return Err(Refusal::Invalid);
+    }
     let what = match spec.method {
-        Method::Masq => "masquerading (-m)",
-        Method::Tunnel => "tunnelling (-i)",
         Method::Local => "local delivery as a forwarding method",
-        Method::Route if dest.id.addr.is_ipv6() => "IPv6 servers",
-        Method::Route if spec.u_threshold != 0 => "connection thresholds",
-        Method::Route => return Ok(()),
+        _ if spec.u_threshold != 0 => "connection thresholds",
+        Method::Masq | Method::Tunnel | Method::Route => return Ok(()),
     };
     Err(Refusal::Unsupported(what.into()))
 }
 
-/// Refuses what the kernel does not take for a server: it asks its routing
-/// table, which knows "this network", multicast and broadcast addresses.
+/// Refuses what the kernel does not take for a server. Of an IPv4 address it
+/// asks its routing table, which knows "this network", multicast and broadcast
+/// addresses; an IPv6 address tells by itself.
 fn unicast(addr: IpAddr) -> Result<(), Refusal> {
     let refused = match addr {
         IpAddr::V4(addr) => addr.octets()[0] == 0 || addr.is_multicast() || addr.is_broadcast(),
         IpAddr::V6(addr) => {
-            addr.is_unspecified() || addr.is_multicast() || addr.is_unicast_link_local()
+            let mapped = addr.to_ipv4_mapped().is_some();
+            mapped || addr.is_unspecified() || addr.is_multicast() || addr.is_unicast_link_local()
         }
     };
     if refused {

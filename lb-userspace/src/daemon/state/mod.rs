@@ -16,7 +16,7 @@ use lb_common::{layout::Stats, tables::Params};
 
 pub use apply::{Loads, RawStats};
 pub(crate) use apply::{add, sub};
-pub use placement::{service_key, words};
+pub use placement::service_key;
 pub use trash::Trashed;
 
 use self::{placement::Placement, slots::Slots, trash::Trash};
@@ -96,6 +96,9 @@ pub struct Node {
     pub slot: u32,
     /// The server.
     pub dest: Dest,
+    /// It is or was reached by NAT: connections keep the method they were made
+    /// with, so its replies may need translation whatever it is now.
+    pub masq: bool,
     /// Counters that the slot had before it came to this service (the service
     /// was created again): set when the dest's own statistics start at zero.
     pub start: Option<Stats>,

@@ -1,10 +1,10 @@
 //! Where each service stands in the service table.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
 use lb_common::layout::{SERVICE_WINDOW, ServiceKey};
 
-use crate::model::ServiceId;
+use crate::{address::words, model::ServiceId};
 
 /// The key that packets look a service up by; `None` for a mark.
 pub fn service_key(id: ServiceId) -> Option<ServiceKey> {
@@ -23,20 +23,6 @@ pub fn service_key(id: ServiceId) -> Option<ServiceKey> {
         protocol: protocol.number(),
         family,
     })
-}
-
-/// An address as tables hold it (network byte order), and its family's number.
-pub fn words(addr: IpAddr) -> ([u32; 4], u8) {
-    match addr {
-        IpAddr::V4(addr) => ([u32::from_ne_bytes(addr.octets()), 0, 0, 0], 4),
-        IpAddr::V6(addr) => {
-            let mut words = [0; 4];
-            for (word, bytes) in words.iter_mut().zip(addr.octets().chunks_exact(4)) {
-                *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-            }
-            (words, 6)
-        }
-    }
 }
 
 /// An open-addressing table in which every service stands within

@@ -33,6 +33,8 @@ struct SavedService {
 struct SavedDest {
     slot: u32,
     dest: Dest,
+    #[serde(default)]
+    masq: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,6 +43,8 @@ struct SavedTrash {
     service_slot: Option<u32>,
     slot: u32,
     dest: Dest,
+    #[serde(default)]
+    masq: bool,
     idle_since: Option<u64>,
 }
 
@@ -71,6 +75,7 @@ impl State {
                 service_slot: trashed.service_slot,
                 slot: trashed.slot,
                 dest: trashed.dest,
+                masq: trashed.masq,
                 idle_since: trashed.idle_since,
             }));
         }
@@ -101,9 +106,10 @@ impl State {
             let nodes = saved
                 .dests
                 .into_iter()
-                .map(|SavedDest { slot, dest }| Node {
+                .map(|SavedDest { slot, dest, masq }| Node {
                     slot,
                     dest,
+                    masq,
                     start: None,
                     fresh: false,
                 });
@@ -130,6 +136,7 @@ impl State {
             service_slot: saved.service_slot,
             slot: saved.slot,
             dest: saved.dest,
+            masq: saved.masq,
             idle_since: saved.idle_since,
             settled: true,
         });
@@ -161,6 +168,7 @@ pub(super) fn line(id: &ServiceId, service: &Service) -> String {
             .map(|node| SavedDest {
                 slot: node.slot,
                 dest: node.dest,
+                masq: node.masq,
             })
             .collect(),
     })

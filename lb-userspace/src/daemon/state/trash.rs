@@ -21,6 +21,8 @@ pub struct Trashed {
     pub slot: u32,
     /// As it was configured last.
     pub dest: Dest,
+    /// See [`Node::masq`].
+    pub masq: bool,
     /// Second of the look that first found it unreferenced.
     pub idle_since: Option<u64>,
     /// A grace period has passed since: no packet can still choose it.
@@ -35,6 +37,7 @@ impl Trashed {
             service_slot,
             slot: node.slot,
             dest: node.dest,
+            masq: node.masq,
             idle_since: None,
             settled: false,
         }

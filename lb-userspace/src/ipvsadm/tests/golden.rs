@@ -107,6 +107,11 @@ fn servers() {
 }
 
 #[test]
+fn forwarding() {
+    replay_file(include_str!("../../../tests/golden/forwarding.txt"));
+}
+
+#[test]
 fn restore() {
     replay_file(include_str!("../../../tests/golden/restore.txt"));
 }

@@ -164,7 +164,13 @@ fn what_is_saved_restores_the_same() {
     let table = "-A -t 10.0.0.1:80 -s wrr
 -a -t 10.0.0.1:80 -r 10.0.1.1:80 -g -w 1
 -a -t 10.0.0.1:80 -r 10.0.1.2:80 -g -w 7
+-a -t 10.0.0.1:80 -r 10.0.1.3:8080 -m -w 1
+-a -t 10.0.0.1:80 -r 10.0.1.4:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum
+-a -t 10.0.0.1:80 -r 10.0.1.5:80 -i -w 1 --tun-type gre --tun-csum
 -A -u 10.0.0.1:53 -s rr
+-A -t [2001:db8::1]:80 -s rr
+-a -t [2001:db8::1]:80 -r 10.0.1.6:80 -i -w 1 --tun-type ipip
+-a -t [2001:db8::1]:80 -r [2001:db8::2]:8080 -m -w 2
 ";
     assert_eq!(
         run("-R", table, &mut control),

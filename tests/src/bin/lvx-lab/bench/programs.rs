@@ -26,6 +26,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/be
 /// Both tables promise a million connections, however many flows there are.
 const SIZES: Sizes = Sizes {
     connections: 1 << 20,
+    connections6: 4096,
     services: 16,
     dests: 64,
 };

@@ -2,6 +2,9 @@
 
 use crate::{layout::Root, time::Tick};
 
+/// [`Facts::reverse`] of a packet that is no reply.
+pub const NO_REVERSE: u64 = u64::MAX;
+
 /// Cold stages get it as their scratch structure. In the kernel it lies in a
 /// per-CPU map, because 512 bytes of stack are shared by all calls. 64-bit words
 /// only: the compiler would merge smaller fields into misaligned stores.
@@ -42,8 +45,14 @@ pub struct Facts {
     pub mtu: u64,
     /// Index of the connection's cell, once there is one.
     pub cell: u64,
-    /// Index of the reverse cell that a reply was found by.
+    /// Index of the reverse cell that a reply was found by; [`NO_REVERSE`] of
+    /// any other packet.
     pub reverse: u64,
+    /// How much of a datagram the packet holds:
+    /// [`Part`](crate::forward::Part) as a number.
+    pub part: u64,
+    /// Identification of the datagram that a fragment is of.
+    pub fragment: u64,
     /// Interface to send by.
     pub egress: u64,
     /// [`Reason`](crate::reason::Reason) that ended the walk, as a number.

@@ -4,7 +4,13 @@
 pub mod frame;
 pub mod sums;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
@@ -16,7 +22,7 @@ use crate::{
     layout::{FILTER_WORDS, Root, Settings, Stats},
     packet::Packet,
     reason::Reason,
-    tables::{Cell, Param, Params, Step, Table, Tables},
+    tables::{Cell, Datagram, Param, Params, Step, Table, Tables},
     time::Tick,
 };
 
@@ -109,9 +115,10 @@ pub struct HostTables {
     tables: Vec<(usize, Vec<AtomicU64>)>,
     stats: Vec<AtomicU64>,
     reasons: Vec<AtomicU64>,
+    fragments: Mutex<HashMap<Datagram, (u64, Tick)>>,
 }
 
-const TABLES: usize = 13;
+const TABLES: usize = 14;
 
 impl HostTables {
     /// Empty tables of the sizes in `params`, with `dests` servers and
@@ -133,6 +140,7 @@ impl HostTables {
             (Table::DestLoad, 8, dests),
             (Table::NextHop, 8, dests),
             (Table::Settings, 8, 1),
+            (Table::Limits, 1, 1),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =
             (0..TABLES).map(|_| (0, Vec::new())).collect();
@@ -151,6 +159,7 @@ impl HostTables {
             tables,
             stats: zeros(5 * dests as usize),
             reasons: zeros(Reason::ALL.len()),
+            fragments: Mutex::default(),
         };
         host.set(Table::Settings, 0, Settings::kernel_defaults());
         host
@@ -277,6 +286,16 @@ impl<'a> Tables for &'a HostTables {
         count.wrapping_add(1).wrapping_mul(0x9e37_79b1)
     }
 
+    fn fragment(self, datagram: &Datagram) -> Option<(u64, Tick)> {
+        let fragments = self.fragments.lock().expect("nobody panics with it");
+        fragments.get(datagram).copied()
+    }
+
+    fn keep_fragment(self, datagram: &Datagram, ports: u64, now: Tick) {
+        let mut fragments = self.fragments.lock().expect("nobody panics with it");
+        fragments.insert(*datagram, (ports, now));
+    }
+
     fn count_dest(self, slot: u32, stats: Stats) {
         let values = [
             stats.conns,
@@ -308,6 +327,18 @@ struct HostStages<'a>(&'a HostTables);
 impl Stages<HostPacket> for HostStages<'_> {
     fn extensions(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::extensions(packet, facts)
+    }
+
+    fn fragment(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::fragment(packet, self.0, facts)
+    }
+
+    fn icmp<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::icmp::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn answer<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::answer::<F, _, _>(packet, self.0, facts)
     }
 
     fn schedule<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {

@@ -72,8 +72,6 @@ reasons! {
     /// A server's packet that passes the director although its method does not ask
     /// for that (DR, TUN): counted, and changes the connection's state.
     PassedReply = "passed-reply", Passed;
-    /// A fragment to a service's address, which this version leaves to the stack.
-    PassedFragment = "passed-fragment", Passed;
     /// Neither TCP nor UDP, nor an ICMP error about a connection.
     PassedProtocol = "passed-protocol", Passed;
     /// No service has this address, protocol and port.
@@ -86,6 +84,10 @@ reasons! {
     DroppedNoDest = "dropped-no-dest", Dropped;
     /// No server of the service can take a new connection.
     DroppedNoServer = "dropped-no-server", Dropped;
+    /// A fragment whose datagram's first one has not been seen.
+    DroppedFragment = "dropped-fragment", Dropped;
+    /// An ICMP error about a connection, with a wrong checksum.
+    DroppedIcmp = "dropped-icmp", Dropped;
     /// The server's next hop is not resolved.
     DroppedUnresolved = "dropped-unresolved", Dropped;
     /// Time to live ran out.

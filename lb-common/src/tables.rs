@@ -52,6 +52,8 @@ pub enum Table {
     NextHop,
     /// One [`Settings`](crate::layout::Settings): 8 words.
     Settings,
+    /// One record of our own limits: the ICMP bucket; 1 word.
+    Limits,
 }
 
 /// Sizes and secrets that are fixed when the program is loaded.
@@ -118,6 +120,10 @@ impl Params {
     }
 }
 
+/// What the fragments of one datagram have in common: source, destination, and
+/// identification with the family above it (bit 32).
+pub type Datagram = [u64; 5];
+
 /// State of a loop that [`Tables::repeat`] runs: plain words, at most
 /// [`LOOP_WORDS`] of them. In the kernel it lies in a map while the loop runs:
 /// the verifier follows what lies on the stack through every step, and counters
@@ -145,6 +151,11 @@ pub trait Tables: Copy {
     fn now(self) -> Tick;
     /// A number that differs from call to call, no secret.
     fn random(self) -> u32;
+    /// Ports and protocol, as in [`Facts::ports`](crate::facts::Facts::ports), of
+    /// the datagram that a fragment is of, and when its first fragment came.
+    fn fragment(self, datagram: &Datagram) -> Option<(u64, Tick)>;
+    /// Remembers a datagram's ports and protocol; an old one may be forgotten.
+    fn keep_fragment(self, datagram: &Datagram, ports: u64, now: Tick);
     /// Adds to the counters of the server in `slot` on this CPU.
     fn count_dest(self, slot: u32, stats: Stats);
     /// Counts one packet under the reason with this number on this CPU.

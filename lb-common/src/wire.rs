@@ -20,6 +20,8 @@ pub const IPV4_LEN: u32 = 20;
 pub const IPV6_LEN: u32 = 40;
 /// Bytes of a TCP header without options.
 pub const TCP_LEN: u32 = 20;
+/// Bytes of an ICMP or ICMPv6 error's header.
+pub const ICMP_LEN: u32 = 8;
 /// Bytes of a UDP header.
 pub const UDP_LEN: u32 = 8;
 
@@ -35,6 +37,8 @@ pub const IPPROTO_UDP: u8 = 17;
 pub const IPPROTO_IPV6: u8 = 41;
 /// IP protocol number of GRE.
 pub const IPPROTO_GRE: u8 = 47;
+/// IP protocol number of SCTP.
+pub const IPPROTO_SCTP: u8 = 132;
 /// IP protocol number of ICMPv6.
 pub const IPPROTO_ICMPV6: u8 = 58;
 

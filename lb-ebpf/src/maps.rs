@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, PerCpuArray},
+    maps::{Array, LruHashMap, PerCpuArray},
 };
 use lb_common::{
     facts::Facts,
@@ -12,7 +12,7 @@ use lb_common::{
         Stats, StatsPage,
     },
     reason::Reason,
-    tables::{LOOP_WORDS, Params},
+    tables::{Datagram, LOOP_WORDS, Params},
 };
 
 /// `BPF_F_MMAPABLE`.
@@ -52,6 +52,14 @@ pub static PAGES: Array<StatsPage> = Array::with_max_entries(1, MAPPED);
 /// As `PAGES`: what the sizes and secrets below were, for the next daemon.
 #[map]
 pub static PARAMS_KEPT: Array<Params> = Array::with_max_entries(1, MAPPED);
+
+/// The bucket of ICMP answers.
+#[map]
+pub static LIMITS: Array<u64> = Array::with_max_entries(1, 0);
+/// Ports of datagrams whose first fragment was seen. A loss is harmless, so the
+/// oldest may make room.
+#[map]
+pub static FRAGMENTS: LruHashMap<Datagram, [u64; 2]> = LruHashMap::with_max_entries(16_384, 0);
 
 /// State of the loop at hand: a packet's, the sweep's.
 #[map]

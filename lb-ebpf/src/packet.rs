@@ -106,48 +106,65 @@ impl Packet for XdpPacket {
 
     #[inline(always)]
     fn sum(&self, offset: u32, length: u32) -> Option<u64> {
-        let sum = lvx_sum(self.ctx, offset, length);
-        (sum != BEYOND).then_some(sum)
+        match lvx_sum(self.ctx, offset, length) {
+            NO_SUM => None,
+            sum => Some(sum),
+        }
     }
 }
 
-/// What [`lvx_sum`] answers beyond the end of the frame.
-const BEYOND: u64 = u64::MAX;
+/// No sum of 32 bits.
+const NO_SUM: u64 = u64::MAX;
 
-/// [`Packet::sum`], as a global function, so that it is verified once.
+/// [`Packet::sum`] as a global function: the verifier walks its loop once, not
+/// for every caller.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lvx_sum(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
     let Some(buffer) = maps::BYTES.get_ptr_mut(0) else {
-        return BEYOND;
+        return NO_SUM;
     };
-    let bytes = buffer.cast::<u8>();
+    let buffer = buffer.cast::<u8>();
     let mut sum = 0_u32;
-    let mut chunk = 0;
-    while chunk < SUM_CHUNKS {
-        let done = chunk.wrapping_mul(SUM_CHUNK);
-        if done >= length {
-            return sum.into();
+    let mut done = 0_u32;
+    // Whole chunks first: a loop over them and the rest would have the verifier
+    // follow the rest through every step.
+    while done < SUM_CHUNKS.wrapping_mul(SUM_CHUNK) {
+        if done.wrapping_add(SUM_CHUNK) > length {
+            break;
         }
-        let left = length.wrapping_sub(done);
-        let mut size = if left < SUM_CHUNK { left } else { SUM_CHUNK };
-        // SAFETY: moves a register to itself: the verifier wants to see the
-        // next check, which the compiler knows to be needless. The record has
-        // room for a chunk and the word behind it.
+        // SAFETY: the record has SUM_CHUNK bytes; the helpers check the rest.
         unsafe {
-            asm!("{size} = {size}", size = inout(reg) size, options(nostack));
-            if size == 0 || size > SUM_CHUNK {
-                return BEYOND;
+            let at = offset.wrapping_add(done);
+            if bpf_xdp_load_bytes(ctx, at, buffer.cast(), SUM_CHUNK) != 0 {
+                return NO_SUM;
             }
-            // The last word may be loaded in part only.
-            bytes.add((size & !3) as usize).cast::<u32>().write(0);
-            if bpf_xdp_load_bytes(ctx, offset.wrapping_add(done), bytes.cast(), size) != 0 {
-                return BEYOND;
-            }
-            let padded = size.wrapping_add(3) & !3;
-            sum = bpf_csum_diff(core::ptr::null_mut(), 0, bytes.cast(), padded, sum) as u32;
+            sum = bpf_csum_diff(core::ptr::null_mut(), 0, buffer.cast(), SUM_CHUNK, sum) as u32;
         }
-        chunk = chunk.wrapping_add(1);
+        done = done.wrapping_add(SUM_CHUNK);
     }
-    BEYOND
+    let mut size = u64::from(length.wrapping_sub(done));
+    if size == 0 {
+        return sum.into();
+    }
+    if size >= SUM_CHUNK.into() {
+        return NO_SUM;
+    }
+    // SAFETY: moves a register to itself. The compiler may know that the size is
+    // 1 to SUM_CHUNK and drop the mask, which tells the verifier.
+    unsafe { asm!("{size} = {size}", size = inout(reg) size, options(nostack)) };
+    let size = (size.wrapping_sub(1) & 0x1ff) as u32;
+    let size = size.wrapping_add(1);
+    // SAFETY: the record has SUM_CHUNK bytes and four more. Those from the last
+    // whole word on are zeroed, so that the rest of the word is.
+    unsafe {
+        let last = buffer.add((size & 0x3fc) as usize).cast::<u32>();
+        last.write_volatile(0);
+        if bpf_xdp_load_bytes(ctx, offset.wrapping_add(done), buffer.cast(), size) != 0 {
+            return NO_SUM;
+        }
+        let padded = size.wrapping_add(3) & 0x3fc;
+        sum = bpf_csum_diff(core::ptr::null_mut(), 0, buffer.cast(), padded, sum) as u32;
+    }
+    sum.into()
 }

@@ -33,6 +33,21 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn fragment(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        lvx_fragment(packet.context(), facts)
+    }
+
+    #[inline(always)]
+    fn icmp<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_icmp4, lvx_icmp6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn answer<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_answer4, lvx_answer6, packet, facts)
+    }
+
+    #[inline(always)]
     fn schedule<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_schedule4, lvx_schedule6, packet, facts)
     }
@@ -96,6 +111,15 @@ macro_rules! stage {
 }
 
 stage!(lvx_extensions, ctx, facts => engine::extensions(&XdpPacket::new(ctx), facts));
+stage!(lvx_fragment, ctx, facts => engine::fragment(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_icmp4, ctx, facts =>
+    engine::icmp::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_icmp6, ctx, facts =>
+    engine::icmp::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_answer4, ctx, facts =>
+    engine::answer::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_answer6, ctx, facts =>
+    engine::answer::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_schedule4, ctx, facts =>
     engine::schedule::<V4, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
 stage!(lvx_schedule6, ctx, facts =>

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     layout::{Root, Stats},
-    tables::{LOOP_WORDS, Param, Step, Table, Tables},
+    tables::{Datagram, LOOP_WORDS, Param, Step, Table, Tables},
     time::{Tick, tick_of},
 };
 
@@ -47,6 +47,7 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
             Table::DestLoad => record(&maps::DEST_LOADS, index),
             Table::NextHop => record(&maps::NEXT_HOPS, index),
             Table::Settings => record(&maps::SETTINGS, index),
+            Table::Limits => record(&maps::LIMITS, index),
         }
     }
 
@@ -95,6 +96,21 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
     fn random(self) -> u32 {
         // SAFETY: the helper takes nothing.
         unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn fragment(self, datagram: &Datagram) -> Option<(u64, Tick)> {
+        let kept = maps::FRAGMENTS.get_ptr(datagram)?;
+        // SAFETY: a map value. It may be forgotten and be another's at any time;
+        // then a fragment of a datagram that is being lost goes astray.
+        let [ports, tick] = unsafe { kept.read_volatile() };
+        Some((ports, tick as Tick))
+    }
+
+    #[inline(always)]
+    fn keep_fragment(self, datagram: &Datagram, ports: u64, now: Tick) {
+        // When there is no room the other fragments are dropped and counted.
+        let _ = maps::FRAGMENTS.insert(datagram, [ports, now.into()], 0);
     }
 
     #[inline(always)]

@@ -21,18 +21,18 @@ const CONFIGURATION: &str = "-A -t 192.168.0.200:80 -s wrr
 
 /// A lab whose director has an IPv6 VIP too.
 fn lab() -> OneArm {
-    let lab = OneArm::new().unwrap();
+    let lab = OneArm::new().expect("a lab");
     for which in ["all", "default", "eth0"] {
         lab.director
             .ns
             .sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "0")
-            .unwrap();
+            .expect("IPv6 can be switched on");
     }
     for addr in ["fd00::50/64", "fd00::200/128"] {
         lab.director
             .ns
             .ip(&format!("addr add {addr} dev eth0 nodad"))
-            .unwrap();
+            .expect("the address can be added");
     }
     lab
 }

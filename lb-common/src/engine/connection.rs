@@ -6,6 +6,7 @@ use crate::{
     facts::Facts,
     family::Family,
     flow::{self, Found, Times},
+    forward::Part,
     layout::{DestFlags, DestView, DestWord, ForwardMethod, SettingsView, Stats},
     reason::Reason,
     tables::{Table, Tables},
@@ -143,7 +144,13 @@ fn advance<T: Tables>(
     protocol: Protocol,
     seen: Seen,
 ) -> Result<(), Stop> {
-    let state = protocol.next(conn.state.protocol_state(), facts, seen);
+    let was = conn.state.protocol_state();
+    // The kernel sees a datagram once, whole.
+    let state = if facts.part == Part::Later as u64 {
+        was
+    } else {
+        protocol.next(was, facts, seen)
+    };
     let known = match seen {
         // From now on both sides decide.
         Seen::FromServer => conn.state.seeing_replies(),

@@ -1,19 +1,25 @@
 //! The walk of a packet.
 
+mod answer;
 mod connection;
+mod fragment;
+mod icmp;
 mod pair;
 mod schedule;
 mod send;
 mod service;
 mod walk;
 
+pub use answer::answer;
+pub use fragment::fragment;
+pub use icmp::icmp;
 pub use pair::pair;
 pub use schedule::{choose, insert, schedule};
 pub use send::{to_client, to_server, tunnel};
 
 use crate::{
     facts::Facts,
-    family::Family,
+    family::{Family, V4, V6},
     packet::Packet,
     parse,
     reason::{Class, Reason},
@@ -40,6 +46,12 @@ pub enum Verdict {
 pub trait Stages<P> {
     /// [`extensions`].
     fn extensions(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`fragment`].
+    fn fragment(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`icmp`].
+    fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`answer`].
+    fn answer<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`schedule`].
     fn schedule<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`choose`].
@@ -130,6 +142,19 @@ pub fn process<P: Packet, T: Tables, S: Stages<P>>(
         Err(Stop(number)) => {
             tables.count_number(number);
             match Reason::class_of(number) {
+                Class::Dropped if answer::may_be_answered(number) => {
+                    facts.reason = number.into();
+                    let answer = if facts.family == V4::VERSION.into() {
+                        stages.answer::<V4>(packet, facts)
+                    } else {
+                        stages.answer::<V6>(packet, facts)
+                    };
+                    if answer == STAGE_DONE {
+                        Verdict::Transmit
+                    } else {
+                        Verdict::Drop
+                    }
+                }
                 Class::Dropped => Verdict::Drop,
                 Class::Passed | Class::Forwarded => Verdict::Pass,
             }

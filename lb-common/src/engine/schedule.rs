@@ -9,6 +9,7 @@ use crate::{
     facts::Facts,
     family::Family,
     flow::{self, Inserted, NewFlow},
+    forward::Part,
     layout::{ForwardMethod, ServiceFlags, SettingsView, Stats},
     reason::Reason,
     sched::{self, Picked},
@@ -79,6 +80,9 @@ pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 #[inline(always)]
 fn may_start(facts: &Facts) -> Result<(), Reason> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
+    if facts.part == Part::Later as u64 {
+        return Err(Reason::DroppedFragment);
+    }
     if protocol.may_start(facts) {
         Ok(())
     } else {

@@ -71,7 +71,7 @@ pub fn to_server<F: Family, P: Packet, T: Tables>(
             addr: [dest.addr(0), dest.addr(1)],
             port: dest.port(),
         };
-        forward::to_server::<F, P, _>(packet, facts, server, Part::Whole, next_hop)?;
+        forward::to_server::<F, P, _>(packet, facts, server, Part::of(facts), next_hop)?;
         Ok(())
     });
     stage_answer(facts, result)
@@ -112,7 +112,7 @@ fn reply<F: Family, P: Packet, T: Tables>(
         port: (F::ports(&key) >> 16) as u16,
     };
     facts.egress = way.ifindex().into();
-    forward::to_client::<F, P, _>(packet, facts, service, Part::Whole, way)?;
+    forward::to_client::<F, P, _>(packet, facts, service, Part::of(facts), way)?;
     Ok(())
 }
 
@@ -132,7 +132,7 @@ pub fn tunnel<F: Family, P: Packet, T: Tables>(
 
 /// The server of `facts.dest` and the next hop to it.
 #[inline(always)]
-fn next_hop<T: Tables>(
+pub(super) fn next_hop<T: Tables>(
     tables: T,
     facts: &mut Facts,
 ) -> Result<(DestView<T::Cell>, NextHopView<T::Cell>), Stop> {

@@ -1,9 +1,10 @@
 use super::{Stages, Stop, Verdict, connection, send, stage_done};
 use crate::{
     conn::Protocol,
-    facts::Facts,
+    facts::{Facts, NO_REVERSE},
     family::{Family, V4, V6},
     flow,
+    forward::Part,
     layout::{FILTER_WORDS, IFACE_WINDOW, IfaceKey, IfaceView, Root, filter_bit, reply_bit},
     packet::Packet,
     parse::{self, Ethernet, Header},
@@ -44,9 +45,11 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     }
     let seed = tables.param(Param::FilterSeed) as u32;
     let to_vip = is_marked(tables, root, filter_bit(ip.destination(), seed));
+    // An ICMP error about a packet to a NAT server may come from any router.
     if !to_vip
         && !is_marked(tables, root, reply_bit(ip.source(), seed))
         && !is_marked(tables, root, filter_bit(ip.source(), seed))
+        && ip.protocol() != F::ICMP
     {
         return Err(Reason::PassedNoVip.into());
     }
@@ -62,9 +65,21 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         stage_done(facts, answer)?;
         next = facts.ports as u8;
     }
-    let protocol = Protocol::from_number(next).ok_or(Reason::PassedProtocol)?;
-    parse::transport(packet, protocol, facts)?;
     facts.now = tables.now().into();
+    facts.reverse = NO_REVERSE;
+    if next == F::ICMP {
+        let answer = stages.icmp::<F>(packet, facts);
+        stage_done(facts, answer)?;
+        return Ok(send::leave(tables, facts, facts.egress as u32));
+    }
+    let protocol = Protocol::from_number(next).ok_or(Reason::PassedProtocol)?;
+    if facts.part == Part::Whole as u64 {
+        parse::transport(packet, protocol, facts)?;
+    } else {
+        facts.ports = next.into();
+        let answer = stages.fragment(packet, facts);
+        stage_done(facts, answer)?;
+    }
     steer::<F, P, T, S>(packet, tables, stages, facts, protocol, to_vip)
 }
 

@@ -2,8 +2,11 @@
 //!
 //! Every function checks in the kernel's order: time to live, length, and only
 //! then rewrites. One that fails leaves a packet that is good for an ICMP
-//! answer or for dropping, not for sending.
+//! answer ([`icmp::answer`]) or for dropping, not for sending.
 
+mod header;
+mod hop;
+pub mod icmp;
 mod nat;
 mod packed;
 mod route;

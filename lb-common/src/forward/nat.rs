@@ -1,4 +1,7 @@
-use super::way::{Way, fits, fits_server, leave_by, lives_on};
+use super::{
+    hop::{decrement_ttl, fits, lives_on},
+    way::{Way, leave_by},
+};
 use crate::{
     checksum::{fold, replaced},
     facts::Facts,
@@ -28,13 +31,26 @@ pub struct Ends {
 
 /// How much of a datagram a packet holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Part {
     /// All of it.
-    Whole,
+    Whole = 0,
     /// The first fragment: ports, but not all that the checksum covers.
-    First,
+    First = 1,
     /// Another fragment: no ports.
-    Later,
+    Later = 2,
+}
+
+impl Part {
+    /// The part of a number, as in [`Facts::part`].
+    #[inline(always)]
+    pub const fn of(facts: &Facts) -> Self {
+        match facts.part {
+            0 => Self::Whole,
+            1 => Self::First,
+            _ => Self::Later,
+        }
+    }
 }
 
 /// NAT towards a server: the destination becomes `server`.
@@ -50,12 +66,13 @@ pub fn to_server<F: Family, P: Packet, W: Way>(
     way: W,
 ) -> Result<(), Reason> {
     lives_on(facts)?;
-    fits_server::<F, P>(packet, facts, way.mtu())?;
+    decrement_ttl::<F, P>(packet, facts)?;
+    fits::<F, P>(packet, facts, way.mtu())?;
     let ends = Ends {
         src: None,
         dst: Some(server),
     };
-    translate::<F, P>(packet, facts, ends, part, 1)?;
+    translate::<F, P>(packet, facts, ends, part, 0)?;
     leave_by(packet, facts.l3 as u32, 0, way)
 }
 
@@ -125,7 +142,7 @@ fn rewrite<F: Family, P: Packet>(
         let new = old.wrapping_sub(hops.into());
         let sum = sum.wrapping_add(replaced(old.into(), new.into()));
         packet.write(at, [new, updated(check, sum)])?;
-    } else {
+    } else if hops != 0 {
         let ttl = (facts.ttl as u8).wrapping_sub(hops);
         packet.write(l3.wrapping_add(7), ttl)?;
     }
@@ -256,179 +273,4 @@ pub(super) fn updated(check: u16, sum: u64) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{
-        family::{V4, V6},
-        forward::testing::{Any, any_frame, between, end, facts, header, way},
-        host::{HostPacket, frame::Frame, sums},
-    };
-
-    const CLIENT: &str = "1.2.3.4:2000";
-    const SERVICE: &str = "10.9.9.1:80";
-    const SERVER: &str = "10.7.0.1:8080";
-
-    fn end_of(text: &str) -> End {
-        let at: std::net::SocketAddrV4 = text.parse().unwrap();
-        End {
-            addr: [u32::from_ne_bytes(at.ip().octets()).into(), 0],
-            port: at.port().to_be(),
-        }
-    }
-
-    #[test]
-    fn a_request_is_what_the_builder_makes_to_the_server() {
-        let frame = between(CLIENT, SERVICE);
-        let mut packet = frame.packet();
-        let mut facts = facts(packet.bytes());
-        let server = end_of(SERVER);
-        to_server::<V4, _, _>(
-            &mut packet,
-            &mut facts,
-            server,
-            Part::Whole,
-            way(4, 1, 1500),
-        )
-        .unwrap();
-        let Any::Four(frame) = between(CLIENT, SERVER) else {
-            unreachable!()
-        };
-        let wanted = Frame { ttl: 63, ..frame }.packet();
-        assert_eq!(packet.bytes(), [header(4, 1), wanted].concat());
-    }
-
-    #[test]
-    fn a_reply_is_what_the_builder_makes_from_the_service() {
-        let frame = between(SERVER, CLIENT);
-        let mut packet = frame.packet();
-        let mut facts = facts(packet.bytes());
-        let service = end_of(SERVICE);
-        to_client::<V4, _, _>(
-            &mut packet,
-            &mut facts,
-            service,
-            Part::Whole,
-            way(4, 0, 1500),
-        )
-        .unwrap();
-        let Any::Four(frame) = between(SERVICE, CLIENT) else {
-            unreachable!()
-        };
-        let wanted = Frame { ttl: 63, ..frame }.packet();
-        assert_eq!(packet.bytes(), [header(4, 0), wanted].concat());
-    }
-
-    #[test]
-    fn a_reply_that_is_too_big_keeps_its_ttl_for_the_answer() {
-        let frame = between(SERVER, CLIENT);
-        let mut packet = frame.packet();
-        let mut facts = facts(packet.bytes());
-        let service = end_of(SERVICE);
-        let sent =
-            to_client::<V4, _, _>(&mut packet, &mut facts, service, Part::Whole, way(4, 0, 39));
-        assert_eq!((sent, facts.mtu), (Err(Reason::DroppedTooBig), 39));
-        assert_eq!(packet.bytes(), frame.bytes());
-    }
-
-    #[test]
-    fn fragments_keep_what_they_cannot_know() {
-        for (part, fragment, sum_at) in [(Part::First, 0x2000, 6), (Part::Later, 0x00b9, 6)] {
-            let mut frame = Frame::udp(CLIENT.parse().unwrap(), SERVICE.parse().unwrap());
-            frame.misc.2 = fragment;
-            let mut bytes = frame.build();
-            bytes[34 + sum_at..34 + sum_at + 2].fill(0);
-            let mut packet = HostPacket::new(&bytes, 7);
-            let facts = facts(&bytes);
-            let ends = Ends {
-                src: None,
-                dst: Some(end_of(SERVER)),
-            };
-            translate::<V4, _>(&mut packet, &facts, ends, part, 1).unwrap();
-            sums::check(packet.bytes()).unwrap();
-            assert_eq!(packet.bytes()[30..34], [10, 7, 0, 1]);
-            let ports: &[u8] = if part == Part::First {
-                &[7, 0xd0, 0x1f, 0x90]
-            } else {
-                &bytes[34..38]
-            };
-            assert_eq!(&packet.bytes()[34..38], ports);
-            assert_eq!(packet.bytes()[38..], bytes[38..], "no checksum made up");
-        }
-    }
-
-    /// Ends after `translate`, and the frame.
-    fn run(frame: &Any, ends: Ends, hops: u8, no_sum: bool) -> (HostPacket, Facts) {
-        let mut bytes = frame.bytes();
-        let before = facts(&bytes);
-        if no_sum && before.protocol() == IPPROTO_UDP {
-            let at = before.l4 as usize + 6;
-            bytes[at..at + 2].fill(0);
-        }
-        let mut packet = HostPacket::new(&bytes, 7);
-        match before.family {
-            4 => translate::<V4, _>(&mut packet, &before, ends, Part::Whole, hops),
-            _ => translate::<V6, _>(&mut packet, &before, ends, Part::Whole, hops),
-        }
-        .unwrap();
-        let after = facts(packet.bytes());
-        (packet, after)
-    }
-
-    proptest! {
-        #[test]
-        fn translated_packets_have_right_checksums(
-            frame in any_frame(),
-            src in any::<Option<([u8; 16], u16)>>(),
-            dst in any::<Option<([u8; 16], u16)>>(),
-            hops in 0..2_u8,
-            no_sum in any::<bool>(),
-        ) {
-            let before = facts(&frame.bytes());
-            let new = |it: Option<([u8; 16], u16)>| {
-                it.map(|(bytes, port)| end(before.family, bytes, port))
-            };
-            let ends = Ends { src: new(src), dst: new(dst) };
-            let (packet, after) = run(&frame, ends, hops, no_sum);
-            prop_assert_eq!(sums::check(packet.bytes()), Ok(()));
-            if before.protocol() == IPPROTO_UDP {
-                let at = before.l4 as usize + 6;
-                prop_assert_ne!(&packet.bytes()[at..at + 2], &[0, 0]);
-            }
-            prop_assert_eq!(after.ttl, before.ttl - u64::from(hops));
-            prop_assert_eq!(after.src, ends.src.map_or(before.src, |end| end.addr));
-            prop_assert_eq!(after.dst, ends.dst.map_or(before.dst, |end| end.addr));
-            let port = |end: Option<End>, was: u16| match end {
-                Some(end) if end.port != 0 => end.port,
-                _ => was,
-            };
-            prop_assert_eq!(after.src_port(), port(ends.src, before.src_port()));
-            prop_assert_eq!(after.dst_port(), port(ends.dst, before.dst_port()));
-        }
-
-        #[test]
-        fn translating_there_and_back_is_nothing(
-            frame in any_frame(),
-            server in any::<([u8; 16], u16)>(),
-        ) {
-            let before = facts(&frame.bytes());
-            let there = Ends { src: None, dst: Some(end(before.family, server.0, server.1)) };
-            let (packet, between) = run(&frame, there, 0, false);
-            let mut packet = packet;
-            let back = Ends {
-                src: None,
-                dst: Some(End { addr: before.dst, port: before.dst_port() }),
-            };
-            match before.family {
-                4 => translate::<V4, _>(&mut packet, &between, back, Part::Whole, 0),
-                _ => translate::<V6, _>(&mut packet, &between, back, Part::Whole, 0),
-            }.unwrap();
-            let bytes = frame.bytes();
-            // Port 0 means "keep", so a packet to port 0 stays changed.
-            if before.dst_port() != 0 {
-                prop_assert_eq!(packet.bytes(), &bytes[..]);
-            }
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,7 @@
-use super::way::{Way, decrement_ttl, fits_server, leave_by, lives_on};
+use super::{
+    hop::{decrement_ttl, fits, lives_on},
+    way::{Way, leave_by},
+};
 use crate::{facts::Facts, family::Family, packet::Packet, reason::Reason};
 
 /// Direct routing: the time to live decreases, the layer-2 header becomes the
@@ -13,7 +16,7 @@ pub fn route<F: Family, P: Packet, W: Way>(
     way: W,
 ) -> Result<(), Reason> {
     lives_on(facts)?;
-    fits_server::<F, P>(packet, facts, way.mtu())?;
     decrement_ttl::<F, P>(packet, facts)?;
+    fits::<F, P>(packet, facts, way.mtu())?;
     leave_by(packet, facts.l3 as u32, 0, way)
 }

@@ -1,6 +1,6 @@
 //! What the tests of rewriting share.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use proptest::prelude::*;
 
@@ -8,9 +8,10 @@ use super::Learned;
 use crate::{
     facts::Facts,
     host::{
-        HostPacket,
-        frame::{Frame, Frame6},
+        HostPacket, HostTables,
+        frame::{Frame, Frame6, checksum},
     },
+    tables::Params,
     wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6},
 };
 
@@ -36,9 +37,9 @@ impl Any {
 
 /// An address as in [`Facts`].
 pub(crate) fn words(text: &str) -> [u64; 2] {
-    match text.parse::<std::net::IpAddr>().expect("an address") {
-        std::net::IpAddr::V4(addr) => [u32::from_ne_bytes(addr.octets()).into(), 0],
-        std::net::IpAddr::V6(addr) => bytemuck::cast(addr.octets()),
+    match text.parse::<IpAddr>().expect("an address") {
+        IpAddr::V4(addr) => [u32::from_ne_bytes(addr.octets()).into(), 0],
+        IpAddr::V6(addr) => bytemuck::cast(addr.octets()),
     }
 }
 
@@ -142,11 +143,10 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Any> {
     (common, addresses, any::<bool>(), any::<(u8, u16)>()).prop_map(
         |((tags, ports, protocol, ttl, payload, options), ends, six, (class, id))| {
             let tags = vec![(0x8100, 5); tags];
-            let six_end =
-                |bytes: [u8; 16], port| std::net::SocketAddrV6::new(bytes.into(), port, 0, 0);
+            let six_end = |bytes: [u8; 16], port| SocketAddrV6::new(bytes.into(), port, 0, 0);
             let four_end = |bytes: [u8; 16], port| {
                 let [a, b, c, d, ..] = bytes;
-                std::net::SocketAddrV4::new([a, b, c, d].into(), port)
+                SocketAddrV4::new([a, b, c, d].into(), port)
             };
             if six {
                 Any::Six(Frame6 {
@@ -198,4 +198,75 @@ pub(crate) fn between(source: &str, destination: &str) -> Any {
         }
         _ => panic!("two families"),
     }
+}
+
+/// An ICMP error about `frame` from a router to the packet's source, quoting at
+/// most `quote` bytes.
+pub(crate) fn about(frame: &[u8], kind: u8, code: u8, rest: u32, quote: usize) -> Vec<u8> {
+    let src = facts(frame).src;
+    let to: IpAddr = if facts(frame).family == 4 {
+        (src[0] as u32).to_ne_bytes().into()
+    } else {
+        bytemuck::cast::<_, [u8; 16]>(src).into()
+    };
+    let from = if to.is_ipv4() {
+        "5.5.5.5"
+    } else {
+        "2001:db8::99"
+    };
+    about_from(from, &to.to_string(), frame, [kind, code], rest, quote)
+}
+
+/// As [`about`], from and to these addresses.
+pub(crate) fn about_from(
+    from: &str,
+    to: &str,
+    frame: &[u8],
+    kind: [u8; 2],
+    rest: u32,
+    quote: usize,
+) -> Vec<u8> {
+    let inner = facts(frame);
+    let packet = &frame[inner.l3 as usize..(inner.l3 + inner.l3_len) as usize];
+    let quoted = &packet[..quote.min(packet.len())];
+    let mut payload = [&kind[..], &[0, 0], &rest.to_be_bytes(), quoted].concat();
+    let length = (payload.len() as u32).to_be_bytes();
+    match (from.parse().unwrap(), to.parse().unwrap()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let sum = checksum(&payload);
+            payload[2..4].copy_from_slice(&sum);
+            Frame {
+                protocol: 1,
+                payload,
+                ..Frame::tcp(SocketAddrV4::new(from, 0), SocketAddrV4::new(to, 0), 0)
+            }
+            .build()
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let ends = [from.octets(), to.octets()].concat();
+            let sum = checksum(&[&ends[..], &length, &[0, 0, 0, 58], &payload].concat());
+            payload[2..4].copy_from_slice(&sum);
+            let end = |ip| SocketAddrV6::new(ip, 0, 0, 0);
+            Frame6 {
+                protocol: 58,
+                payload,
+                ..Frame6::tcp(end(from), end(to), 0)
+            }
+            .build()
+        }
+        _ => panic!("two families"),
+    }
+}
+
+/// Tables with one server and one next hop.
+pub(crate) fn tables() -> HostTables {
+    let params = Params {
+        flow4_cells: 8,
+        flow6_cells: 8,
+        service_slots: 1,
+        list_entries: 1,
+        iface_slots: 1,
+        ..Params::default()
+    };
+    HostTables::new(params, 1, 1)
 }

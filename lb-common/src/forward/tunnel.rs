@@ -1,9 +1,11 @@
 use super::{
+    header::Header,
+    hop::{decrement_ttl, fits, lives_on, must_not_fragment},
     nat::{checksum_tail, halves},
-    way::{Way, decrement_ttl, ethertype, fits_server, leave_by, lives_on, must_not_fragment},
+    way::{Way, ethertype, leave_by},
 };
 use crate::{
-    checksum::{fold, ipv4_sum},
+    checksum::fold,
     facts::Facts,
     family::{Family, V4, V6},
     layout::{DestView, NextHopView, TunnelChecksum, TunnelKind},
@@ -107,23 +109,9 @@ fn wrap<F: Family, O: Family, P: Packet, T: Tables>(
         facts.mtu = 0;
         return Err(Reason::DroppedTooBig);
     }
-    fits_server::<F, P>(packet, facts, Way::mtu(hop).wrapping_sub(around))?;
+    decrement_ttl::<F, P>(packet, facts)?;
+    fits::<F, P>(packet, facts, Way::mtu(hop).wrapping_sub(around))?;
     put::<F, O, P, T>(packet, tables, facts, dest, hop, shape).ok_or(Reason::DroppedInternal)
-}
-
-/// Of an IP header: what the outer takes over from the inner.
-#[derive(Clone, Copy)]
-struct Outer {
-    /// Type of service or traffic class.
-    class: u8,
-    /// Whether it must not be fragmented.
-    whole: bool,
-    ttl: u8,
-    protocol: u8,
-    /// Whole length.
-    length: u32,
-    source: [u64; 2],
-    destination: [u64; 2],
 }
 
 #[inline(always)]
@@ -137,10 +125,9 @@ fn put<F: Family, O: Family, P: Packet, T: Tables>(
 ) -> Option<()> {
     let l3 = facts.l3 as u32;
     let inner_len = facts.l3_len as u32;
-    decrement_ttl::<F, P>(packet, facts).ok()?;
     let ip_len = if O::VERSION == 4 { IPV4_LEN } else { IPV6_LEN };
     let around = ip_len.wrapping_add(shape.length);
-    let outer = Outer {
+    let outer = Header {
         class: outer_class(packet.read::<u16>(l3)?, F::VERSION),
         whole: F::VERSION == 4 && must_not_fragment::<F, P>(packet, l3)?,
         ttl: (facts.ttl as u8).wrapping_sub(1),
@@ -156,17 +143,7 @@ fn put<F: Family, O: Family, P: Packet, T: Tables>(
     };
     leave_by(packet, l3, around, hop).ok()?;
     let at = Way::header_len(hop);
-    if O::VERSION == 4 {
-        packet.write(at, ipv4_header(outer, tables))?;
-    } else {
-        let first = u32::from(outer.class) << 20 | 6 << 28;
-        let payload = (outer.length.wrapping_sub(IPV6_LEN) as u16).to_be();
-        let second =
-            u32::from(payload) | u32::from(outer.protocol) << 16 | u32::from(outer.ttl) << 24;
-        packet.write(at, [first.to_be(), second])?;
-        packet.write(at.wrapping_add(8), outer.source)?;
-        packet.write(at.wrapping_add(24), outer.destination)?;
-    }
+    outer.write::<O, P, T>(packet, at, tables)?;
     let at = at.wrapping_add(ip_len);
     if shape.protocol == IPPROTO_UDP {
         let length = inner_len.wrapping_add(shape.length);
@@ -211,35 +188,6 @@ fn outer_class(start: u16, version: u8) -> u8 {
     let start = u16::from_be(start);
     let class = if version == 4 { start } else { start >> 4 } as u8;
     if class & 3 == 3 { class & !1 } else { class }
-}
-
-/// An IPv4 header without options.
-#[inline(always)]
-fn ipv4_header<T: Tables>(outer: Outer, tables: T) -> [u32; 5] {
-    let fragment = if outer.whole {
-        u32::from(0x4000_u16.to_be()) << 16
-    } else {
-        identification(tables)
-    };
-    let length = (outer.length as u16).to_be();
-    let mut words = [
-        0x45 | u32::from(outer.class) << 8 | u32::from(length) << 16,
-        fragment,
-        u32::from(outer.ttl) | u32::from(outer.protocol) << 8,
-        outer.source[0] as u32,
-        outer.destination[0] as u32,
-    ];
-    words[2] |= u32::from(!fold(ipv4_sum(&words))) << 16;
-    words
-}
-
-/// An identification for a packet that may be fragmented: any but 0.
-#[inline(always)]
-pub(super) fn identification<T: Tables>(tables: T) -> u32 {
-    match tables.random() & 0xffff {
-        0 => 1,
-        id => id,
-    }
 }
 
 /// The source port of a flow's GUE packets, in network byte order: always the

@@ -1,10 +1,14 @@
 use super::Header;
-use crate::{checksum, facts::Facts, packet::Packet, reason::Reason, wire::IPV4_LEN};
+use crate::{
+    checksum, facts::Facts, forward::Part, packet::Packet, reason::Reason, wire::IPV4_LEN,
+};
 
 /// Longest run of option words: 40 bytes.
 const OPTION_WORDS: u32 = 10;
 /// More fragments, or an offset, as loaded (big-endian 0x3fff).
 const FRAGMENT: u16 = 0x3fff_u16.to_be();
+/// An offset.
+const OFFSET: u16 = 0x1fff_u16.to_be();
 
 /// The fixed part of an IPv4 header as loaded.
 #[derive(Clone, Copy)]
@@ -25,8 +29,15 @@ impl Ipv4 {
     }
 
     #[inline(always)]
-    fn is_fragment(&self) -> bool {
-        (self.words[1] >> 16) as u16 & FRAGMENT != 0
+    fn part(&self) -> Part {
+        let fragment = (self.words[1] >> 16) as u16;
+        if fragment & FRAGMENT == 0 {
+            Part::Whole
+        } else if fragment & OFFSET == 0 {
+            Part::First
+        } else {
+            Part::Later
+        }
     }
 
     /// Whether the header's checksum is right. The stack drops packets with a
@@ -91,9 +102,8 @@ impl Header for Ipv4 {
         facts.l3_len = total.into();
         facts.family = 4;
         facts.ttl = u64::from(self.words[2] & 0xff);
-        if self.is_fragment() {
-            return Err(Reason::PassedFragment);
-        }
+        facts.part = self.part() as u64;
+        facts.fragment = (self.words[1] & 0xffff).into();
         Ok(self.protocol())
     }
 }

@@ -1,5 +1,5 @@
 use super::Header;
-use crate::{facts::Facts, packet::Packet, reason::Reason, wire::IPV6_LEN};
+use crate::{facts::Facts, forward::Part, packet::Packet, reason::Reason, wire::IPV6_LEN};
 
 /// The IPv6 header as loaded.
 #[derive(Clone, Copy)]
@@ -53,6 +53,7 @@ impl Header for Ipv6 {
         facts.l4 = (self.l3 + IPV6_LEN).into();
         facts.l3_len = total.into();
         facts.family = 6;
+        facts.part = Part::Whole as u64;
         facts.ttl = self.words[0] >> 56;
         Ok(self.protocol())
     }

@@ -2,11 +2,13 @@
 //! stack, which drops and counts it as it always did.
 
 mod ethernet;
+mod icmp;
 mod ipv4;
 mod ipv6;
 mod transport;
 
 pub use ethernet::{Ethernet, ethernet};
+pub use icmp::{Quoted, quoted};
 pub use ipv4::Ipv4;
 pub use ipv6::Ipv6;
 pub use transport::{skip_extensions, transport};

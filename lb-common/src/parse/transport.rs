@@ -1,6 +1,7 @@
 use crate::{
     conn::Protocol,
     facts::Facts,
+    forward::Part,
     packet::Packet,
     reason::Reason,
     wire::{IPV6_DESTINATION, IPV6_FRAGMENT, IPV6_HOP_BY_HOP, IPV6_ROUTING, TCP_LEN, UDP_LEN},
@@ -46,8 +47,12 @@ pub fn transport<P: Packet>(
     Ok(())
 }
 
+/// Offset and "more fragments" of a fragment header, as loaded.
+const OFFSET: u16 = 0xfff8_u16.to_be();
+const MORE: u16 = 1_u16.to_be();
+
 /// Skips IPv6 extension headers: moves [`Facts::l4`] and answers the number of
-/// the header that is there. A fragment header ends the walk.
+/// the header that is there. Of a fragment, notes which part it is.
 ///
 /// # Errors
 /// Why the packet is the stack's: cut off, or more headers than anybody sends.
@@ -62,7 +67,24 @@ pub fn skip_extensions<P: Packet>(
     let mut headers = 0;
     while headers < EXTENSIONS {
         if next == IPV6_FRAGMENT {
-            return Err(Reason::PassedFragment);
+            let [following, offset]: [u16; 2] = packet.read(at).ok_or(Reason::PassedMalformed)?;
+            let identification: u32 = packet
+                .read(at.wrapping_add(4))
+                .ok_or(Reason::PassedMalformed)?;
+            facts.fragment = identification.into();
+            next = following as u8;
+            at = at.wrapping_add(8);
+            headers += 1;
+            if offset & OFFSET != 0 {
+                // What follows is data.
+                facts.part = Part::Later as u64;
+                facts.l4 = at.into();
+                return Ok(next);
+            }
+            if offset & MORE != 0 {
+                facts.part = Part::First as u64;
+            }
+            continue;
         }
         if !matches!(next, IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_DESTINATION) {
             facts.l4 = at.into();

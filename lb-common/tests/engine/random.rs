@@ -14,6 +14,7 @@ use proptest::{
 };
 
 use crate::lab::{LOCAL, Lab, MAC, QINQ, REDIRECT, TAGGED, TX, UNRESOLVED, VLAN_MAC, dns, web};
+use crate::reasons::is_answered;
 
 fn check(lab: &Lab, bytes: &[u8]) -> Result<(), TestCaseError> {
     let before = lab.tables.counted();
@@ -23,6 +24,11 @@ fn check(lab: &Lab, bytes: &[u8]) -> Result<(), TestCaseError> {
     match (reason.class(), verdict) {
         (Class::Passed, Verdict::Pass) => prop_assert_eq!(&after, bytes),
         (Class::Dropped, Verdict::Drop) => {}
+        (Class::Dropped, Verdict::Transmit) => {
+            prop_assert!(is_answered(reason), "{:?}", reason);
+            let right = lb_common::host::sums::check(&after);
+            prop_assert!(right.is_ok(), "{:?}", right);
+        }
         (Class::Forwarded, Verdict::Transmit | Verdict::Redirect(_)) => {
             let behind = |bytes: &[u8]| {
                 let tags = bytes[12..]

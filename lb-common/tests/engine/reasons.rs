@@ -54,10 +54,26 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
             };
             (lab, reply.build())
         }
-        Reason::PassedFragment => frame(Frame {
-            misc: (0, 1, 0x2000),
+        Reason::DroppedFragment => frame(Frame {
+            misc: (0, 1, 0x2001),
             ..syn()
         }),
+        Reason::DroppedIcmp => {
+            let lab = lab(TX);
+            lab.run(&syn());
+            let reply = Frame {
+                source: syn().destination,
+                destination: syn().source,
+                ..syn()
+            };
+            let about = [&[3, 1, 0, 1, 0, 0, 0, 0], &reply.packet()[..]].concat();
+            let error = Frame {
+                protocol: 1,
+                payload: about,
+                ..syn()
+            };
+            (lab, error.build())
+        }
         Reason::PassedProtocol => frame(Frame {
             protocol: 1,
             payload: vec![8; 16],
@@ -132,6 +148,17 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
     })
 }
 
+/// Whether the kernel would tell the client by ICMP.
+pub(crate) fn is_answered(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::DroppedNoServer
+            | Reason::DroppedUnresolved
+            | Reason::DroppedTtl
+            | Reason::DroppedTooBig
+    )
+}
+
 #[test]
 fn every_reason_has_its_packet() {
     for &reason in Reason::ALL {
@@ -145,6 +172,16 @@ fn every_reason_has_its_packet() {
         assert_eq!(lab.tables.counted(), packets + 1, "{reason:?}");
         match reason.class() {
             Class::Passed => assert_eq!((verdict, after), (Verdict::Pass, bytes), "{reason:?}"),
+            Class::Dropped if is_answered(reason) => {
+                assert_eq!(verdict, Verdict::Transmit, "{reason:?}");
+                // To the client: ICMP from the service.
+                assert_eq!((&after[..6], after[23]), (&bytes[6..12], 1));
+                assert_eq!(
+                    (&after[26..30], &after[30..34]),
+                    (&bytes[30..34], &bytes[26..30])
+                );
+                lb_common::host::sums::check(&after).expect("right checksums");
+            }
             Class::Dropped => assert_eq!(verdict, Verdict::Drop, "{reason:?}"),
             Class::Forwarded => {
                 let wanted = if lab.load(TX).0 == 1 {
@@ -350,12 +387,17 @@ fn malformed_headers_are_the_stacks() {
             "byte {at} is {value:#x}"
         );
     }
-    for fragment in [0x2000, 0x0001, 0x1fff, 0x3fff] {
+    for (fragment, reason) in [
+        (0x0001, Reason::DroppedFragment),
+        (0x2000, Reason::ForwardedTx),
+        (0x1fff, Reason::ForwardedTx),
+        (0x3fff, Reason::ForwardedTx),
+    ] {
         let piece = Frame {
             misc: (0, 1, fragment),
             ..syn()
         };
-        assert_eq!(lab.reason(&piece), Reason::PassedFragment, "{fragment:#x}");
+        assert_eq!(lab.reason(&piece), reason, "{fragment:#x}");
     }
     for flags in [0x4000, 0x8000, 0] {
         let whole = Frame {

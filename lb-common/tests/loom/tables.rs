@@ -5,7 +5,7 @@
 use lb_common::{
     layout::{Root, Stats},
     reason::Reason,
-    tables::{Cell, Param, Params, Step, Table, Tables},
+    tables::{Cell, Datagram, Param, Params, Step, Table, Tables},
     time::Tick,
 };
 use loom::sync::atomic::{
@@ -104,9 +104,15 @@ impl<'a> Tables for &'a LoomTables {
         4
     }
 
+    fn fragment(self, _: &Datagram) -> Option<(u64, Tick)> {
+        None
+    }
+
+    fn keep_fragment(self, _: &Datagram, _: u64, _: Tick) {}
+
     fn count_dest(self, _: u32, _: Stats) {}
 
-    fn count(self, _: Reason) {}
+    fn count_number(self, _: u32) {}
 
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
         for index in 0..count {

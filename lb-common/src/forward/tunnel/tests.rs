@@ -2,14 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    forward::testing::{Any, any_frame, between, facts, header, words},
+    forward::testing::{Any, any_frame, between, facts, header, tables, words},
     host::{
-        HostPacket, HostTables,
+        HostPacket,
         frame::{Frame, Frame6},
         sums,
     },
     layout::{DestEntry, NextHop},
-    tables::{Params, Table},
+    tables::Table,
 };
 
 const RIP: [&str; 2] = ["10.8.0.1", "fd00::1"];
@@ -35,15 +35,7 @@ const IPIP: To = To {
 
 /// Sends a frame; what came out or why not, and `facts.mtu`.
 fn send(bytes: &[u8], to: To) -> (Result<Vec<u8>, Reason>, u64) {
-    let params = Params {
-        flow4_cells: 8,
-        flow6_cells: 8,
-        service_slots: 1,
-        list_entries: 1,
-        iface_slots: 1,
-        ..Params::default()
-    };
-    let tables = HostTables::new(params, 1, 1);
+    let tables = tables();
     let i = usize::from(to.family == 6);
     let dest = DestEntry {
         addr: bytemuck::cast(words(RIP[i])),

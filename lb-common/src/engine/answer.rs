@@ -1,0 +1,149 @@
+use super::{STAGE_DONE, STAGE_END};
+use crate::{
+    facts::{Facts, NO_REVERSE},
+    family::Family,
+    forward::{
+        Part,
+        icmp::{self, Answer},
+    },
+    layout::{DestView, NextHopView, Stats},
+    packet::Packet,
+    reason::Reason,
+    tables::{Cell, Table, Tables},
+};
+
+/// Whether a packet that ended for this reason may be answered. The numbers are
+/// few, so that the walk need not call the stage for others.
+#[inline(always)]
+pub(super) const fn may_be_answered(reason: u32) -> bool {
+    reason == Reason::DroppedNoServer as u32
+        || reason == Reason::DroppedTtl as u32
+        || reason == Reason::DroppedTooBig as u32
+        || reason == Reason::DroppedUnresolved as u32
+}
+
+/// Stage: turns the packet that ended for `facts.reason` into the ICMP error
+/// that says so, where the kernel would send one, and the rate allows it.
+/// [`STAGE_END`] leaves it to be dropped.
+#[inline(always)]
+pub fn answer<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> u32 {
+    match make::<F, P, T>(packet, tables, facts) {
+        Some(()) => STAGE_DONE,
+        None => STAGE_END,
+    }
+}
+
+#[inline(always)]
+fn make<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> Option<()> {
+    let what = what(facts)?;
+    if facts.part == Part::Later as u64
+        || facts.protocol() == F::ICMP
+        || !is_one_host::<F>(facts.src)
+        || !take_token(tables)
+    {
+        return None;
+    }
+    let is_reply = facts.reverse != NO_REVERSE;
+    let source = if is_reply {
+        own_address(tables, facts)?
+    } else {
+        facts.dst
+    };
+    icmp::answer::<F, P, T>(packet, tables, facts, source, what).ok()?;
+    // The kernel counts an error about a connection as a packet to its client.
+    if !is_reply && matches!(what, Answer::TimeExceeded | Answer::TooBig { .. }) {
+        let (longest, around) = if F::VERSION == 4 {
+            (576, 28)
+        } else {
+            (1280, 48)
+        };
+        let whole = facts.l3_len.wrapping_add(around);
+        tables.count_dest(
+            facts.slot(),
+            Stats {
+                out_packets: 1,
+                out_bytes: if whole < longest { whole } else { longest },
+                ..Stats::default()
+            },
+        );
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn what(facts: &Facts) -> Option<Answer> {
+    let reason = facts.reason as u32;
+    if reason == Reason::DroppedNoServer as u32 {
+        Some(Answer::PortUnreachable)
+    } else if reason == Reason::DroppedTtl as u32 {
+        Some(Answer::TimeExceeded)
+    } else if reason == Reason::DroppedTooBig as u32 && facts.mtu != 0 {
+        Some(Answer::TooBig {
+            mtu: facts.mtu as u32,
+        })
+    } else if reason == Reason::DroppedUnresolved as u32 {
+        Some(Answer::HostUnreachable)
+    } else {
+        None
+    }
+}
+
+/// Whether errors may go to this address: neither a group nor nobody.
+#[inline(always)]
+fn is_one_host<F: Family>(addr: [u64; 2]) -> bool {
+    let first = addr[0] as u8;
+    if F::VERSION == 4 {
+        first != 0 && first < 224
+    } else {
+        first != 0xff && addr != [0, 0]
+    }
+}
+
+/// This director's address on the way to the server: it speaks for itself when
+/// a reply cannot go on.
+#[inline(always)]
+fn own_address<T: Tables>(tables: T, facts: &Facts) -> Option<[u64; 2]> {
+    let dest = DestView(tables.cell(Table::Dest, facts.slot())?);
+    let hop = NextHopView(tables.cell(Table::NextHop, dest.word().next_hop())?);
+    let own = [hop.source(0), hop.source(1)];
+    (own != [0, 0]).then_some(own)
+}
+
+/// A message costs this many units.
+const MESSAGE: u32 = 256;
+/// Units a tick: 1,000 messages a second, the kernel's `icmp_msgs_per_sec`.
+const A_TICK: u32 = 1074;
+/// The kernel's `icmp_msgs_burst`.
+const BURST: u32 = 50 * MESSAGE;
+
+/// Takes a message out of the bucket of all answers: the tick of the last one
+/// in the high half, units in the low.
+#[inline(always)]
+fn take_token<T: Tables>(tables: T) -> bool {
+    let Some(bucket) = tables.cell(Table::Limits, 0) else {
+        return false;
+    };
+    let now = tables.now();
+    let seen = bucket.load(0);
+    let passed = now.wrapping_sub((seen >> 32) as u32);
+    let units = if passed > BURST / A_TICK {
+        BURST
+    } else {
+        let grown = (seen as u32).wrapping_add(passed.wrapping_mul(A_TICK));
+        if grown < BURST { grown } else { BURST }
+    };
+    if units < MESSAGE {
+        return false;
+    }
+    let left = u64::from(now) << 32 | u64::from(units.wrapping_sub(MESSAGE));
+    // Who loses a race for it goes without.
+    bucket.compare_exchange(0, seen, left) == seen
+}

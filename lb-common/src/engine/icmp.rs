@@ -1,0 +1,136 @@
+use super::{LOST, Stop, connection, send, stage_answer};
+use crate::{
+    facts::Facts,
+    family::Family,
+    flow::{self, FlowCell, way_of},
+    forward::{
+        self, End, Learned, Part, Way,
+        icmp::{is_intact, relay_to_client, relay_to_server},
+    },
+    layout::{DestFlags, DestView, ForwardMethod, Stats},
+    packet::Packet,
+    parse::{self, Quoted},
+    reason::Reason,
+    tables::{Table, Tables},
+};
+
+/// Stage: an ICMP message. An error about a packet of a connection is sent on:
+/// to the server when it is about a reply, to the client when it is about a
+/// request and the method is NAT. `facts.egress` tells by which interface.
+#[inline(always)]
+pub fn icmp<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: T, facts: &mut Facts) -> u32 {
+    let result = relay::<F, P, T>(packet, tables, facts);
+    stage_answer(facts, result)
+}
+
+#[inline(always)]
+fn relay<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
+    if facts.part != Part::Whole as u64 {
+        return Err(Reason::PassedProtocol.into());
+    }
+    let quoted = parse::quoted::<F, P>(packet, facts).ok_or(Reason::PassedProtocol)?;
+    let found = flow::find::<F, T>(tables, &quoted.key::<F>()).ok_or(Reason::PassedNoConnection)?;
+    facts.ports = u64::from(F::ICMP) << 32;
+    if found.state.is_reverse() {
+        let conn = connection::of_reply::<F, T>(tables, &found, facts);
+        let conn = conn.ok_or(Reason::PassedNoConnection)?;
+        if !is_intact::<F, P>(packet, facts) {
+            return Err(Reason::DroppedIcmp.into());
+        }
+        return about_request::<F, P, T>(packet, tables, facts, &quoted, conn.cell, found.cell);
+    }
+    if found.times.is_dead(facts.tick()) || quoted.src != facts.dst {
+        return Err(Reason::PassedNoConnection.into());
+    }
+    facts.dest = found.slot().into();
+    facts.method = found.method().into();
+    about_reply::<F, P, T>(packet, tables, facts, &quoted)
+}
+
+/// From the server's side, to the client.
+#[inline(always)]
+fn about_request<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+    quoted: &Quoted,
+    conn: FlowCell<T::Cell>,
+    reverse: FlowCell<T::Cell>,
+) -> Result<(), Stop> {
+    let key = conn.key::<F>();
+    let way = Learned::from_words::<F>(way_of(reverse));
+    if connection::dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
+        tables.count_dest(
+            facts.slot(),
+            Stats {
+                out_packets: 1,
+                out_bytes: facts.l3_len,
+                ..Stats::default()
+            },
+        );
+    }
+    let service = End {
+        addr: F::ends(&key)[1],
+        port: (F::ports(&key) >> 16) as u16,
+    };
+    facts.egress = way.ifindex().into();
+    relay_to_client::<F, P, _>(packet, facts, quoted, service, way)?;
+    Ok(())
+}
+
+/// From the client's side, to the server.
+#[inline(always)]
+fn about_reply<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+    quoted: &Quoted,
+) -> Result<(), Stop> {
+    let word = connection::dest_word(tables, facts)?;
+    if !word.has(DestFlags::CLAIMED) {
+        return Err(Reason::PassedNotClaimed.into());
+    }
+    if word.has(DestFlags::LOCAL) {
+        return Err(Reason::PassedLocalServer.into());
+    }
+    if !word.has(DestFlags::RESOLVED) {
+        return Err(Reason::DroppedUnresolved.into());
+    }
+    if !is_intact::<F, P>(packet, facts) {
+        return Err(Reason::DroppedIcmp.into());
+    }
+    if word.has(DestFlags::AVAILABLE) {
+        tables.count_dest(
+            facts.slot(),
+            Stats {
+                in_packets: 1,
+                in_bytes: facts.l3_len,
+                ..Stats::default()
+            },
+        );
+    }
+    let (dest, next_hop) = send::next_hop(tables, facts)?;
+    match ForwardMethod::from_bits(facts.method as u8) {
+        ForwardMethod::Route => forward::route::<F, P, _>(packet, facts, next_hop)?,
+        ForwardMethod::Tunnel => forward::tunnel::<F, P, T>(packet, tables, facts, dest, next_hop)?,
+        ForwardMethod::Masq => {
+            let server = server_end(tables, facts)?;
+            relay_to_server::<F, P, _>(packet, facts, quoted, server, next_hop)?;
+        }
+        ForwardMethod::Local => return Err(Reason::PassedLocalServer.into()),
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn server_end<T: Tables>(tables: T, facts: &Facts) -> Result<End, Stop> {
+    let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?);
+    Ok(End {
+        addr: [dest.addr(0), dest.addr(1)],
+        port: dest.port(),
+    })
+}

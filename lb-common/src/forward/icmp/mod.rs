@@ -1,0 +1,8 @@
+//! ICMP and ICMPv6 errors: those that this director makes, and those about
+//! its connections that it hands on.
+
+mod answer;
+mod relay;
+
+pub use answer::{Answer, answer};
+pub use relay::{is_intact, relay_to_client, relay_to_server};

@@ -1,0 +1,7 @@
+//! NAT through the whole engine, both directions and both families.
+
+mod bed;
+mod life;
+mod trouble;
+mod way;
+mod wire;

@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// Stage: sees to it that the NAT connection in cell `facts.cell` has a reverse
-/// cell, and that it holds the way by which this packet came. A connection that
-/// gets none is released: its replies would reach the client untranslated.
+/// cell, and that it holds the way by which this packet came. A new connection
+/// that gets none is released: its replies would reach the client untranslated.
 #[inline(always)]
 pub fn pair<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
     let result = join::<F, P, T>(packet, tables, facts);
@@ -41,6 +41,7 @@ fn join<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &Facts) -
     let new = NewReverse {
         link: Link::new(index, state.generation()),
         way,
+        takes_over: reverse == Link::NONE,
     };
     let key = reverse_key::<F, T>(tables, facts)?;
     match flow::insert::<F, T, _>(tables, &key, facts.tick(), &new) {
@@ -48,6 +49,9 @@ fn join<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &Facts) -
             conn.0.store(word::LINK, link.0);
             Ok(())
         }
+        // It had one before. Either a newer connection has the replies now, or
+        // the old way stays for another tick.
+        Inserted::Exists(_) | Inserted::Contended if reverse != Link::NONE => Ok(()),
         refused => {
             flow::release::<F, T>(tables, conn, index, state);
             Err(match refused {

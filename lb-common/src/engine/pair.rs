@@ -46,7 +46,8 @@ fn join<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &Facts) -
     let key = reverse_key::<F, T>(tables, facts)?;
     match flow::insert::<F, T, _>(tables, &key, facts.tick(), &new) {
         Inserted::New(link) => {
-            conn.0.store(word::LINK, link.0);
+            // The cell may be another flow's by now.
+            conn.0.compare_exchange(word::LINK, reverse.0, link.0);
             Ok(())
         }
         // It had one before. Either a newer connection has the replies now, or

@@ -4,7 +4,7 @@ use super::{LOST, Stages, Stop, Verdict, stage_answer, stage_done};
 use crate::{
     facts::Facts,
     family::Family,
-    flow::{FlowCell, way_of},
+    flow::{FlowCell, read_reverse},
     forward::{self, End, Learned, Part, Way},
     layout::{DestFlags, DestView, DestWord, ForwardMethod, NextHopView},
     packet::Packet,
@@ -98,9 +98,9 @@ fn reply<F: Family, P: Packet, T: Tables>(
     let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
     let reverse = FlowCell(tables.cell(F::FLOW, facts.reverse as u32).ok_or(LOST)?);
     let key = conn.key::<F>();
-    let way = Learned::from_words::<F>(way_of(reverse));
     // Both cells may have become other flows' since they were found.
-    let link = reverse.link();
+    let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    let way = Learned::from_words::<F>(way);
     if link.index() != facts.cell as u32
         || link.generation() != conn.state().generation()
         || F::ends(&key)[0] != facts.dst
@@ -130,12 +130,12 @@ pub fn tunnel<F: Family, P: Packet, T: Tables>(
     stage_answer(facts, result)
 }
 
+/// A server and the next hop to it.
+type Server<C> = (DestView<C>, NextHopView<C>);
+
 /// The server of `facts.dest` and the next hop to it.
 #[inline(always)]
-pub(super) fn next_hop<T: Tables>(
-    tables: T,
-    facts: &mut Facts,
-) -> Result<(DestView<T::Cell>, NextHopView<T::Cell>), Stop> {
+pub(super) fn next_hop<T: Tables>(tables: T, facts: &mut Facts) -> Result<Server<T::Cell>, Stop> {
     let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?);
     let next_hop = tables.cell(Table::NextHop, dest.word().next_hop());
     let next_hop = NextHopView(next_hop.ok_or(LOST)?);

@@ -27,6 +27,16 @@ pub fn way_of<C: Cell>(cell: FlowCell<C>) -> [u64; 3] {
     [word(word::TIMES), word(word::DEST), word(word::SPARE)]
 }
 
+/// Link and way of a live reverse cell, both of one connection and one time:
+/// words of a cell that is filled anew meanwhile are not mixed.
+#[inline(always)]
+pub fn read_reverse<C: Cell>(cell: FlowCell<C>) -> Option<(Link, [u64; 3])> {
+    let before = cell.state();
+    let (link, way) = (cell.link(), way_of(cell));
+    let unchanged = cell.state() == before && before.is_live() && before.is_reverse();
+    unchanged.then_some((link, way))
+}
+
 impl<F: Family> Content<F> for NewReverse {
     #[inline(always)]
     fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {

@@ -10,9 +10,9 @@ use lb_common::{
     engine::Verdict,
     family::Family,
     flow::{
-        self, FlowCell, Found, total_cells,
+        self, FlowCell, Found,
         sweep::{SweepState, run},
-        word,
+        total_cells, word,
     },
     host::{
         HostCell, HostPacket, HostTables,
@@ -267,7 +267,14 @@ impl<F: Family> Bed<F> {
                 reserved: [0; 7],
             };
             self.tables.set(Table::ServiceState, number, state);
-            self.service(side, number, port, protocol, servers.len() as u32, generation);
+            self.service(
+                side,
+                number,
+                port,
+                protocol,
+                servers.len() as u32,
+                generation,
+            );
         }
         let (four, six) = (F::VERSION == 4, F::VERSION == 6);
         self.tables

@@ -1,9 +1,7 @@
 //! States, time-outs and the end of NAT connections.
 
 use lb_common::{
-    conn::tcp::state::{
-        CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT, SYN_RECV, TIME_WAIT,
-    },
+    conn::tcp::state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT, SYN_RECV, TIME_WAIT},
     family::Family,
     flow::{Link, SWEEP_DELAY},
     reason::Reason,
@@ -88,13 +86,19 @@ fn states_follow_both_sides<F: Family>() {
         walk::<F>(MAPPED, &[&open[..], end].concat());
     }
     // Refused.
-    walk::<F>(KEPT, &[(Client, S, SYN_RECV, 60), (Server, R | A, CLOSE, 10)]);
+    walk::<F>(
+        KEPT,
+        &[(Client, S, SYN_RECV, 60), (Server, R | A, CLOSE, 10)],
+    );
 }
 
 fn states_with_and_without_replies_of_direct_routing<F: Family>() {
     let open = [(Client, S, SYN_RECV, 60), (Client, A, ESTABLISHED, 900)];
     // Input-only, the client's FIN is FIN_WAIT.
-    walk::<F>(DIRECT, &[&open[..], &[(Client, F_ | A, FIN_WAIT, 120)]].concat());
+    walk::<F>(
+        DIRECT,
+        &[&open[..], &[(Client, F_ | A, FIN_WAIT, 120)]].concat(),
+    );
     // Once a reply was seen, both sides decide: now it is CLOSE_WAIT.
     let seen = [
         (Server, A, ESTABLISHED, 900),
@@ -182,7 +186,10 @@ fn a_port_is_used_again<F: Family>() {
         let next = *servers.last().expect("not empty");
         assert_eq!(bed.state(1000, WEB), SYN_RECV);
         assert_eq!(bed.load(next), (1, 0));
-        assert_eq!(bed.tables.stats(next).conns, if next == MAPPED { 2 } else { 1 });
+        assert_eq!(
+            bed.tables.stats(next).conns,
+            if next == MAPPED { 2 } else { 1 }
+        );
         let new = bed.conn(1000, WEB).expect("tracked").cell.link();
         assert!(new != old && new != Link::NONE);
         assert_eq!(bed.reason(&reply(next, S | A)), Reason::ForwardedRedirect);

@@ -80,7 +80,10 @@ fn another_gateway_is_learnt_from_the_next_tick_on<F: Family>() {
 /// The port of the service that a reply came from.
 fn answered<F: Family>(bed: &Bed<F>, flags: u8) -> u16 {
     let (verdict, reason, bytes) = bed.run(&Bed::<F>::reply(MAPPED, WEB, 1000, flags));
-    assert_eq!((verdict, reason), (Verdict::Redirect(IN), Reason::ForwardedRedirect));
+    assert_eq!(
+        (verdict, reason),
+        (Verdict::Redirect(IN), Reason::ForwardedRedirect)
+    );
     let l4 = 14 + if F::VERSION == 4 { 20 } else { 40 };
     u16::from_be_bytes([bytes[l4], bytes[l4 + 1]])
 }

@@ -2,6 +2,7 @@
 
 mod bed;
 mod life;
+mod random;
 mod trouble;
 mod way;
 mod wire;

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     facts::Facts,
     family::Family,
-    flow::{self, FlowCell, way_of},
+    flow::{self, FlowCell, read_reverse},
     forward::{
         self, Ends, Learned, Part, Way,
         icmp::{is_intact, relay},
@@ -68,7 +68,11 @@ fn about_request<F: Family, P: Packet, T: Tables>(
     reverse: FlowCell<T::Cell>,
 ) -> Result<(), Stop> {
     let (client, service) = client_ends::<F, T>(conn);
-    let way = Learned::from_words::<F>(way_of(reverse));
+    let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    if u64::from(link.index()) != facts.cell || link.generation() != conn.state().generation() {
+        return Err(Reason::DroppedContended.into());
+    }
+    let way = Learned::from_words::<F>(way);
     if connection::dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
         tables.count_dest(
             facts.slot(),

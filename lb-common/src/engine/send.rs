@@ -4,7 +4,7 @@ use super::{LOST, Stages, Stop, Verdict, pair::local_end, stage_answer, stage_do
 use crate::{
     facts::Facts,
     family::Family,
-    flow::{FlowCell, way_of},
+    flow::{FlowCell, read_reverse},
     forward::{self, End, Ends, Learned, Part, Way},
     layout::{DestFlags, DestView, DestWord, ForwardMethod, NextHopView},
     packet::Packet,
@@ -123,9 +123,9 @@ fn reply<F: Family, P: Packet, T: Tables>(
     let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
     let reverse = FlowCell(tables.cell(F::FLOW, facts.reverse as u32).ok_or(LOST)?);
     let (client, service) = client_ends::<F, T>(conn);
-    let way = Learned::from_words::<F>(way_of(reverse));
     // Both cells may have become other flows' since they were found.
-    let link = reverse.link();
+    let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    let way = Learned::from_words::<F>(way);
     if link.index() != facts.cell as u32 || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());
     }

@@ -157,7 +157,9 @@ pub fn linked<F: Family, T: Tables>(tables: T, link: Link) -> Option<Found<T::Ce
     let before = cell.state();
     let (times, dest) = (cell.times(), cell.dest());
     let state = cell.state();
-    let holds = |state: StateWord| state.is_live() && state.generation() == link.generation();
+    let holds = |state: StateWord| {
+        state.is_live() && !state.is_reverse() && state.generation() == link.generation()
+    };
     (holds(before) && holds(state)).then_some(Found {
         cell,
         index: link.index(),

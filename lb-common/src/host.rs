@@ -118,7 +118,9 @@ pub struct HostTables {
     fragments: Mutex<HashMap<Datagram, (u64, Tick)>>,
 }
 
-const TABLES: usize = 14;
+const TABLES: usize = 15;
+/// Local addresses.
+const LOCALS: u32 = 16;
 
 impl HostTables {
     /// Empty tables of the sizes in `params`, with `dests` servers and
@@ -140,6 +142,7 @@ impl HostTables {
             (Table::DestLoad, 8, dests),
             (Table::NextHop, 8, dests),
             (Table::Settings, 8, 1),
+            (Table::Local, 4, LOCALS),
             (Table::Limits, 1, 1),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =
@@ -354,7 +357,11 @@ impl Stages<HostPacket> for HostStages<'_> {
     }
 
     fn pair<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::pair::<F, _, _>(packet, self.0, facts)
+        engine::pair::<F, _, _, _>(packet, self.0, self, facts)
+    }
+
+    fn bind<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::bind::<F, _>(self.0, facts)
     }
 
     fn to_server<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {

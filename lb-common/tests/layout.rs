@@ -134,7 +134,8 @@ fn dest() {
         tunnel_port: 9,
         tunnel_checksum: 10,
         reserved0: 0,
-        reserved1: [0; 3],
+        local: 0,
+        reserved1: [0; 2],
     };
     let tables = tables();
     let view = DestView(written(&tables, Table::Dest, entry));

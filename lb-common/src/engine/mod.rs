@@ -13,7 +13,7 @@ mod walk;
 pub use answer::answer;
 pub use fragment::fragment;
 pub use icmp::icmp;
-pub use pair::pair;
+pub use pair::{LOCAL_PORT_TRIES, bind, pair};
 pub use schedule::{choose, insert, schedule};
 pub use send::{to_client, to_server, tunnel};
 
@@ -60,6 +60,8 @@ pub trait Stages<P> {
     fn insert<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`pair`].
     fn pair<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`bind`].
+    fn bind<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_server`].
     fn to_server<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_client`].

@@ -79,6 +79,12 @@ pub fn find<F: Family, T: Tables>(tables: T, key: &F::Key) -> Option<Found<T::Ce
 
 /// As [`find`], in loops: for the cold path, where every step is verified once.
 #[inline(always)]
+pub fn find_rare<F: Family, T: Tables>(tables: T, key: &F::Key) -> Option<Found<T::Cell>> {
+    let sum = F::hash(tables, key);
+    find_cold::<F, T>(tables, key, sum, home_of_sum::<F, T>(tables, sum))
+}
+
+#[inline(always)]
 pub(super) fn find_cold<F: Family, T: Tables>(
     tables: T,
     key: &F::Key,

@@ -15,9 +15,9 @@ pub struct NewReverse {
     /// The way back to its client, learnt from a packet of his so that a reply
     /// needs no route look-up: [`Learned::words`](crate::forward::Learned::words).
     pub way: [u64; 3],
-    /// Whether another connection's makes way although that lives: of two
-    /// connections the newer one's does not.
-    pub takes_over: bool,
+    /// One of another living connection does not make way: in FULLNAT, where the
+    /// caller tries another local port, and for a connection that is not new.
+    pub exclusive: bool,
 }
 
 /// [`NewReverse::way`] in a reverse cell.
@@ -44,9 +44,7 @@ impl<F: Family> Content<F> for NewReverse {
             return found.times.is_dead(now);
         }
         let link = found.cell.link();
-        self.takes_over
-            || link == self.link
-            || !linked::<F, T>(tables, link).is_some_and(|conn| !conn.times.is_dead(now))
+        !self.exclusive || link == self.link || linked::<F, T>(tables, link).is_none()
     }
 
     #[inline(always)]

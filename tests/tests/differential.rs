@@ -69,7 +69,7 @@ fn native_engine_and_loaded_program_agree() {
         assert_eq!(code(native), verdict, "packet {number}: {frame:02x?}");
         let mut bytes = packet.bytes().to_vec();
         if matches!(native, Verdict::Transmit | Verdict::Redirect(_)) {
-            let masked = [mask_random_id(&mut bytes), mask_random_id(&mut out)];
+            let masked = [&mut bytes, &mut out].map(|after| mask_random_id(&frame, after));
             assert_eq!(masked[0], masked[1], "packet {number}: {frame:02x?}");
             random_ids += u32::from(masked[0]);
         }
@@ -102,20 +102,30 @@ fn native_engine_and_loaded_program_agree() {
     }
 }
 
-/// Makes the identification of a tunnel's IPv4 header 0, and the checksum over
-/// it: without "don't fragment" it is a random number, the one thing that both
-/// cannot share. Answers whether it is such a packet.
-fn mask_random_id(frame: &mut [u8]) -> bool {
-    let mut l3 = 14;
-    while matches!(frame[l3 - 2..l3], [0x81, 0] | [0x88, 0xa8]) {
-        l3 += 4;
-    }
-    let ipv4 = frame[l3 - 2..l3] == [8, 0];
-    if !ipv4 || frame[l3 + 16..l3 + 19] != TUNNELS4 || frame[l3 + 6] & 0x40 != 0 {
+/// Where layer 3 starts.
+fn layer_3(frame: &[u8]) -> usize {
+    let tags = frame[12..]
+        .chunks(4)
+        .take_while(|tag| matches!(tag[..2], [0x81, 0] | [0x88, 0xa8]));
+    14 + 4 * tags.count()
+}
+
+/// Makes a random identification in an IPv4 header 0, and the checksum over it:
+/// the one thing that both cannot share. It is that of a tunnel without "don't
+/// fragment", or of an ICMP message that answers the frame `before`. Tells
+/// whether it is such a packet.
+fn mask_random_id(before: &[u8], frame: &mut [u8]) -> bool {
+    let (l3, from) = (layer_3(frame), layer_3(before));
+    if frame[l3 - 2..l3] != [8, 0] {
         return false;
     }
     let header = &mut frame[l3..l3 + 20];
-    assert_ne!(header[4..6], [0, 0], "an identification is never 0");
+    let is_tunnel = header[16..19] == TUNNELS4 && header[6] & 0x40 == 0;
+    let is_answer = header[9] == 1 && before[from - 2..from] == [8, 0] && before[from + 9] != 1;
+    if !is_tunnel && !is_answer {
+        return false;
+    }
+    assert!(is_answer || header[4..6] != [0, 0], "never 0");
     assert_eq!(checksum(header), [0, 0], "the checksum covers it");
     header[4..6].fill(0);
     header[10..12].fill(0);
@@ -176,7 +186,11 @@ fn compare_servers(kernel: &Unswept, host: &HostTables, services: &[Service]) {
         let taken = claimed && server.weight > 0;
         assert_eq!(stats.in_packets > 0, taken, "{slot}: {server:?}");
         let gone = server.reached == Reached::Gone;
-        assert_eq!(stats.out_packets > 0, taken && !gone, "{slot}: {server:?}");
+        // Of one that is gone, only our own errors to clients are counted.
+        assert!(
+            gone || (stats.out_packets > 0) == taken,
+            "{slot}: {server:?}"
+        );
         if let How::Nat { .. } = server.how {
             assert!(gone || stats.out_packets > 10, "{slot}: {server:?}");
         }

@@ -106,12 +106,13 @@ impl<C: Cell> FlowCell<C> {
         Times(self.0.load(word::TIMES))
     }
 
-    /// Stores last use and time-out, if they changed: within one tick a busy
-    /// flow is only read.
+    /// Replaces last use and time-out `old`, if they changed: within one tick a
+    /// busy flow is only read. The cell may hold a reverse cell's way by now, so
+    /// that a plain store would not do; of two packets that race either is right.
     #[inline(always)]
     pub fn touch(self, old: Times, new: Times) {
         if old != new {
-            self.0.store(word::TIMES, new.0);
+            self.0.compare_exchange(word::TIMES, old.0, new.0);
         }
     }
 

@@ -6,6 +6,7 @@ use lb_common::host::frame::{Frame, Frame6, checksum};
 use rand::{Rng, RngCore, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
+    errors,
     everything::{VIPS, vip},
     scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Service, nat_address},
 };
@@ -53,12 +54,45 @@ impl Traffic {
     /// Mostly packets between a small set of clients and the scene's services
     /// and servers, so that connections form; one in four is damaged somewhere.
     pub fn frame(&self, rng: &mut StdRng) -> Vec<u8> {
-        let flow = self.flow(rng);
-        let mut frame = build(rng, flow);
+        let mut frame = if rng.random_ratio(1, 8) {
+            self.error(rng)
+        } else {
+            let flow = self.flow(rng);
+            build(rng, flow, None)
+        };
         if rng.random_ratio(1, 4) {
             damage(rng, &mut frame);
         }
         frame
+    }
+
+    /// An ICMP message about a packet of a connection, perhaps, from one of its
+    /// ends or from a router.
+    fn error(&self, rng: &mut StdRng) -> Vec<u8> {
+        let about_reply = rng.random();
+        let &(end, protocol) = if about_reply {
+            self.services.choose(rng)
+        } else {
+            self.servers.choose(rng)
+        }
+        .expect("not empty");
+        let family = if end.is_ipv4() { 4 } else { 6 };
+        let client = client(rng, family);
+        let inner = if about_reply {
+            [end, client]
+        } else {
+            [client, end]
+        };
+        let router = nat_address(200, family);
+        let from = *[router, inner[1].ip()].choose(rng).expect("not empty");
+        let outer = [SocketAddr::new(from, 0), SocketAddr::new(inner[0].ip(), 0)];
+        let message = errors::message(rng, outer, inner, protocol);
+        let flow = Flow {
+            source: outer[0],
+            destination: outer[1],
+            protocol: if family == 4 { 1 } else { 58 },
+        };
+        build(rng, flow, Some(message))
     }
 
     fn flow(&self, rng: &mut StdRng) -> Flow {
@@ -139,7 +173,8 @@ fn layer_2(rng: &mut StdRng) -> ([u8; 6], Vec<(u16, u16)>) {
     (station, tags)
 }
 
-fn build(rng: &mut StdRng, flow: Flow) -> Vec<u8> {
+/// A frame with this payload, or with a random one.
+fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
     let (station, tags) = layer_2(rng);
     // A client's gateway may be one or the other, and the way back with it.
     let stations = [station, [2, 0, 0, 0, 0, rng.random_range(0xa0..0xa2)]];
@@ -154,8 +189,11 @@ fn build(rng: &mut StdRng, flow: Flow) -> Vec<u8> {
     let length = *[0, 0, 1, 40, 41, 700, 1200, 1440, 1480]
         .choose(rng)
         .expect("not empty");
-    let mut payload = vec![0; length];
-    rng.fill_bytes(&mut payload);
+    let payload = payload.unwrap_or_else(|| {
+        let mut payload = vec![0; length];
+        rng.fill_bytes(&mut payload);
+        payload
+    });
     let class = rng.random();
     let l4;
     let mut frame = match (flow.source, flow.destination) {
@@ -168,10 +206,11 @@ fn build(rng: &mut StdRng, flow: Flow) -> Vec<u8> {
             let mut options = vec![0; words * 4];
             rng.fill_bytes(&mut options);
             let fragment: u16 = match rng.random_range(0..40) {
-                0 => 0x2000,
-                1 => 0x2010,
-                2 => 0x0001,
-                3..10 => 0,
+                0 | 1 => 0x2000,
+                2 => 0x2010,
+                3 => 0x0001,
+                4 => 0x00b9,
+                5..12 => 0,
                 _ => 0x4000,
             };
             l4 = 20 + options.len();
@@ -180,7 +219,8 @@ fn build(rng: &mut StdRng, flow: Flow) -> Vec<u8> {
                 tags,
                 protocol: flow.protocol,
                 ttl,
-                misc: (class, rng.random(), fragment),
+                // Few identifications, so that fragments find each other.
+                misc: (class, rng.random_range(0..4), fragment),
                 options,
                 payload,
                 ..Frame::tcp(source, destination, flags)

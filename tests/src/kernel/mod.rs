@@ -10,6 +10,7 @@
 //! | [`frames`] | random frames, from plausible to garbage |
 
 pub mod bpffs;
+mod errors;
 pub mod everything;
 pub mod frames;
 pub mod scene;

@@ -1,17 +1,22 @@
-use super::{LOST, Stop, connection, send, stage_answer};
+use super::{
+    Stop, connection,
+    pair::local_end,
+    send::{self, client_ends},
+    stage_answer,
+};
 use crate::{
     facts::Facts,
     family::Family,
-    flow::{self, FlowCell, way_of},
+    flow::{self, FlowCell, read_reverse},
     forward::{
-        self, End, Learned, Part, Way,
-        icmp::{is_intact, relay_to_client, relay_to_server},
+        self, Ends, Learned, Part, Way,
+        icmp::{is_intact, relay},
     },
-    layout::{DestFlags, DestView, ForwardMethod, Stats},
+    layout::{DestFlags, ForwardMethod, Stats},
     packet::Packet,
     parse::{self, Quoted},
     reason::Reason,
-    tables::{Table, Tables},
+    tables::Tables,
 };
 
 /// Stage: an ICMP message. An error about a packet of a connection is sent on:
@@ -19,12 +24,12 @@ use crate::{
 /// request and the method is NAT. `facts.egress` tells by which interface.
 #[inline(always)]
 pub fn icmp<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: T, facts: &mut Facts) -> u32 {
-    let result = relay::<F, P, T>(packet, tables, facts);
+    let result = pass_on::<F, P, T>(packet, tables, facts);
     stage_answer(facts, result)
 }
 
 #[inline(always)]
-fn relay<F: Family, P: Packet, T: Tables>(
+fn pass_on<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: T,
     facts: &mut Facts,
@@ -33,7 +38,8 @@ fn relay<F: Family, P: Packet, T: Tables>(
         return Err(Reason::PassedProtocol.into());
     }
     let quoted = parse::quoted::<F, P>(packet, facts).ok_or(Reason::PassedProtocol)?;
-    let found = flow::find::<F, T>(tables, &quoted.key::<F>()).ok_or(Reason::PassedNoConnection)?;
+    let found =
+        flow::find_rare::<F, T>(tables, &quoted.key::<F>()).ok_or(Reason::PassedNoConnection)?;
     facts.ports = u64::from(F::ICMP) << 32;
     if found.state.is_reverse() {
         let conn = connection::of_reply::<F, T>(tables, &found, facts);
@@ -48,7 +54,7 @@ fn relay<F: Family, P: Packet, T: Tables>(
     }
     facts.dest = found.slot().into();
     facts.method = found.method().into();
-    about_reply::<F, P, T>(packet, tables, facts, &quoted)
+    about_reply::<F, P, T>(packet, tables, facts, &quoted, found.cell)
 }
 
 /// From the server's side, to the client.
@@ -61,8 +67,12 @@ fn about_request<F: Family, P: Packet, T: Tables>(
     conn: FlowCell<T::Cell>,
     reverse: FlowCell<T::Cell>,
 ) -> Result<(), Stop> {
-    let key = conn.key::<F>();
-    let way = Learned::from_words::<F>(way_of(reverse));
+    let (client, service) = client_ends::<F, T>(conn);
+    let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    if u64::from(link.index()) != facts.cell || link.generation() != conn.state().generation() {
+        return Err(Reason::DroppedContended.into());
+    }
+    let way = Learned::from_words::<F>(way);
     if connection::dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
         tables.count_dest(
             facts.slot(),
@@ -73,12 +83,12 @@ fn about_request<F: Family, P: Packet, T: Tables>(
             },
         );
     }
-    let service = End {
-        addr: F::ends(&key)[1],
-        port: (F::ports(&key) >> 16) as u16,
-    };
     facts.egress = way.ifindex().into();
-    relay_to_client::<F, P, _>(packet, facts, quoted, service, way)?;
+    if facts.forward_method() == ForwardMethod::Fullnat {
+        relay::<F, P, _>(packet, facts, quoted, Ends::both(service, client), way)?;
+    } else {
+        relay::<F, P, _>(packet, facts, quoted, Ends::source(service), way)?;
+    }
     Ok(())
 }
 
@@ -89,6 +99,7 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
     tables: T,
     facts: &mut Facts,
     quoted: &Quoted,
+    conn: FlowCell<T::Cell>,
 ) -> Result<(), Stop> {
     let word = connection::dest_word(tables, facts)?;
     if !word.has(DestFlags::CLAIMED) {
@@ -114,23 +125,18 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
         );
     }
     let (dest, next_hop) = send::next_hop(tables, facts)?;
-    match ForwardMethod::from_bits(facts.method as u8) {
+    match facts.forward_method() {
         ForwardMethod::Route => forward::route::<F, P, _>(packet, facts, next_hop)?,
         ForwardMethod::Tunnel => forward::tunnel::<F, P, T>(packet, tables, facts, dest, next_hop)?,
+        ForwardMethod::Fullnat => {
+            let ends = Ends::both(local_end::<F, T>(conn), send::server_end(tables, facts)?);
+            relay::<F, P, _>(packet, facts, quoted, ends, next_hop)?;
+        }
         ForwardMethod::Masq => {
-            let server = server_end(tables, facts)?;
-            relay_to_server::<F, P, _>(packet, facts, quoted, server, next_hop)?;
+            let ends = Ends::destination(send::server_end(tables, facts)?);
+            relay::<F, P, _>(packet, facts, quoted, ends, next_hop)?;
         }
         ForwardMethod::Local => return Err(Reason::PassedLocalServer.into()),
     }
     Ok(())
-}
-
-#[inline(always)]
-fn server_end<T: Tables>(tables: T, facts: &Facts) -> Result<End, Stop> {
-    let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?);
-    Ok(End {
-        addr: [dest.addr(0), dest.addr(1)],
-        port: dest.port(),
-    })
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -51,6 +52,7 @@ pub struct DecapState {
 pub struct Decap {
     ebpf: Ebpf,
     pins: PathBuf,
+    load_time: Duration,
 }
 
 impl Decap {
@@ -82,9 +84,12 @@ impl Decap {
         let mut decap = Self {
             ebpf,
             pins: pins.to_owned(),
+            load_time: Duration::ZERO,
         };
         tell(pins, wanted)?;
+        let started = Instant::now();
         decap.program()?.load().context("cannot load the program")?;
+        decap.load_time = started.elapsed();
         Ok(decap)
     }
 
@@ -98,6 +103,7 @@ impl Decap {
     /// # Errors
     /// When it does not say.
     pub fn facts(&mut self) -> Result<ProgramFacts> {
+        let load_time = self.load_time;
         let info = self.program()?.info()?;
         Ok(ProgramFacts {
             name: PROGRAM.to_owned(),
@@ -105,7 +111,7 @@ impl Decap {
             verified: info.verified_instruction_count().unwrap_or_default(),
             translated: info.size_translated().unwrap_or_default(),
             jited: info.size_jitted(),
-            load_time: std::time::Duration::ZERO,
+            load_time,
         })
     }
 

@@ -356,8 +356,8 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::insert::<F, _>(self.0, facts)
     }
 
-    fn pair<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::pair::<F, _, _, _>(packet, self.0, self, facts)
+    fn learn<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::learn::<F, _, _>(packet, self.0, facts)
     }
 
     fn bind<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {

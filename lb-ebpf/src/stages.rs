@@ -63,8 +63,8 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
-    fn pair<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
-        by_family!(lvx_pair4, lvx_pair6, packet, facts)
+    fn learn<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_learn4, lvx_learn6, packet, facts)
     }
 
     #[inline(always)]
@@ -132,10 +132,8 @@ stage!(lvx_schedule6, ctx, facts =>
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
 stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(TABLES, facts));
 stage!(lvx_insert6, ctx, facts => engine::insert::<V6, _>(TABLES, facts));
-stage!(lvx_pair4, ctx, facts =>
-    engine::pair::<V4, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
-stage!(lvx_pair6, ctx, facts =>
-    engine::pair::<V6, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
+stage!(lvx_learn4, ctx, facts => engine::learn::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_learn6, ctx, facts => engine::learn::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_bind4, ctx, facts => engine::bind::<V4, _>(TABLES, facts));
 stage!(lvx_bind6, ctx, facts => engine::bind::<V6, _>(TABLES, facts));
 stage!(lvx_to_server4, ctx, facts =>

@@ -13,7 +13,7 @@ mod walk;
 pub use answer::answer;
 pub use fragment::fragment;
 pub use icmp::icmp;
-pub use pair::{LOCAL_PORT_TRIES, bind, pair};
+pub use pair::{LOCAL_PORT_TRIES, bind, learn};
 pub use schedule::{choose, insert, schedule};
 pub use send::{to_client, to_server, tunnel};
 
@@ -58,8 +58,8 @@ pub trait Stages<P> {
     fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`insert`].
     fn insert<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
-    /// [`pair`].
-    fn pair<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`learn`].
+    fn learn<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`bind`].
     fn bind<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_server`].
@@ -78,6 +78,9 @@ pub const STAGE_END: u32 = 1;
 pub const STAGE_AGAIN: u32 = 3;
 /// The configuration was switched: read the root and try this stage again.
 pub const STAGE_STALE: u32 = 4;
+
+/// The reverse cell is to be made.
+pub const STAGE_BIND: u32 = 5;
 
 /// Why a walk ended: the number of a [`Reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

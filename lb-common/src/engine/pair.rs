@@ -1,5 +1,6 @@
 use super::{
-    LOST, STAGE_AGAIN, STAGE_DONE, Stages, Stop, send::server_end, stage_answer, walk::find_iface,
+    LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, Stop, send::server_end, stage_answer,
+    walk::find_iface,
 };
 use crate::{
     facts::Facts,
@@ -17,28 +18,20 @@ use crate::{
 /// three of a hundred connections find none.
 pub const LOCAL_PORT_TRIES: u32 = 32;
 
-/// Stage: sees to it that the connection in cell `facts.cell`, whose method
-/// translates, has a reverse cell, and that it holds the way by which this
-/// packet came. A new connection that gets none is released: its replies would
-/// reach the client untranslated. [`STAGE_AGAIN`] when the local port tried is taken.
+/// Stage: notes the way by which a client's packet came, of the connection in
+/// cell `facts.cell`, whose method translates. [`STAGE_BIND`] when the reverse
+/// cell is still to be made, or to be made anew because the way is another.
 #[inline(always)]
-pub fn pair<F: Family, P: Packet, T: Tables, S: Stages<P>>(
-    packet: &mut P,
-    tables: T,
-    stages: &S,
-    facts: &mut Facts,
-) -> u32 {
-    match learn::<F, P, T>(packet, tables, facts) {
-        Ok(true) => stages.bind::<F>(packet, facts),
+pub fn learn<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
+    match note_way::<F, P, T>(packet, tables, facts) {
+        Ok(true) => STAGE_BIND,
         Ok(false) => STAGE_DONE,
         Err(stop) => stage_answer(facts, Err(stop)),
     }
 }
 
-/// Notes the way by which the packet came; whether the reverse cell is still to
-/// be made, or to be made anew.
 #[inline(always)]
-fn learn<F: Family, P: Packet, T: Tables>(
+fn note_way<F: Family, P: Packet, T: Tables>(
     packet: &P,
     tables: T,
     facts: &mut Facts,
@@ -57,7 +50,9 @@ fn learn<F: Family, P: Packet, T: Tables>(
     Ok(!is_held || flow::way_of(known) != facts.way)
 }
 
-/// Stage: makes the reverse cell, with the way that [`pair`] noted.
+/// Stage: makes the reverse cell, with the way that [`learn`] noted. A new
+/// connection that gets none is released: its replies would reach the client
+/// untranslated. [`STAGE_AGAIN`] when the local port tried is taken.
 #[inline(always)]
 pub fn bind<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
     let index = facts.cell as u32;
@@ -72,7 +67,9 @@ pub fn bind<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
         Ok(()) => STAGE_DONE,
         Err(stop) if stop == Reason::DroppedNoLocalPort.into() && facts.tries < last => STAGE_AGAIN,
         Err(stop) => {
-            flow::release::<F, T>(tables, conn, index, state);
+            if conn.link() == Link::NONE {
+                flow::release::<F, T>(tables, conn, index, state);
+            }
             stage_answer(facts, Err(stop))
         }
     }
@@ -86,16 +83,17 @@ fn insert_reverse<F: Family, T: Tables>(
     state: StateWord,
 ) -> Result<(), Stop> {
     const TAKEN: Reason = Reason::DroppedNoLocalPort;
-    let exclusive = facts.forward_method() == ForwardMethod::Fullnat;
     let reverse = conn.link();
-    if exclusive && reverse == Link::NONE {
+    let is_new = reverse == Link::NONE;
+    let chooses = facts.forward_method() == ForwardMethod::Fullnat;
+    if chooses && is_new {
         let (addr, port) = choose_local(tables, facts).ok_or(TAKEN)?;
         conn.keep_local::<F>(addr, port);
     }
     let new = NewReverse {
         link: Link::new(facts.cell as u32, state.generation()),
         way: facts.way,
-        exclusive: exclusive || reverse != Link::NONE,
+        takes_over: is_new && !chooses,
     };
     let key = reverse_key::<F, T>(tables, facts, conn)?;
     match flow::insert::<F, T, _>(tables, &key, facts.tick(), &new) {
@@ -104,11 +102,10 @@ fn insert_reverse<F: Family, T: Tables>(
             conn.0.compare_exchange(word::LINK, reverse.0, link.0);
             Ok(())
         }
-        // It had one before: the old way stays for another tick.
-        Inserted::Contended if reverse != Link::NONE => Ok(()),
-        Inserted::Exists(_) if exclusive => Err(TAKEN.into()),
-        // A newer connection has the replies now.
-        Inserted::Exists(_) if reverse != Link::NONE => Ok(()),
+        // It had one before. Either a newer connection has the replies now, or
+        // the old way stays for another tick.
+        Inserted::Exists(_) | Inserted::Contended if !is_new => Ok(()),
+        Inserted::Exists(_) if chooses => Err(TAKEN.into()),
         Inserted::Full => Err(Reason::DroppedWindowFull.into()),
         Inserted::Exists(_) | Inserted::Contended => Err(Reason::DroppedContended.into()),
     }

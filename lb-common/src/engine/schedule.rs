@@ -1,8 +1,8 @@
 //! A packet without a connection.
 
 use super::{
-    LOCAL_PORT_TRIES, LOST, STAGE_AGAIN, STAGE_DONE, STAGE_END, STAGE_STALE, Stages, Stop,
-    connection, service::find_service, stage_answer,
+    LOCAL_PORT_TRIES, LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, STAGE_END, STAGE_STALE, Stages,
+    Stop, connection, service::find_service, stage_answer,
 };
 use crate::{
     conn::{Protocol, Seen},
@@ -48,11 +48,15 @@ pub fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
 /// long as one is taken.
 #[inline(always)]
 fn pair_with<F: Family, P, S: Stages<P>>(packet: &mut P, stages: &S, facts: &mut Facts) -> u32 {
+    let answer = stages.learn::<F>(packet, facts);
+    if answer != STAGE_BIND {
+        return answer;
+    }
     // Counted here and not in the facts: the verifier must see the loop end.
     let mut tries = 0;
     while tries < LOCAL_PORT_TRIES {
         facts.tries = tries.into();
-        let answer = stages.pair::<F>(packet, facts);
+        let answer = stages.bind::<F>(packet, facts);
         if answer != STAGE_AGAIN {
             return answer;
         }

@@ -1,4 +1,4 @@
-use super::{Stages, Stop, Verdict, connection, send, stage_done};
+use super::{STAGE_BIND, Stages, Stop, Verdict, connection, send, stage_done};
 use crate::{
     conn::Protocol,
     facts::{Facts, NO_REVERSE},
@@ -149,7 +149,10 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
                 if !connection::starts_anew(protocol, &found, facts) {
                     let dest = connection::follow(tables, &found, facts, protocol)?;
                     if connection::is_time_to_learn(&found, facts) {
-                        let answer = stages.pair::<F>(packet, facts);
+                        let mut answer = stages.learn::<F>(packet, facts);
+                        if answer == STAGE_BIND {
+                            answer = stages.bind::<F>(packet, facts);
+                        }
                         stage_done(facts, answer)?;
                     }
                     break 'dest dest;

@@ -15,9 +15,9 @@ pub struct NewReverse {
     /// The way back to its client, learnt from a packet of his so that a reply
     /// needs no route look-up: [`Learned::words`](crate::forward::Learned::words).
     pub way: [u64; 3],
-    /// One of another living connection does not make way: in FULLNAT, where the
-    /// caller tries another local port, and for a connection that is not new.
-    pub exclusive: bool,
+    /// Whether another connection's makes way although that lives. FULLNAT tries
+    /// another local port instead.
+    pub takes_over: bool,
 }
 
 /// [`NewReverse::way`] in a reverse cell.
@@ -44,7 +44,9 @@ impl<F: Family> Content<F> for NewReverse {
             return found.times.is_dead(now);
         }
         let link = found.cell.link();
-        !self.exclusive || link == self.link || linked::<F, T>(tables, link).is_none()
+        self.takes_over
+            || link == self.link
+            || !linked::<F, T>(tables, link).is_some_and(|conn| !conn.times.is_dead(now))
     }
 
     #[inline(always)]

@@ -35,13 +35,13 @@ fn pair<'a, F: Family>(
     tables: &'a HostTables,
     key: &F::Key,
     link: Link,
-    exclusive: bool,
+    takes_over: bool,
     now: u32,
 ) -> Inserted<HostCell<'a>> {
     let new = NewReverse {
         link,
         way: WAY,
-        exclusive,
+        takes_over,
     };
     flow::insert::<F, _, _>(tables, key, now, &new)
 }
@@ -60,7 +60,7 @@ fn a_reverse_cell_leads_to_its_connection<F: Family>() {
     let mut random = StdRng::seed_from_u64(52);
     let (key, back) = (random_key::<F>(&mut random), random_key::<F>(&mut random));
     let link = connect::<F>(&tables, &key, 2, 10);
-    let Inserted::New(own) = pair::<F>(&tables, &back, link, false, 10) else {
+    let Inserted::New(own) = pair::<F>(&tables, &back, link, true, 10) else {
         panic!("there is room");
     };
     let reverse = find::<F>(&tables, &back).expect("was inserted");
@@ -96,39 +96,44 @@ fn which_reverse_cell_makes_way<F: Family>() {
     let (one, two, back) = (key(), key(), key());
     let older = connect::<F>(&tables, &one, 0, 10);
     assert!(matches!(
-        pair::<F>(&tables, &back, older, false, 10),
+        pair::<F>(&tables, &back, older, true, 10),
         Inserted::New(_)
     ));
     let newer = connect::<F>(&tables, &two, 1, 10);
     let owner = |tables: &HostTables| find::<F>(tables, &back).expect("there").cell.link();
     // Only a connection that is new takes it over,
     assert!(matches!(
-        pair::<F>(&tables, &back, newer, true, 10),
+        pair::<F>(&tables, &back, newer, false, 10),
         Inserted::Exists(_)
     ));
     assert_eq!(owner(&tables), older);
     assert!(matches!(
-        pair::<F>(&tables, &back, newer, false, 10),
+        pair::<F>(&tables, &back, newer, true, 10),
         Inserted::New(_)
     ));
     assert_eq!(owner(&tables), newer);
     assert!(matches!(
-        pair::<F>(&tables, &back, older, true, 10),
+        pair::<F>(&tables, &back, older, false, 10),
         Inserted::Exists(_)
     ));
     // one with another way,
     assert!(matches!(
-        pair::<F>(&tables, &back, newer, true, 10),
+        pair::<F>(&tables, &back, newer, false, 10),
         Inserted::New(_)
     ));
     assert_eq!(audit::<F>(&tables), 3);
-    // or one when the other is over.
-    assert!(release::<F>(&tables, &two));
+    // or one when the other is dead, freed or not.
     assert!(matches!(
-        pair::<F>(&tables, &back, older, true, 10),
+        pair::<F>(&tables, &back, older, false, 10 + TIMEOUT),
         Inserted::New(_)
     ));
-    assert_eq!((audit::<F>(&tables), owner(&tables)), (2, older));
+    assert_eq!(owner(&tables), older);
+    assert!(release::<F>(&tables, &one));
+    assert!(matches!(
+        pair::<F>(&tables, &back, newer, false, 10),
+        Inserted::New(_)
+    ));
+    assert_eq!((audit::<F>(&tables), owner(&tables)), (2, newer));
 }
 
 fn a_connection_and_a_reverse_cell_of_one_key<F: Family>() {
@@ -137,7 +142,7 @@ fn a_connection_and_a_reverse_cell_of_one_key<F: Family>() {
     let (key, back) = (random_key::<F>(&mut random), random_key::<F>(&mut random));
     let link = connect::<F>(&tables, &key, 0, 10);
     assert!(matches!(
-        pair::<F>(&tables, &back, link, false, 10),
+        pair::<F>(&tables, &back, link, true, 10),
         Inserted::New(_)
     ));
     // A client's flow does not take the place of a reverse cell in use,
@@ -150,11 +155,11 @@ fn a_connection_and_a_reverse_cell_of_one_key<F: Family>() {
     insert_new::<F>(&tables, &back, 10);
     let link = connect::<F>(&tables, &key, 1, 10);
     assert!(matches!(
-        pair::<F>(&tables, &back, link, false, 10),
+        pair::<F>(&tables, &back, link, true, 10),
         Inserted::Exists(_)
     ));
     assert!(matches!(
-        pair::<F>(&tables, &back, link, false, 10 + TIMEOUT),
+        pair::<F>(&tables, &back, link, true, 10 + TIMEOUT),
         Inserted::New(_)
     ));
     assert_eq!((audit::<F>(&tables), load(&tables, 0)), (2, (0, 0)));
@@ -170,7 +175,7 @@ fn the_sweep_frees_reverse_cells_that_lead_nowhere<F: Family>() {
         let now = if number % 2 == 0 { 10 } else { 20 };
         let link = connect::<F>(&tables, &key, number % SLOTS, now);
         assert!(matches!(
-            pair::<F>(&tables, &back, link, false, now),
+            pair::<F>(&tables, &back, link, true, now),
             Inserted::New(_)
         ));
         keys.push((key, back));
@@ -199,7 +204,7 @@ fn reverse_cells_in_the_stash_are_counted<F: Family>() {
         // Two of them for one connection: the second stands for a stale one.
         for _ in 0..2 {
             assert!(matches!(
-                pair::<F>(&tables, &key(), link, false, 1),
+                pair::<F>(&tables, &key(), link, true, 1),
                 Inserted::New(_)
             ));
         }

@@ -186,7 +186,10 @@ fn touching_within_a_tick_only_reads<F: Family>() {
     found.cell.0.store(word::TIMES, 77);
     found.cell.touch(found.times, Times::new(10, TIMEOUT));
     assert_eq!(found.cell.times(), Times(77));
+    // Nor does one who saw other times overwrite it: the cell may be a reverse one.
     found.cell.touch(found.times, Times::new(11, TIMEOUT));
+    assert_eq!(found.cell.times(), Times(77));
+    found.cell.touch(Times(77), Times::new(11, TIMEOUT));
     assert_eq!(found.cell.times().deadline(), 11 + TIMEOUT);
 }
 

@@ -344,10 +344,6 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::answer::<F, _, _>(packet, self.0, facts)
     }
 
-    fn schedule<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::schedule::<F, _, _, _>(packet, self.0, self, facts)
-    }
-
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::choose(self.0, facts)
     }

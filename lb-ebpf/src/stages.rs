@@ -48,11 +48,6 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
-    fn schedule<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
-        by_family!(lvx_schedule4, lvx_schedule6, packet, facts)
-    }
-
-    #[inline(always)]
     fn choose(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         lvx_choose(packet.context(), facts)
     }
@@ -125,10 +120,6 @@ stage!(lvx_answer4, ctx, facts =>
     engine::answer::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer6, ctx, facts =>
     engine::answer::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
-stage!(lvx_schedule4, ctx, facts =>
-    engine::schedule::<V4, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
-stage!(lvx_schedule6, ctx, facts =>
-    engine::schedule::<V6, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
 stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(TABLES, facts));
 stage!(lvx_insert6, ctx, facts => engine::insert::<V6, _>(TABLES, facts));

@@ -133,7 +133,7 @@ fn mask_random_id(before: &[u8], frame: &mut [u8]) -> bool {
 }
 
 fn compare_reasons(kernel: &Unswept, host: &HostTables) {
-    let counts = kernel.maps.reasons().unwrap();
+    let counts = kernel.maps.reasons().expect("a look-up");
     for &(reason, count) in &counts {
         println!("{:>10} {}", count, reason.name());
         assert_eq!(host.reason(reason), count, "{}", reason.name());
@@ -172,7 +172,7 @@ fn compare_servers(kernel: &Unswept, host: &HostTables, services: &[Service]) {
             "server {slot}"
         );
         assert_eq!(
-            kernel.maps.dest_stats(slot).unwrap(),
+            kernel.maps.dest_stats(slot).expect("a look-up"),
             host.stats(slot),
             "server {slot}"
         );

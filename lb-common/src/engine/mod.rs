@@ -14,7 +14,7 @@ pub use answer::answer;
 pub use fragment::fragment;
 pub use icmp::icmp;
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
-pub use schedule::{choose, insert, schedule};
+pub use schedule::{choose, insert};
 pub use send::{to_client, to_server, tunnel};
 
 use crate::{
@@ -52,8 +52,6 @@ pub trait Stages<P> {
     fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`answer`].
     fn answer<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
-    /// [`schedule`].
-    fn schedule<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`choose`].
     fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`insert`].

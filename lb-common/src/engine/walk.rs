@@ -1,4 +1,4 @@
-use super::{STAGE_BIND, Stages, Stop, Verdict, connection, send, stage_done};
+use super::{STAGE_BIND, Stages, Stop, Verdict, connection, schedule::schedule, send, stage_done};
 use crate::{
     conn::Protocol,
     facts::{Facts, NO_REVERSE},
@@ -163,8 +163,7 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         if !to_vip {
             return connection::pass_reply::<F, T>(tables, &key, facts, protocol);
         }
-        let answer = stages.schedule::<F>(packet, facts);
-        stage_done(facts, answer)?;
+        schedule::<F, P, T, S>(packet, tables, stages, facts)?;
         connection::dest_word(tables, facts)?
     };
     send::send::<F, P, T, S>(packet, tables, stages, facts, dest)

@@ -46,7 +46,7 @@ impl<F: Family> Content<F> for NewReverse {
         let link = found.cell.link();
         self.takes_over
             || link == self.link
-            || !linked::<F, T>(tables, link).is_some_and(|conn| !conn.times.is_dead(now))
+            || linked::<F, T>(tables, link).is_none_or(|conn| conn.times.is_dead(now))
     }
 
     #[inline(always)]

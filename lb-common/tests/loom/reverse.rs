@@ -31,11 +31,11 @@ fn connect(tables: &LoomTables, slot: u32, now: u32) -> Option<Link> {
     }
 }
 
-fn pair(tables: &LoomTables, link: Link, way: u32, exclusive: bool) -> bool {
+fn pair(tables: &LoomTables, link: Link, way: u32, takes_over: bool) -> bool {
     let new = NewReverse {
         link,
         way: [way.into(); 3],
-        takes_over: !exclusive,
+        takes_over,
     };
     let inserted = flow::insert::<V4, _, _>(tables, &BACK, START, &new);
     matches!(inserted, Inserted::New(_))
@@ -43,7 +43,7 @@ fn pair(tables: &LoomTables, link: Link, way: u32, exclusive: bool) -> bool {
 
 fn make(tables: &LoomTables) {
     let link = connect(tables, 0, START).expect("there is room");
-    assert!(pair(tables, link, 0, false));
+    assert!(pair(tables, link, 0, true));
 }
 
 /// The sweep's step on some cells, long after the connection's deadline.
@@ -103,7 +103,7 @@ fn a_reply_against_a_new_connection() {
         let (tables, found, ()) = race(&[0, 1], make, reply, |tables| {
             assert!(release(tables, &find(tables, &KEY).expect("is there")));
             let link = connect(tables, 1, START).expect("there is room");
-            assert!(pair(tables, link, 1, false));
+            assert!(pair(tables, link, 1, true));
         });
         if let Some((slot, way)) = found {
             assert_eq!(way, [slot.into(); 3]);
@@ -123,7 +123,7 @@ fn a_new_connection_against_the_sweep() {
             make,
             |tables| {
                 let link = connect(tables, 1, DEAD + SWEEP_DELAY).expect("the old one is dead");
-                pair(tables, link, 1, false)
+                pair(tables, link, 1, true)
             },
             |tables| sweep(tables, &[0, 1]),
         );
@@ -185,7 +185,7 @@ fn a_late_touch_against_a_reverse_cell() {
             },
             |tables| {
                 assert!(release(tables, &find(tables, &KEY).expect("is there")));
-                assert!(pair(tables, Link::new(3, 0), 7, false));
+                assert!(pair(tables, Link::new(3, 0), 7, true));
             },
         );
         let cells = reverse_cells(&tables);

@@ -373,7 +373,7 @@ impl<F: Family> Bed<F> {
         assert!(counted.next().is_none());
         assert_ne!(reason, Reason::DroppedInternal);
         if verdict != Verdict::Drop {
-            sums::check(packet.bytes()).unwrap();
+            sums::check(packet.bytes()).expect("right checksums");
         }
         (verdict, reason, packet.bytes().to_vec())
     }

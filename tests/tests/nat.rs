@@ -66,17 +66,25 @@ fn requests(family: &Family, port: u16) {
     let to = SocketAddr::new(family.vip, 80);
     let client = &lab.client.ns;
     let url = format!("http://{}/", family.service);
-    assert_eq!(http::curl(client, &url).unwrap(), "rs2");
-    let bodies = http::sequence(client, to, 5).unwrap();
+    assert_eq!(http::curl(client, &url).expect("the lab works"), "rs2");
+    let bodies = http::sequence(client, to, 5).expect("the lab works");
     assert_eq!(bodies, ["rs1", "rs2", "rs1", "rs2", "rs1"]);
 
-    let mut open = http::KeptOpen::open(client, to, LIMIT).unwrap();
-    assert_eq!(open.get().unwrap(), "rs2");
+    let mut open = http::KeptOpen::open(client, to, LIMIT).expect("the lab works");
+    assert_eq!(open.get().expect("the lab works"), "rs2");
     let [one, two] = family.servers.map(|server| format!("{server}:{port}"));
     let list = director.ipvsadm(&["-Ln"]).ok();
-    assert_eq!(numbers(&list, &two).unwrap(), [1, 1, 3], "{list}");
-    assert_eq!(numbers(&list, &one).unwrap(), [1, 0, 3], "{list}");
-    let listed = connections(&director.ipvsadm(&["-Lnc"]).ok()).unwrap();
+    assert_eq!(
+        numbers(&list, &two).expect("the lab works"),
+        [1, 1, 3],
+        "{list}"
+    );
+    assert_eq!(
+        numbers(&list, &one).expect("the lab works"),
+        [1, 0, 3],
+        "{list}"
+    );
+    let listed = connections(&director.ipvsadm(&["-Lnc"]).ok()).expect("the lab works");
     let states = |state: &str| listed.iter().filter(|one| one.state == state).count();
     // Both sides are seen: who closes first waits, as in the kernel.
     assert_eq!((listed.len(), states("ESTABLISHED")), (7, 1), "{listed:?}");
@@ -89,10 +97,14 @@ fn requests(family: &Family, port: u16) {
         [200, 200],
         "{tally:?}"
     );
-    assert_eq!(open.get().unwrap(), "rs2", "what is open stays where it is");
+    assert_eq!(
+        open.get().expect("the lab works"),
+        "rs2",
+        "what is open stays where it is"
+    );
     let stats = director.ipvsadm(&["-Ln", "--stats", "--exact"]).ok();
     for (server, wanted) in [(one, 203), (two, 204)] {
-        let counters = numbers(&stats, &server).unwrap();
+        let counters = numbers(&stats, &server).expect("the lab works");
         assert_eq!(counters[0], wanted, "{stats}");
         // SYN+ACK, ACK of the request, answer, FIN.
         assert!(counters[2] >= 3 * wanted, "{stats}");

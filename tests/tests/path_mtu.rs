@@ -36,12 +36,14 @@ fn counted(director: &Director<'_>, reason: &str) -> u64 {
 }
 
 fn download_over_a_narrow_link(answers: Answers, method: &str) {
-    let lab = Routed::new(answers).unwrap();
+    let lab = Routed::new(answers).expect("the lab works");
     let director = director(&lab, method);
-    lab.narrow_the_clients_link(NARROW).unwrap();
-    let payload = Payload::new(&lab.lab, "page", BYTES).unwrap();
+    lab.narrow_the_clients_link(NARROW).expect("the lab works");
+    let payload = Payload::new(&lab.lab, "page", BYTES).expect("the lab works");
     for host in ["172.25.254.100", "[fd02::100]"] {
-        payload.download(&lab.client.ns, host, LIMIT).unwrap();
+        payload
+            .download(&lab.client.ns, host, LIMIT)
+            .expect("the lab works");
     }
     // The server has learned it from the router's error, which came through the director.
     let server = &lab.servers[0].node.ns;
@@ -51,7 +53,9 @@ fn download_over_a_narrow_link(answers: Answers, method: &str) {
         } else {
             "fd01::2"
         };
-        let route = server.ip_show(&[family, "route", "get", target]).unwrap();
+        let route = server
+            .ip_show(&[family, "route", "get", target])
+            .expect("the lab works");
         assert!(route.contains(&format!("mtu {NARROW}")), "{route}");
     }
     assert_eq!(counted(&director, "dropped-too-big"), 0);
@@ -68,18 +72,22 @@ fn a_routers_error_reaches_the_server_by_direct_routing() {
 }
 
 fn upload_over_a_narrow_link(answers: Answers, method: &str) {
-    let lab = Routed::new(answers).unwrap();
-    lab.narrow_the_servers_link(NARROW).unwrap();
+    let lab = Routed::new(answers).expect("the lab works");
+    lab.narrow_the_servers_link(NARROW).expect("the lab works");
     let director = director(&lab, method);
-    let payload = Payload::new(&lab.lab, "page", BYTES).unwrap();
+    let payload = Payload::new(&lab.lab, "page", BYTES).expect("the lab works");
     for (host, told) in [("172.25.254.100", 1), ("[fd02::100]", 2)] {
         payload
             .upload(&lab.lab, &lab.client.ns, host, LIMIT)
-            .unwrap();
+            .expect("the lab works");
         assert!(counted(&director, "dropped-too-big") >= told);
     }
     for target in ["172.25.254.100", "fd02::100"] {
-        let route = lab.client.ns.ip_show(&["route", "get", target]).unwrap();
+        let route = lab
+            .client
+            .ns
+            .ip_show(&["route", "get", target])
+            .expect("the lab works");
         assert!(route.contains(&format!("mtu {NARROW}")), "{route}");
     }
 }

@@ -17,14 +17,14 @@ const SETTINGS: [&str; 5] = [
 ];
 
 fn settings(ns: &Namespace) -> Vec<String> {
-    let output = run(ns.command(tool("sysctl")).arg("-n").args(SETTINGS)).unwrap();
+    let output = run(ns.command(tool("sysctl")).arg("-n").args(SETTINGS)).expect("the lab works");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().map(str::to_owned).collect()
 }
 
 /// Addresses of `lo` and default routes.
 fn state(ns: &Namespace) -> [String; 3] {
-    let show = |words: &[&str]| ns.ip_show(words).unwrap();
+    let show = |words: &[&str]| ns.ip_show(words).expect("the lab works");
     [
         show(&["-o", "addr", "show", "dev", "lo"]),
         show(&["-4", "route", "show", "default"]),
@@ -34,12 +34,12 @@ fn state(ns: &Namespace) -> [String; 3] {
 
 fn setup(ns: &Namespace, words: &str) -> lvx_tests::director::Answer {
     let words: Vec<_> = words.split_whitespace().collect();
-    lvx(ns, &[&["rs-setup"], &words[..]].concat()).unwrap()
+    lvx(ns, &[&["rs-setup"], &words[..]].concat()).expect("the lab works")
 }
 
 fn both(lab: &Routed, method: &str) {
     let start = Start::default().interfaces(&["eth0", "eth1"]);
-    let director = Director::start_with(&lab.director.ns, start).unwrap();
+    let director = Director::start_with(&lab.director.ns, start).expect("the lab works");
     for (service, server) in [
         ("172.25.254.100", "192.168.0.10"),
         ("[fd02::100]", "[fd03::10]"),
@@ -49,7 +49,11 @@ fn both(lab: &Routed, method: &str) {
              -a -t {service}:80 -r {server}:80 {method}"
         ));
         let url = format!("http://{service}/");
-        assert_eq!(http::curl(&lab.client.ns, &url).unwrap(), "rs1", "{method}");
+        assert_eq!(
+            http::curl(&lab.client.ns, &url).expect("the lab works"),
+            "rs1",
+            "{method}"
+        );
     }
 }
 
@@ -57,10 +61,11 @@ fn both(lab: &Routed, method: &str) {
 fn plain(lab: &Routed) -> &Namespace {
     let ns = &lab.servers[0].node.ns;
     for setting in &SETTINGS[..4] {
-        ns.sysctl(setting, "0").unwrap();
+        ns.sysctl(setting, "0").expect("the lab works");
     }
     for vip in ["172.25.254.100/32", "fd02::100/128"] {
-        ns.ip(&format!("addr del {vip} dev lo")).unwrap();
+        ns.ip(&format!("addr del {vip} dev lo"))
+            .expect("the lab works");
     }
     ns
 }

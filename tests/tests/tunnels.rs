@@ -49,10 +49,10 @@ fn decaps(lab: &Routed) -> Vec<Decap<'_>> {
 
 /// Requests and transfers to both addresses, over servers of both families.
 fn traffic(tunnel: &str, outcome: &str) {
-    let lab = Routed::new(Answers::ByGate).unwrap();
+    let lab = Routed::new(Answers::ByGate).expect("the lab works");
     let director = director(&lab);
     let decaps = decaps(&lab);
-    let payload = Payload::new(&lab.lab, "page", BYTES).unwrap();
+    let payload = Payload::new(&lab.lab, "page", BYTES).expect("the lab works");
     let client = &lab.client.ns;
     for (service, vip) in VIPS {
         for [one, two] in SERVERS {
@@ -76,7 +76,7 @@ fn traffic(tunnel: &str, outcome: &str) {
                 .upload(&lab.lab, client, service, LIMIT)
                 .expect(&inside);
             let stats = director.ipvsadm(&["-Ln", "--stats", "--exact"]).ok();
-            let counters = numbers(&stats, &format!("{service}:80")).unwrap();
+            let counters = numbers(&stats, &format!("{service}:80")).expect("the lab works");
             // What goes out is the director's word that uploads do not fit.
             let told = if vip.is_ipv4() { 576 } else { 1280 };
             assert_eq!(
@@ -89,10 +89,10 @@ fn traffic(tunnel: &str, outcome: &str) {
     }
     let mut taken = 0;
     for decap in &decaps {
-        let frames = decap.frames().unwrap();
+        let frames = decap.frames().expect("the lab works");
         let wrong = |(name, _): &&(String, u64)| name != outcome && name != "passed-other";
         assert_eq!(frames.iter().find(wrong), None, "{frames:?}");
-        taken += decap.count(outcome).unwrap();
+        taken += decap.count(outcome).expect("the lab works");
     }
     assert!(taken > 4 * BYTES / 1500, "{taken}");
 }

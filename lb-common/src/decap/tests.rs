@@ -27,7 +27,7 @@ impl Config for Told<'_> {
             *address == [first, second, if text.contains(':') { 6 } else { 4 }]
         });
         let vip = self.vips.contains(address);
-        u64::from(own) * OWN | u64::from(vip) * VIP
+        (u64::from(own) * OWN) | (u64::from(vip) * VIP)
     }
 
     fn settings(self) -> Settings {

@@ -75,9 +75,6 @@ pub fn in_guest(kernel: Kernel, files: &[PathBuf], lvx: Option<&Path>) -> Result
         "the guest's player failed; its console:\n{}",
         outcome.console
     );
-    if std::env::var_os("LVX_LOG").is_some() {
-        eprintln!("{}", outcome.console);
-    }
     let release = outcome.files.get("release").cloned().unwrap_or_default();
     Ok(Live {
         release: String::from_utf8_lossy(&release).trim().to_owned(),

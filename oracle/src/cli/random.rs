@@ -65,7 +65,7 @@ pub(crate) fn main(args: &Args, seed: u64) -> Result<ExitCode> {
     println!("making the difference of seed {seed} small");
     let start = Instant::now();
     let small = random::shrink(&random::generate(seed), &found, |texts| {
-        compare(args.kernel, texts, &mut Uses::new())
+        random::merged(texts, |files| compare(args.kernel, files, &mut Uses::new()))
     })?;
     if !small.alone {
         println!("alone no service differs: they have to do with each other");

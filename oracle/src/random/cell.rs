@@ -183,7 +183,7 @@ impl Cell {
                 }
                 self.server('a', name, dice)
             }
-            17 => {
+            17 | 18 => {
                 self.state = State::Deleted;
                 self.servers.clear();
                 format!("ipvsadm -D {}", self.service())

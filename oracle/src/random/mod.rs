@@ -10,6 +10,7 @@ mod cell;
 mod coverage;
 mod dice;
 mod gaps;
+mod merge;
 mod shrink;
 
 use std::{collections::BTreeSet, fmt::Write as _};
@@ -21,14 +22,16 @@ use cell::{Cell, SERVERS};
 pub use coverage::Coverage;
 use dice::Dice;
 use gaps::gaps;
+pub use merge::merged;
 pub use shrink::{Found, shrink};
 
 /// Services of one file.
 pub const CELLS: usize = 200;
-/// Half seconds of one burst; packets of each, and edits after them.
+/// Half seconds of one burst; packets of each, and lines of edits after
+/// them: at least as many, and four more when the last one makes a service anew.
 const FRAMES: usize = 12;
 const PACKETS: usize = 210;
-const EDITS: usize = 7;
+const EDITS: usize = 12;
 
 /// The text of a file with [`CELLS`] services.
 #[must_use]
@@ -55,10 +58,12 @@ pub fn generate(seed: u64) -> String {
                 let cell = dice.below(CELLS);
                 let _ = writeln!(body, "{}", cells[cell].packet(&mut dice));
             }
-            for _ in 0..EDITS {
+            let mut edits = 0;
+            while edits < EDITS {
                 let cell = dice.below(CELLS);
                 for line in cells[cell].edit(&mut dice) {
                     let _ = writeln!(body, "{line}");
+                    edits += 1;
                 }
             }
         }

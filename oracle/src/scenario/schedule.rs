@@ -38,7 +38,7 @@ const CROWDED: Plan = Plan {
     packets: 210,
     commands_at: Duration::from_millis(100),
     command: Duration::from_millis(20),
-    commands: 15,
+    commands: 16,
 };
 
 struct Now {
@@ -164,10 +164,10 @@ mod tests {
     fn many_services_send_at_once_and_change_one_after_the_other() {
         let packets = "udp V:1 > V:1\n".repeat(211);
         let listings = "snapshot -Ln\n".repeat(2);
-        let commands = "ipvsadm -C\n".repeat(16);
+        let commands = "ipvsadm -C\n".repeat(17);
         let moments = moments(&format!("crowded\n{packets}{commands}{listings}"));
         assert_eq!(moments[209..212], [0, 500, 600]);
-        assert_eq!(moments[225..], [880, 1100, 1600, 2600]);
+        assert_eq!(moments[226..], [900, 1100, 1600, 2600]);
     }
 
     #[test]

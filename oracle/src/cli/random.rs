@@ -17,6 +17,9 @@ use super::compare::Args;
 /// Machines at a time. Each has one processor.
 const MACHINES: usize = 2;
 
+/// Files that a boot plays side by side when a difference is made small.
+const SIDE_BY_SIDE: usize = 8;
+
 /// What boots found so far.
 struct Progress {
     /// Seeds that were not tried yet.
@@ -31,6 +34,12 @@ struct Progress {
 pub(crate) fn main(args: &Args, seed: u64) -> Result<ExitCode> {
     let start = Instant::now();
     let files = args.count.div_ceil(CELLS) as u64;
+    if args.show {
+        for seed in seed..seed + files {
+            print!("{}", random::generate(seed));
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let progress = Mutex::new(Progress {
         left: (seed..seed + files).rev().collect(),
         coverage: Coverage::default(),
@@ -65,7 +74,13 @@ pub(crate) fn main(args: &Args, seed: u64) -> Result<ExitCode> {
     println!("making the difference of seed {seed} small");
     let start = Instant::now();
     let small = random::shrink(&random::generate(seed), &found, |texts| {
-        random::merged(texts, |files| compare(args.kernel, files, &mut Uses::new()))
+        random::merged(texts, |files| {
+            let mut found = Vec::new();
+            for files in files.chunks(SIDE_BY_SIDE) {
+                found.extend(compare(args.kernel, files, &mut Uses::new())?);
+            }
+            Ok(found)
+        })
     })?;
     if !small.alone {
         println!("alone no service differs: they have to do with each other");
@@ -148,7 +163,7 @@ fn found(scenario: &Scenario, live: &Live, uses: &mut Uses) -> Result<String> {
     ) {
         (Some(Ok(kernel)), Some(Ok(lvx))) => {
             let mut kernel = kernel.clone();
-            allow(&mut kernel, lvx, uses);
+            allow(scenario, &mut kernel, lvx, uses);
             Ok(differences(scenario, &kernel, lvx, Closeness::Exact))
         }
         (kernel, lvx) => {

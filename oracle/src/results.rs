@@ -223,7 +223,15 @@ impl Row {
 /// Takes out of the kernel's results what a row says that lvx does not send yet,
 /// where it sent nothing; counts each use. For scenarios that nobody wrote by hand.
 pub fn allow(scenario: &Scenario, kernel: &mut Results, lvx: &Results, uses: &mut Uses) {
+    // Unreachables that lvx did not send, by VIP.
+    let mut unsent: BTreeMap<String, u64> = BTreeMap::new();
     for ((step, kernel), lvx) in scenario.steps.iter().zip(&mut kernel.steps).zip(&lvx.steps) {
+        if step.text.contains(" --stats --exact") {
+            let used = counted(&unsent, &mut kernel.lines, &lvx.lines);
+            if used > 0 {
+                *uses.entry("D-icmp-counted").or_default() += used;
+            }
+        }
         let (Action::Packet(packet), [line], []) =
             (&step.action, &kernel.lines[..], &lvx.lines[..])
         else {
@@ -232,8 +240,51 @@ pub fn allow(scenario: &Scenario, kernel: &mut Results, lvx: &Results, uses: &mu
         if let Some(row) = ROWS.iter().find(|row| row.fits(packet, line)) {
             kernel.lines.clear();
             *uses.entry(row.id).or_default() += 1;
+            if row.id == "D-icmp-port" {
+                *unsent.entry(packet.to.ip().to_string()).or_default() += 1;
+            }
         }
     }
+}
+
+/// Takes the counters of D-icmp-counted out of a listing of the kernel's; how
+/// often. The fields: `OutPkts` and `OutBytes`, where lvx has 0. The condition:
+/// at least as many unreachables about a SYN went out from that VIP.
+fn counted(unsent: &BTreeMap<String, u64>, kernel: &mut [String], lvx: &[String]) -> usize {
+    /// Of an unreachable that quotes a SYN.
+    const BYTES: u64 = 68;
+    let fields = |line: &str| -> Option<[u64; 5]> {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let numbers: Vec<_> = words
+            .get(2..)?
+            .iter()
+            .flat_map(|word| word.parse())
+            .collect();
+        numbers.try_into().ok()
+    };
+    let (mut most, mut uses) = (0, 0);
+    for (kernel, lvx) in kernel.iter_mut().zip(lvx) {
+        let mut words = lvx.split_whitespace();
+        if let (Some("TCP" | "UDP"), Some(end)) = (words.next(), words.next()) {
+            let vip = end.split(':').next().unwrap_or_default();
+            most = unsent.get(vip).copied().unwrap_or_default();
+        }
+        if let (Some(theirs), Some(ours)) = (fields(kernel), fields(lvx))
+            && theirs != ours
+            && [ours[2], ours[4]] == [0, 0]
+            && [theirs[0], theirs[1], theirs[3]] == [ours[0], ours[1], ours[3]]
+            && (1..=most).contains(&theirs[2])
+            && theirs[4] == theirs[2] * BYTES
+            && kernel
+                .split_whitespace()
+                .take(2)
+                .eq(lvx.split_whitespace().take(2))
+        {
+            kernel.clone_from(lvx);
+            uses += 1;
+        }
+    }
+    uses
 }
 
 /// Lines in common that are shown around a difference.
@@ -414,6 +465,27 @@ mod tests {
         assert!(play(syn, &exceeded, &[]).is_empty());
         let last = format!("{syn} ttl 1");
         assert_eq!(play(&last, &exceeded, &[]), Uses::from([("D-icmp-ttl", 1)]));
+    }
+
+    #[test]
+    fn an_unreachable_may_be_counted_where_one_was_not_sent() {
+        let unsent = BTreeMap::from([("10.9.9.2".to_owned(), 1)]);
+        let line = |out: &str| {
+            let service = format!("TCP  10.9.9.2:80  8 25 {out}");
+            vec![service, "  -> 10.8.0.1:80  1 2 0 80 0".to_owned()]
+        };
+        let ours = line("0 1071 0");
+        for (theirs, used) in [
+            ("1 1071 68", 1),
+            ("2 1071 136", 0),
+            ("1 1071 56", 0),
+            ("1 1070 68", 0),
+            ("0 1071 0", 0),
+        ] {
+            let mut kernel = line(theirs);
+            assert_eq!(counted(&unsent, &mut kernel, &ours), used, "{theirs}");
+        }
+        assert_eq!(counted(&BTreeMap::new(), &mut line("1 1071 68"), &ours), 0);
     }
 
     #[test]

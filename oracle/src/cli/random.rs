@@ -12,6 +12,8 @@ use lvx_oracle::{
     vm::Kernel,
 };
 
+use nix::sys::resource::{UsageWho, getrusage};
+
 use super::compare::Args;
 
 /// Machines at a time. Each has one processor.
@@ -63,9 +65,11 @@ pub(crate) fn main(args: &Args, seed: u64) -> Result<ExitCode> {
         println!("{count} uses of {id}");
     }
     let (services, took) = (progress.coverage.services(), start.elapsed().as_secs_f64());
+    let busy = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     println!(
-        "{services} services in {took:.0} s, {:.0} a minute",
-        services as f64 / took * 60.0
+        "{services} services in {took:.0} s, {:.0} a minute; {} s of processor time",
+        services as f64 / took * 60.0,
+        busy.user_time().tv_sec() + busy.system_time().tv_sec()
     );
     let Some((seed, found)) = progress.bad else {
         println!("no difference that is not listed");

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["scenarios", "record", "host"])]
     pub(super) seed: Option<u64>,
     /// How many random scenarios, at least
-    #[arg(long, requires = "seed", default_value_t = 120)]
+    #[arg(long, requires = "seed", default_value_t = 200)]
     pub(super) count: usize,
 }
 

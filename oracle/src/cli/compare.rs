@@ -3,7 +3,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args as ClapArgs;
 use lvx_oracle::{
     batch::{self, LONG, Live},
@@ -15,8 +15,8 @@ use lvx_oracle::{
 /// Arguments of `compare`.
 #[derive(ClapArgs)]
 pub(crate) struct Args {
-    /// Names of scenarios, or files; all without
-    scenarios: Vec<String>,
+    /// Names of scenarios, or files; all without. With --self-check: of defects
+    pub(super) scenarios: Vec<String>,
     /// Which kernel
     #[arg(long, value_enum, default_value_t = Kernel::V6_12)]
     pub(super) kernel: Kernel,
@@ -28,17 +28,27 @@ pub(crate) struct Args {
     host: bool,
     /// Show all results, not the differences alone
     #[arg(long)]
-    show: bool,
+    pub(super) show: bool,
     /// Play random scenarios, from this seed on
-    #[arg(long, conflicts_with_all = ["scenarios", "record", "host"])]
+    #[arg(long, conflicts_with_all = ["record", "host"])]
     pub(super) seed: Option<u64>,
     /// How many random scenarios, at least
     #[arg(long, requires = "seed", default_value_t = 120)]
     pub(super) count: usize,
+    /// Plant defects in lvx, one at a time: random scenarios must find each
+    #[arg(long, conflicts_with_all = ["record", "host", "count"])]
+    self_check: bool,
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    if args.self_check {
+        return super::self_check::main(args);
+    }
     if let Some(seed) = args.seed {
+        ensure!(
+            args.scenarios.is_empty(),
+            "--seed makes scenarios: name none"
+        );
         return super::random::main(args, seed);
     }
     let directory = batch::directory();

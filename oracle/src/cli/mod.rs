@@ -2,11 +2,13 @@
 
 mod compare;
 mod random;
+mod self_check;
 mod vm;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lvx_oracle::play::Engine;
 
 /// lvx against the kernel's IPVS.
 #[derive(Parser)]
@@ -25,9 +27,8 @@ enum Verb {
     /// Inside the virtual machine: play what is in /scenarios
     #[command(hide = true)]
     Guest {
-        /// On lvx too
-        #[arg(long)]
-        lvx: bool,
+        /// On which directors
+        engines: Vec<Engine>,
     },
 }
 
@@ -35,7 +36,7 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Vm(args) => vm::main(&args),
         Verb::Compare(args) => compare::main(&args),
-        Verb::Guest { lvx } => lvx_oracle::batch::guest(lvx).map(|()| ExitCode::SUCCESS),
+        Verb::Guest { engines } => lvx_oracle::batch::guest(&engines).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,

@@ -98,9 +98,6 @@ fn boot(kernel: Kernel, files: &[PathBuf], engines: &[Engine], lvx: Option<&Path
         "the guest's player failed; its console:\n{}",
         outcome.console
     );
-    if std::env::var_os("LVX_LOG").is_some() {
-        eprintln!("{}", outcome.console);
-    }
     let release = outcome.files.get("release").cloned().unwrap_or_default();
     Ok(Live {
         release: String::from_utf8_lossy(&release).trim().to_owned(),

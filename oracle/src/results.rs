@@ -121,10 +121,13 @@ pub fn differences(
     out
 }
 
+/// How often each row of `docs/deviations.md` was used.
+pub type Uses = BTreeMap<&'static str, usize>;
+
 /// Takes out of the kernel's results what rows of `docs/deviations.md` say that
 /// lvx does not send yet, where it sent nothing; counts each use. For scenarios
 /// that nobody wrote by hand.
-pub fn allow(kernel: &mut Results, lvx: &Results, uses: &mut BTreeMap<&'static str, usize>) {
+pub fn allow(kernel: &mut Results, lvx: &Results, uses: &mut Uses) {
     for (kernel, lvx) in kernel.steps.iter_mut().zip(&lvx.steps) {
         let [line] = &kernel.lines[..] else {
             continue;
@@ -141,21 +144,47 @@ pub fn allow(kernel: &mut Results, lvx: &Results, uses: &mut BTreeMap<&'static s
     }
 }
 
-/// Common lines once, the kernel's with `-` and ours with `+`.
+/// Lines in common that are shown around a difference.
+const AROUND: usize = 2;
+
+/// The kernel's lines with `-` and ours with `+`; of the common lines those around
+/// them, and the service above: the last one that is not `->`.
 fn show(out: &mut String, kernel: &[String], lvx: &[String]) -> std::fmt::Result {
+    let same = kernel.iter().zip(lvx).take_while(|(a, b)| a == b).count();
+    let (head, kernel, lvx) = (&kernel[..same], &kernel[same..], &lvx[same..]);
     let common = common(kernel, lvx);
+    let mut lines: Vec<_> = head.iter().map(|line| (' ', line)).collect();
     let (mut k, mut l) = (0, 0);
     while k < kernel.len() || l < lvx.len() {
         if k < kernel.len() && l < lvx.len() && kernel[k] == lvx[l] {
-            writeln!(out, "    {}", kernel[k])?;
+            lines.push((' ', &kernel[k]));
             (k, l) = (k + 1, l + 1);
         } else if k < kernel.len() && (l == lvx.len() || common[k + 1][l] >= common[k][l + 1]) {
-            writeln!(out, "  - {}", kernel[k])?;
+            lines.push(('-', &kernel[k]));
             k += 1;
         } else {
-            writeln!(out, "  + {}", lvx[l])?;
+            lines.push(('+', &lvx[l]));
             l += 1;
         }
+    }
+    let mut wanted = vec![false; lines.len()];
+    for place in (0..lines.len()).filter(|place| lines[*place].0 != ' ') {
+        wanted[place.saturating_sub(AROUND)..(place + AROUND + 1).min(lines.len())].fill(true);
+        if let Some(above) = lines[..place]
+            .iter()
+            .rposition(|(_, line)| !line.contains("-> "))
+        {
+            wanted[above] = true;
+        }
+    }
+    let mut skipped = false;
+    for ((mark, line), wanted) in lines.iter().zip(wanted) {
+        if wanted {
+            writeln!(out, "  {mark} {line}")?;
+        } else if !skipped {
+            writeln!(out, "    …")?;
+        }
+        skipped = !wanted;
     }
     Ok(())
 }

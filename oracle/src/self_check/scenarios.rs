@@ -2,7 +2,6 @@
 //! same for every defect, and what differs from them.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -13,16 +12,13 @@ use tempfile::TempDir;
 use crate::{
     batch::{self, Played},
     random::{self, CELLS},
-    results::{Closeness, Results, allow, differences},
+    results::{Closeness, Results, Uses, allow, differences},
     scenario::Scenario,
     vm::Kernel,
 };
 
 /// How many random scenarios have to find a defect.
-pub const SCENARIOS: usize = 200;
-/// Files of the first boot of a defect, the second one and so on: the first
-/// finds most defects. The last boots have the greatest number.
-const FILES: [usize; 3] = [1, 2, 3];
+const SCENARIOS: usize = 200;
 
 /// The random files, with what the kernel made of them.
 #[derive(Debug)]
@@ -30,7 +26,7 @@ pub struct Scenarios {
     kernel: Kernel,
     files: Vec<File>,
     /// Holds the files.
-    directory: TempDir,
+    _directory: TempDir,
 }
 
 #[derive(Debug)]
@@ -61,36 +57,29 @@ impl Scenarios {
     /// When the machine does not do it.
     pub fn new(kernel: Kernel, seed: u64, lvx: &Path) -> Result<(Self, Option<Found>)> {
         let directory = tempfile::tempdir()?;
-        let mut scenarios = Self {
-            kernel,
-            files: Vec::new(),
-            directory,
-        };
-        let count = SCENARIOS / CELLS;
-        let seeds: Vec<_> = (seed..).take(count).collect();
-        let mut control = None;
-        for seeds in in_boots(&seeds) {
-            let mut paths = Vec::new();
-            for seed in seeds {
-                let name = format!("{}.scn", random::name(*seed));
-                let path = scenarios.directory.path().join(name);
-                fs::write(&path, random::generate(*seed))?;
-                paths.push(path);
-            }
-            let live = batch::in_guest(kernel, &paths, Some(lvx))?;
-            let begin = scenarios.files.len();
-            for (seed, path) in seeds.iter().zip(paths) {
-                scenarios.files.push(File {
-                    seed: *seed,
-                    path,
-                    scenario: random::scenario(*seed)?,
-                    expected: results(&live.kernel, &random::name(*seed), "the kernel")?,
-                });
-            }
+        let (mut files, mut control) = (Vec::new(), None);
+        for seed in (seed..).take(SCENARIOS.div_ceil(CELLS)) {
+            let scenario = random::scenario(seed)?;
+            let name = scenario.name.clone();
+            let path = directory.path().join(format!("{name}.scn"));
+            fs::write(&path, random::generate(seed))?;
+            let live = batch::in_guest(kernel, std::slice::from_ref(&path), Some(lvx))?;
+            let file = File {
+                seed,
+                path,
+                scenario,
+                expected: results(&live.kernel, &name, "the kernel")?,
+            };
             if control.is_none() {
-                control = scenarios.differ(begin, &live.lvx)?;
+                control = file.differs(&live.lvx)?;
             }
+            files.push(file);
         }
+        let scenarios = Self {
+            kernel,
+            files,
+            _directory: directory,
+        };
         Ok((scenarios, control))
     }
 
@@ -105,39 +94,30 @@ impl Scenarios {
     /// # Errors
     /// When the machine does not do it, or lvx does not start in it.
     pub fn find(&self, lvx: &Path) -> Result<Option<Found>> {
-        let mut begin = 0;
-        for files in in_boots(&self.files) {
-            let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
-            let played = batch::lvx_in_guest(self.kernel, &paths, lvx)?;
-            let found = self.differ(begin, &played)?;
-            if found.is_some() {
-                return Ok(found);
+        for (number, file) in self.files.iter().enumerate() {
+            let path = std::slice::from_ref(&file.path);
+            let played = batch::lvx_in_guest(self.kernel, path, lvx)?;
+            if let Some(mut found) = file.differs(&played)? {
+                found.scenarios += number * CELLS;
+                return Ok(Some(found));
             }
-            begin += files.len();
         }
         Ok(None)
     }
+}
 
-    /// The first file, from `begin` on, of which lvx made something else.
-    fn differ(&self, begin: usize, played: &Played) -> Result<Option<Found>> {
-        for (number, file) in self.files.iter().enumerate().skip(begin) {
-            let name = &file.scenario.name;
-            if !played.contains_key(name) {
-                break;
-            }
-            let lvx = results(played, name, "lvx")?;
-            let mut expected = file.expected.clone();
-            allow(&mut expected, &lvx, &mut BTreeMap::new());
-            let differences = differences(&file.scenario, &expected, &lvx, Closeness::Exact);
-            if !differences.is_empty() {
-                return Ok(Some(Found {
-                    seed: file.seed,
-                    scenarios: number * CELLS + ordinal(&differences),
-                    differences,
-                }));
-            }
-        }
-        Ok(None)
+impl File {
+    /// What lvx made of it that the kernel did not.
+    fn differs(&self, played: &Played) -> Result<Option<Found>> {
+        let lvx = results(played, &self.scenario.name, "lvx")?;
+        let mut expected = self.expected.clone();
+        allow(&mut expected, &lvx, &mut Uses::new());
+        let differences = differences(&self.scenario, &expected, &lvx, Closeness::Exact);
+        Ok((!differences.is_empty()).then(|| Found {
+            seed: self.seed,
+            scenarios: ordinal(&differences),
+            differences,
+        }))
     }
 }
 
@@ -158,33 +138,10 @@ fn results(played: &Played, name: &str, who: &str) -> Result<Results> {
     }
 }
 
-/// In the portions that [`FILES`] says.
-fn in_boots<T>(all: &[T]) -> impl Iterator<Item = &[T]> {
-    let mut rest = all;
-    let last = FILES.last().copied().unwrap_or(1);
-    let mut sizes = FILES.into_iter().chain(std::iter::repeat(last));
-    std::iter::from_fn(move || {
-        let size = sizes.next()?.min(rest.len());
-        let (now, later) = rest.split_at(size);
-        rest = later;
-        (size > 0).then_some(now)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn boots_take_all_files_in_order() {
-        let all: Vec<_> = (0..10).collect();
-        let boots: Vec<_> = in_boots(&all).map(<[_]>::to_vec).collect();
-        assert_eq!(
-            boots,
-            [vec![0], vec![1, 2], vec![3, 4, 5], vec![6, 7, 8], vec![9]]
-        );
-        assert_eq!(in_boots::<u8>(&[]).count(), 0);
-    }
+    use crate::results::StepResult;
 
     #[test]
     fn the_first_service_that_differs_tells_how_many_it_took() {
@@ -194,55 +151,43 @@ mod tests {
         assert_eq!(ordinal("x:9: wait 9s\n  - something\n"), CELLS);
     }
 
-    fn scenarios() -> Scenarios {
-        let file = |seed| {
-            let scenario = random::scenario(seed).expect("it is right");
-            let steps = scenario.steps.iter();
-            let expected = Results {
-                steps: steps
-                    .map(|step| crate::results::StepResult {
-                        text: step.text.clone(),
-                        lines: vec!["x".to_owned()],
-                    })
-                    .collect(),
-            };
-            File {
-                seed,
-                path: PathBuf::new(),
-                scenario,
-                expected,
-            }
-        };
-        Scenarios {
-            kernel: Kernel::V6_12,
-            files: [5, 6, 7].map(file).into(),
-            directory: tempfile::tempdir().expect("a directory"),
-        }
-    }
-
     #[test]
-    fn a_difference_is_found_in_its_file_and_an_error_is_told() {
-        let scenarios = scenarios();
-        let mut played: Played = scenarios.files[1..]
-            .iter()
-            .map(|file| (file.scenario.name.clone(), Ok(file.expected.clone())))
-            .collect();
-        assert_eq!(scenarios.differ(1, &played).expect("played"), None);
-
-        let changed = |results: &mut Results| {
-            let steps = results.steps.iter_mut();
-            let mut packets = steps.filter(|step| step.text.contains("> V4:"));
-            packets.next().expect("one").lines = vec!["y".to_owned()];
+    fn a_difference_is_found_and_an_error_is_told() {
+        let scenario = random::scenario(7).expect("it is right");
+        let steps = scenario.steps.iter();
+        let expected = Results {
+            steps: steps
+                .map(|step| StepResult {
+                    text: step.text.clone(),
+                    lines: vec!["x".to_owned()],
+                })
+                .collect(),
         };
-        let last = played.get_mut("random-7").expect("it was played");
-        last.as_mut().map(changed).expect("without an error");
-        let found = scenarios.differ(1, &played).expect("played");
+        let file = File {
+            seed: 7,
+            path: PathBuf::new(),
+            scenario,
+            expected: expected.clone(),
+        };
+        let played = |results| Played::from([("random-7".to_owned(), results)]);
+        let same = file.differs(&played(Ok(expected.clone())));
+        assert_eq!(same.expect("played"), None);
+
+        let mut changed = expected;
+        let steps = changed.steps.iter_mut();
+        let mut packets = steps.filter(|step| step.text.contains("> V4:"));
+        packets.next().expect("one").lines = vec!["y".to_owned()];
+        let found = file.differs(&played(Ok(changed))).expect("played");
         let found = found.expect("it differs");
-        assert_eq!((found.seed, found.scenarios), (7, 2 * CELLS + 5));
+        assert_eq!((found.seed, found.scenarios), (7, 5));
         assert!(found.differences.contains("  - x\n  + y\n"));
 
-        played.insert("random-6".to_owned(), Err("too late".to_owned()));
-        let error = scenarios.differ(1, &played).expect_err("an error");
-        assert!(error.to_string().contains("too late"), "{error}");
+        for played in [played(Err("too late".to_owned())), Played::new()] {
+            let error = file.differs(&played).expect_err("an error").to_string();
+            assert!(
+                error.contains("too late") || error.contains("no result of random-7"),
+                "{error}"
+            );
+        }
     }
 }

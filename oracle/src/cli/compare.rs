@@ -14,11 +14,13 @@ use lvx_oracle::{
 
 /// Arguments of `compare`.
 #[derive(ClapArgs)]
+#[command(override_usage = "cargo xtask oracle [OPTIONS] [NAME]...")]
 pub(crate) struct Args {
-    /// Names of scenarios, or files; all without. With --self-check: of defects
+    /// Scenarios or files; with --self-check, defects. All without
+    #[arg(value_name = "NAME")]
     pub(super) scenarios: Vec<String>,
-    /// Which kernel
-    #[arg(long, value_enum, default_value_t = Kernel::V6_12)]
+    /// Which kernel: 6.12, or Debian 12's own 6.1
+    #[arg(long, value_enum, default_value_t = Kernel::V6_12, hide_possible_values = true)]
     pub(super) kernel: Kernel,
     /// Keep the kernel's results for later comparisons without the machine
     #[arg(long)]

@@ -28,7 +28,8 @@ pub(crate) struct Args {
     /// Play lvx in namespaces of this machine, and compare with the recordings
     #[arg(long, conflicts_with = "record")]
     host: bool,
-    /// Show all results, not the differences alone
+    /// Show all results, not the differences alone; with --seed, show the files
+    /// instead of playing them
     #[arg(long)]
     pub(super) show: bool,
     /// Play random scenarios, from this seed on
@@ -109,10 +110,17 @@ fn guest(args: &Args, directory: &Path, scenarios: &[Scenario], live: &Live) -> 
         };
         let kernel = get(&live.kernel, "the kernel");
         let lvx = get(&live.lvx, "lvx");
-        if let Ok(kernel) = &kernel
-            && args.record
-        {
-            batch::record(directory, name, &live.release, kernel)?;
+        // What lvx does where it deviates is recorded, and held to.
+        let mut kernel = kernel;
+        if let (Ok(kernel), Ok(lvx)) = (&mut kernel, &lvx) {
+            if args.record {
+                kernel.keep_instead(scenario, lvx);
+                batch::record(directory, name, &live.release, kernel)?;
+            } else if scenario.steps.iter().any(|step| step.deviates.is_some())
+                && let Ok((_, recorded)) = batch::recording(directory, name)
+            {
+                kernel.recall_instead(&recorded);
+            }
         }
         match (kernel, lvx) {
             (Ok(kernel), Ok(lvx)) => {

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Player, frame, frame::Sent, listing, stage::Directing, stage::Feed};
+use super::{Pace, Player, frame, frame::Sent, listing, stage::Directing, stage::Feed};
 use crate::{
     results::{Results, StepResult},
     scenario::{Action, Scenario, lists, schedule},
@@ -20,6 +20,10 @@ use crate::{
 /// most of it is done when sending returns.
 const SETTLE: Duration = Duration::from_millis(1);
 
+/// So late a listing may begin: all of it, and the end of the one before, is far
+/// from a whole number of seconds after a packet.
+const LISTING: Duration = Duration::from_millis(300);
+
 /// Plays all steps; see [`super::play`].
 pub(super) fn play(
     scenario: &Scenario,
@@ -27,6 +31,11 @@ pub(super) fn play(
     player: Player<'_>,
     start: impl FnOnce() -> Instant,
 ) -> Result<Results> {
+    let patient = Pace {
+        lateness: Some(LISTING),
+        ..player.pace
+    };
+    let strict = player.pace;
     let setup = scenario.setup();
     let mut crowd = Crowd {
         player,
@@ -37,7 +46,7 @@ pub(super) fn play(
                 .iter()
                 .map(|step| StepResult {
                     text: step.text.clone(),
-                    lines: Vec::new(),
+                    ..StepResult::default()
                 })
                 .collect(),
         },
@@ -64,6 +73,8 @@ pub(super) fn play(
         .enumerate()
         .skip(setup)
     {
+        let listing_step = matches!(&step.action, Action::Ipvsadm(words) if lists(words));
+        crowd.player.pace = if listing_step { patient } else { strict };
         let due = crowd.player.began + moment;
         if Instant::now() < due {
             crowd.settle(index)?;

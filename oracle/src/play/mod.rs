@@ -105,6 +105,7 @@ pub fn play(
         steps.push(StepResult {
             text: step.text.clone(),
             lines,
+            instead: None,
         });
     }
     if let (Directing::Lvx(director), true) = (&directing, std::env::var_os("LVX_LOG").is_some()) {

@@ -3,7 +3,9 @@
 use super::dice::Dice;
 
 /// Names of the servers that there are.
-pub(super) const SERVERS: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
+pub(super) const SERVERS: [&str; 12] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "L", "M"];
+/// So many of them a service has at a time.
+const AT_A_TIME: usize = 6;
 
 /// Schedulers that lvx has: one that is built is added here, and tried.
 const SCHEDULERS: &[&str] = &["rr", "wrr"];
@@ -53,14 +55,19 @@ pub(super) struct Cell {
     state: State,
     /// Servers that it has now.
     servers: Vec<&'static str>,
+    /// Servers of a service that was deleted since. They do not come back with a
+    /// new one: the kernel counts for them then what it had not summed up when
+    /// they went (D-counters).
+    gone: Vec<&'static str>,
+    /// Servers removed one by one.
+    removed: Vec<&'static str>,
     /// Client ports in use, the last one newest.
     flows: Vec<u16>,
     /// The packet before, to send it again.
     last: Option<String>,
 }
 
-/// Whether there is a service. One that was deleted comes back in a later burst:
-/// within two seconds the kernel keeps its servers' counters (D-counters).
+/// Whether there is a service. One that was deleted comes back in a later burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     There,
@@ -79,6 +86,8 @@ impl Cell {
             options: dice.pick(SERVICE_OPTIONS),
             state: State::There,
             servers: Vec::new(),
+            gone: Vec::new(),
+            removed: Vec::new(),
             flows: Vec::new(),
             last: None,
         };
@@ -133,13 +142,14 @@ impl Cell {
     fn add(&mut self, dice: &mut Dice) -> Option<String> {
         let free: Vec<_> = SERVERS
             .into_iter()
-            .filter(|name| !self.servers.contains(name))
+            .filter(|name| !self.servers.contains(name) && !self.gone.contains(name))
             .collect();
-        if free.is_empty() {
+        if free.is_empty() || self.servers.len() == AT_A_TIME {
             return None;
         }
         let name = dice.pick(&free);
         self.servers.push(name);
+        self.removed.retain(|server| *server != name);
         Some(self.server('a', name, dice))
     }
 
@@ -168,35 +178,35 @@ impl Cell {
             9..=12 if !self.servers.is_empty() => {
                 let place = dice.below(self.servers.len());
                 let line = delete(self.servers[place]);
-                self.servers.swap_remove(place);
+                self.removed.push(self.servers.swap_remove(place));
                 line
             }
-            13 | 14 => {
+            13 => {
                 self.scheduler = dice.pick(SCHEDULERS);
                 self.with_scheduler('E')
             }
-            // Sometimes refused: it is there.
-            15 | 16 => {
-                let name = dice.pick(&SERVERS);
-                if !self.servers.contains(&name) {
-                    self.servers.push(name);
-                }
+            // Refused: it is there.
+            15 if !self.servers.is_empty() => {
+                let name = dice.pick(&self.servers);
+                self.server('a', name, dice)
+            }
+            // One that was there before.
+            16 | 14 if self.servers.len() < AT_A_TIME && !self.removed.is_empty() => {
+                let name = self.removed.swap_remove(dice.below(self.removed.len()));
+                self.servers.push(name);
                 self.server('a', name, dice)
             }
             17 | 18 => {
                 self.state = State::Deleted;
-                self.servers.clear();
+                self.last = None;
+                self.gone.append(&mut self.servers);
+                self.gone.append(&mut self.removed);
                 format!("ipvsadm -D {}", self.service())
             }
             _ => match self.add(dice) {
                 Some(line) => line,
-                // All are there.
-                None => {
-                    let name = dice.pick(&self.servers);
-                    let line = delete(name);
-                    self.servers.retain(|server| *server != name);
-                    line
-                }
+                // Refused: no service has this one.
+                None => format!("ipvsadm -d {service} -r 10.8.0.99:{port}"),
             },
         }]
     }
@@ -230,7 +240,11 @@ impl Cell {
             self.port()
         );
         if self.tcp {
-            let flags = draw(if fresh { &FIRST } else { &LATER }, dice);
+            let drawn = draw(if fresh { &FIRST } else { &LATER }, dice);
+            // Where the service is gone, the stack would answer a port used again
+            // with a reset, which the kernel counts as the server's (D-replies).
+            let reused = !fresh && drawn.contains('S') && self.state != State::There;
+            let flags = if reused { "A" } else { drawn };
             line += &format!(" {flags}");
             if flags == "PA" {
                 line += &format!(" len {}", dice.below(64) + 1);

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -82,6 +83,13 @@ pub(super) fn run(vmlinuz: &Path, archive: &[u8], job: &Job<'_>) -> Result<Outco
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(at("errors"))?);
+    // SAFETY: between fork and exec only the system call prctl is made.
+    unsafe {
+        command.pre_exec(|| {
+            // Whoever ends this program ends its machines; `Drop` does not run then.
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(Into::into)
+        });
+    }
     let start = Instant::now();
     let child = command
         .spawn()

@@ -101,7 +101,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         kind: Kind::Oracle {
             runs: &[
                 &["rr", "tcp-states", "udp"],
-                &["--seed", "1", "--count", "30"],
+                &["--seed", "1", "--count", "200"],
             ],
         },
     },

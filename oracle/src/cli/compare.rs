@@ -36,7 +36,7 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["record", "host"])]
     pub(super) seed: Option<u64>,
     /// How many random scenarios, at least
-    #[arg(long, requires = "seed", default_value_t = 120)]
+    #[arg(long, requires = "seed", default_value_t = 200)]
     pub(super) count: usize,
     /// Plant defects in lvx, one at a time: random scenarios must find each
     #[arg(long, conflicts_with_all = ["record", "host", "count"])]

@@ -22,14 +22,13 @@ pub(crate) struct Args {
     /// Which kernel: 6.12, or Debian 12's own 6.1
     #[arg(long, value_enum, default_value_t = Kernel::V6_12, hide_possible_values = true)]
     pub(super) kernel: Kernel,
-    /// Keep the kernel's results for later comparisons without the machine
+    /// Keep the kernel's results, to compare without the machine
     #[arg(long)]
     record: bool,
-    /// Play lvx in namespaces of this machine, and compare with the recordings
+    /// Play lvx on this machine, compare with what is kept
     #[arg(long, conflicts_with = "record")]
     host: bool,
-    /// Show all results, not the differences alone; with --seed, show the files
-    /// instead of playing them
+    /// Show all results; with --seed, show the files unplayed
     #[arg(long)]
     pub(super) show: bool,
     /// Play random scenarios, from this seed on
@@ -38,7 +37,7 @@ pub(crate) struct Args {
     /// How many random scenarios, at least
     #[arg(long, requires = "seed", default_value_t = 200)]
     pub(super) count: usize,
-    /// Plant defects in lvx, one at a time: random scenarios must find each
+    /// Plant defects in lvx; random scenarios must find each
     #[arg(long, conflicts_with_all = ["record", "host", "count"])]
     self_check: bool,
 }

@@ -22,6 +22,8 @@ pub struct Facts {
     pub now: u64,
     /// Where layer 3 starts.
     pub l3: u64,
+    /// Where layer 4 starts, behind options or extension headers.
+    pub l4: u64,
     /// Layer-3 length, padding not counted.
     pub l3_len: u64,
     /// Interface it came in by.
@@ -36,6 +38,8 @@ pub struct Facts {
     pub dest: u64,
     /// [`ForwardMethod`](crate::layout::ForwardMethod) of the connection.
     pub method: u64,
+    /// Largest layer-3 length that would have fitted, of a packet that is too big.
+    pub mtu: u64,
 }
 
 impl Facts {

@@ -78,6 +78,25 @@ impl Packet for HostPacket {
         self.start = start;
         Some(())
     }
+
+    fn cut(&mut self, length: u32) -> Option<()> {
+        let length = length as usize;
+        if length < 14 || length > self.bytes().len() {
+            return None;
+        }
+        self.buffer.truncate(self.start + length);
+        Some(())
+    }
+
+    fn sum(&self, offset: u32, length: u32) -> Option<u64> {
+        let bytes = self.bytes().get(offset as usize..)?;
+        let bytes = bytes.get(..length as usize)?;
+        let words = bytes.chunks(2).map(|pair| {
+            let second = pair.get(1).copied().unwrap_or(0);
+            u64::from(u16::from_ne_bytes([pair[0], second]))
+        });
+        Some(words.sum())
+    }
 }
 
 /// Tables in memory. Shared by reference between threads, like maps.

@@ -18,4 +18,11 @@ pub trait Packet {
     /// Moves the start by `bytes` (positive makes the frame longer; the new
     /// bytes are undefined). `None`, and nothing changed, without room.
     fn grow_front(&mut self, bytes: i32) -> Option<()>;
+    /// Cuts the frame off behind its first `length` bytes. `None`, and nothing
+    /// changed, when it is shorter or would be shorter than an Ethernet header.
+    fn cut(&mut self, length: u32) -> Option<()>;
+    /// One's-complement sum of the 16-bit words of `length` bytes from `offset`
+    /// on, as loaded, an odd last byte padded with zero; to be folded. `None`
+    /// beyond the end. The offset is below 1024, the length below 2^14.
+    fn sum(&self, offset: u32, length: u32) -> Option<u64>;
 }

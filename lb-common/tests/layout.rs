@@ -128,14 +128,21 @@ fn dest() {
         addr: [1, 2, 3, 4],
         port: 5,
         family: 4,
-        reserved0: 0,
+        tunnel_kind: 8,
         service_slot: 6,
         generation: 7,
-        reserved1: 0,
-        reserved2: [0; 3],
+        tunnel_port: 9,
+        tunnel_checksum: 10,
+        reserved0: 0,
+        reserved1: [0; 3],
     };
     let tables = tables();
-    let read = DestView(written(&tables, Table::Dest, entry)).word();
+    let view = DestView(written(&tables, Table::Dest, entry));
+    assert_eq!([view.addr(0), view.addr(1)], [1 | 2 << 32, 3 | 4 << 32]);
+    assert_eq!((view.port(), view.family()), (5, 4));
+    assert_eq!((view.tunnel_kind(), view.tunnel_port()), (8, 9));
+    assert_eq!(view.tunnel_checksum(), 10);
+    let read = view.word();
     assert_eq!(read, word);
     assert_eq!(read.next_hop(), 0x0102_0304);
     assert_eq!(read.flags(), DestFlags::AVAILABLE | DestFlags::LOCAL);
@@ -167,7 +174,7 @@ fn interface() {
         let entry = IfaceEntry {
             key: key.word(),
             macs,
-            reserved: 0,
+            mtu: 1500,
         };
         let tables = tables();
         let view = IfaceView(written(&tables, Table::Iface, entry));
@@ -205,13 +212,15 @@ fn next_hop() {
         mtu: 0xfffe,
         header_len: 22,
         header: core::array::from_fn(|i| 0xe0 + i as u8),
-        reserved: [0; 4],
+        source: [1, 2, 3, 4],
+        reserved: [0; 2],
     };
     let tables = tables();
     let view = NextHopView(written(&tables, Table::NextHop, entry));
     assert_eq!(view.ifindex(), entry.ifindex);
     assert_eq!(view.mtu(), 0xfffe);
     assert_eq!(view.header_len(), 22);
+    assert_eq!([view.source(0), view.source(1)], [1 | 2 << 32, 3 | 4 << 32]);
     let words: [[u8; 8]; 3] = [0, 1, 2].map(|i| view.header_word(i).to_le_bytes());
     assert_eq!(words.concat(), entry.header);
 }

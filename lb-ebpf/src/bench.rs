@@ -10,7 +10,8 @@
 //! | `bench_behind` | makes the packet and calls a whole program |
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![allow(internal_features)]
 
 mod bench_run;
 mod cell;

@@ -1,7 +1,8 @@
 //! lvx's programs in the kernel: a thin shell around `lb_common`'s engine.
 #![no_std]
 #![no_main]
-#![feature(asm_experimental_arch)]
+#![feature(asm_experimental_arch, core_intrinsics)]
+#![allow(internal_features)]
 
 mod cell;
 mod maps;

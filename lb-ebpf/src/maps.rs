@@ -23,6 +23,10 @@ pub static ROOT: Array<u64> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static FLOW4: Array<[u64; 8]> = Array::with_max_entries(1, MAPPED);
 #[map]
+pub static FLOW6: Array<[u64; 16]> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static BLOCKS6: Array<u64> = Array::with_max_entries(1, MAPPED);
+#[map]
 pub static BLOCKS4: Array<u64> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static FILTER: Array<u64> = Array::with_max_entries(1, MAPPED);
@@ -55,6 +59,9 @@ pub static LOOP: PerCpuArray<[u64; LOOP_WORDS]> = PerCpuArray::with_max_entries(
 /// Facts of the packet at hand.
 #[map]
 pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);
+/// Bytes of the packet at hand, to be summed: a chunk and room for the verifier.
+#[map]
+pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static DEST_STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 #[map]

@@ -1,8 +1,23 @@
 //! A frame in the driver's buffer.
 
-use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head};
+use core::arch::asm;
+
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::{
+        bpf_csum_diff, bpf_xdp_adjust_head,
+        generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    },
+};
 use bytemuck::{AnyBitPattern, NoUninit};
 use lb_common::packet::Packet;
+
+use crate::maps;
+
+/// Bytes that are summed at once: the most that `bpf_csum_diff` takes.
+pub const SUM_CHUNK: u32 = 512;
+/// Chunks of the longest range that is summed.
+const SUM_CHUNKS: u32 = 32;
 
 /// The frame of a program's context. Every access reads the bounds anew.
 pub struct XdpPacket {
@@ -28,7 +43,14 @@ impl XdpPacket {
         // SAFETY: ctx is the program's context.
         let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
         // The mask tells the verifier what Packet::read promises.
-        let start = data.wrapping_add((offset & 0xff) as usize);
+        let mut offset = (offset & 0xff) as usize;
+        if !core::intrinsics::is_val_statically_known(offset) {
+            // SAFETY: moves a register to itself. Otherwise the compiler may
+            // check a sum that it has already, and the verifier would not know
+            // that the check is of this address.
+            unsafe { asm!("{offset} = {offset}", offset = inout(reg) offset, options(nostack)) };
+        }
+        let start = data.wrapping_add(offset);
         (start.wrapping_add(size) <= end).then_some(start)
     }
 }
@@ -67,5 +89,54 @@ impl Packet for XdpPacket {
         // SAFETY: the helper checks the room; nothing points into the frame.
         let refused = unsafe { bpf_xdp_adjust_head(self.ctx, bytes.wrapping_neg()) };
         (refused == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn cut(&mut self, length: u32) -> Option<()> {
+        // SAFETY: the helpers check the context and the lengths.
+        unsafe {
+            let now = bpf_xdp_get_buff_len(self.ctx) as i32;
+            let delta = (length as i32).wrapping_sub(now);
+            if delta > 0 {
+                return None;
+            }
+            (bpf_xdp_adjust_tail(self.ctx, delta) == 0).then_some(())
+        }
+    }
+
+    #[inline(always)]
+    fn sum(&self, offset: u32, length: u32) -> Option<u64> {
+        let buffer = maps::BYTES.get_ptr_mut(0)?;
+        let mut sum = 0_u32;
+        let mut chunk = 0;
+        while chunk < SUM_CHUNKS {
+            let done = chunk.wrapping_mul(SUM_CHUNK);
+            if done >= length {
+                break;
+            }
+            let left = length.wrapping_sub(done);
+            let size = if left < SUM_CHUNK { left } else { SUM_CHUNK };
+            // SAFETY: the record has SUM_CHUNK bytes and four more, which stay
+            // zero but for the rest of a longer load, overwritten here.
+            unsafe {
+                let bytes = buffer.cast::<u8>();
+                let tail = bytes.add((size & 0x3fc) as usize).cast::<u32>();
+                tail.write(0);
+                if size & 0x3ff == 0
+                    || bpf_xdp_load_bytes(
+                        self.ctx,
+                        offset.wrapping_add(done),
+                        bytes.cast(),
+                        size & 0x3ff,
+                    ) != 0
+                {
+                    return None;
+                }
+                let padded = size.wrapping_add(3) & 0x3fc;
+                sum = bpf_csum_diff(core::ptr::null_mut(), 0, bytes.cast(), padded, sum) as u32;
+            }
+            chunk += 1;
+        }
+        Some(sum.into())
     }
 }

@@ -34,8 +34,8 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
         match table {
             Table::Flow4 => record(&maps::FLOW4, index),
             Table::Blocks4 => record(&maps::BLOCKS4, index),
-            // This version carries IPv4 only.
-            Table::Flow6 | Table::Blocks6 => None,
+            Table::Flow6 => record(&maps::FLOW6, index),
+            Table::Blocks6 => record(&maps::BLOCKS6, index),
             Table::Filter => record(&maps::FILTER, index),
             Table::Iface => record(&maps::IFACES, index),
             Table::Service => record(&maps::SERVICES, index),

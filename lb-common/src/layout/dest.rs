@@ -63,16 +63,47 @@ pub struct DestEntry {
     pub port: u16,
     /// 4 or 6.
     pub family: u8,
-    /// Zero.
-    pub reserved0: u8,
+    /// [`TunnelKind`] as a number; means something to [`ForwardMethod::Tunnel`](super::ForwardMethod).
+    pub tunnel_kind: u8,
     /// Slot of the service.
     pub service_slot: u32,
     /// Incremented whenever the slot gets a new tenant.
     pub generation: u32,
+    /// UDP port of a GUE tunnel in network byte order.
+    pub tunnel_port: u16,
+    /// [`TunnelChecksum`] as a number.
+    pub tunnel_checksum: u8,
     /// Zero.
-    pub reserved1: u32,
+    pub reserved0: u8,
     /// Zero.
-    pub reserved2: [u64; 3],
+    pub reserved1: [u64; 3],
+}
+
+/// What is put around a packet (`--tun-type`). Read at every packet: an edit is
+/// also for connections that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum TunnelKind {
+    /// IP in IP.
+    #[default]
+    Ipip = 0,
+    /// Generic UDP encapsulation.
+    Gue = 1,
+    /// Generic routing encapsulation.
+    Gre = 2,
+}
+
+/// Checksum of a tunnel's header (`--tun-nocsum` and so on).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum TunnelChecksum {
+    /// None.
+    #[default]
+    None = 0,
+    /// UDP's or GRE's own.
+    Full = 1,
+    /// GUE's remote checksum offload.
+    Remote = 2,
 }
 
 /// A [`DestEntry`] as the engine reads it.
@@ -84,6 +115,42 @@ impl<C: Cell> DestView<C> {
     #[inline(always)]
     pub fn word(self) -> DestWord {
         DestWord(self.0.load(0))
+    }
+
+    /// Word `i` (0 or 1) of [`DestEntry::addr`], two 32-bit words each.
+    #[inline(always)]
+    pub fn addr(self, i: usize) -> u64 {
+        self.0.load(1 + i)
+    }
+
+    /// [`DestEntry::port`].
+    #[inline(always)]
+    pub fn port(self) -> u16 {
+        self.0.load(3) as u16
+    }
+
+    /// [`DestEntry::family`].
+    #[inline(always)]
+    pub fn family(self) -> u8 {
+        (self.0.load(3) >> 16) as u8
+    }
+
+    /// [`DestEntry::tunnel_kind`].
+    #[inline(always)]
+    pub fn tunnel_kind(self) -> u8 {
+        (self.0.load(3) >> 24) as u8
+    }
+
+    /// [`DestEntry::tunnel_port`].
+    #[inline(always)]
+    pub fn tunnel_port(self) -> u16 {
+        (self.0.load(4) >> 32) as u16
+    }
+
+    /// [`DestEntry::tunnel_checksum`].
+    #[inline(always)]
+    pub fn tunnel_checksum(self) -> u8 {
+        (self.0.load(4) >> 48) as u8
     }
 }
 

@@ -42,8 +42,8 @@ pub struct IfaceEntry {
     pub key: u64,
     /// Station addresses as the first six bytes of a little-endian word; 0 is none.
     pub macs: [u64; IFACE_MACS],
-    /// Zero.
-    pub reserved: u64,
+    /// Largest layer-3 length that may leave by it.
+    pub mtu: u64,
 }
 
 impl IfaceEntry {

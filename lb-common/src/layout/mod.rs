@@ -22,8 +22,8 @@ mod settings;
 mod stats;
 mod sweep;
 
-pub use dest::{DestEntry, DestFlags, DestLoad, DestView, DestWord};
-pub use filter::{FILTER_BITS, FILTER_WORDS, filter_bit};
+pub use dest::{DestEntry, DestFlags, DestLoad, DestView, DestWord, TunnelChecksum, TunnelKind};
+pub use filter::{FILTER_BITS, FILTER_WORDS, filter_bit, reply_bit};
 pub use iface::{IFACE_MACS, IFACE_WINDOW, IfaceEntry, IfaceKey, IfaceView};
 pub use list::{ListEntry, ListView, NO_OLD_POSITION};
 pub use next_hop::{MAX_L2, NextHop, NextHopView};
@@ -39,7 +39,7 @@ pub use sweep::SweepStatus;
 /// Changes whenever a record or a map changes shape; part of the pin path, so
 /// that a new program never reads an old layout (aya 0.14 reuses pinned maps
 /// without comparing them).
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// How a packet reaches its server. The numbers are the kernel's
 /// (genetlink `FWD_METHOD`).

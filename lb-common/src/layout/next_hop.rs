@@ -19,8 +19,11 @@ pub struct NextHop {
     pub header_len: u16,
     /// The layer-2 header, ready to copy, EtherType included.
     pub header: [u8; 24],
+    /// This director's address on the way there, in network byte order: the
+    /// source of tunnel packets. Of the server's family; IPv4 uses the first word.
+    pub source: [u32; 4],
     /// Zero.
-    pub reserved: [u64; 4],
+    pub reserved: [u64; 2],
 }
 
 /// A [`NextHop`] as the engine reads it.
@@ -44,6 +47,12 @@ impl<C: Cell> NextHopView<C> {
     #[inline(always)]
     pub fn header_len(self) -> u32 {
         (self.0.load(0) >> 48) as u32
+    }
+
+    /// Word `i` (0 or 1) of [`NextHop::source`], two 32-bit words each.
+    #[inline(always)]
+    pub fn source(self, i: usize) -> u64 {
+        self.0.load(4 + i)
     }
 
     /// Word `i` (0 to 2) of [`NextHop::header`].

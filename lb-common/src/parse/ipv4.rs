@@ -104,6 +104,7 @@ pub fn transport<P: Packet>(packet: &P, ip: &Ipv4, facts: &mut Facts) -> Result<
     }
     let protocol = Protocol::from_number(ip.protocol()).ok_or(Reason::PassedProtocol)?;
     let l4 = ip.l3 + header;
+    facts.l4 = l4.into();
     let needed = match protocol {
         Protocol::Tcp => TCP_LEN,
         Protocol::Udp => UDP_LEN,

@@ -208,7 +208,7 @@ impl Lab {
         let entry = IfaceEntry {
             key: key.word(),
             macs,
-            reserved: 0,
+            mtu: 1500,
         };
         self.tables
             .set(Table::Iface, free.expect("a free slot"), entry);
@@ -224,7 +224,8 @@ impl Lab {
             mtu,
             header_len,
             header,
-            reserved: [0; 4],
+            source: [0; 4],
+            reserved: [0; 2],
         };
         self.tables.set(Table::NextHop, index, hop);
     }

@@ -184,15 +184,17 @@ fn entry(service: &Service, node: &Node, word: DestWord, old: &DestEntry) -> Des
         addr,
         port: node.dest.id.port.to_be(),
         family,
-        reserved0: 0,
+        tunnel_kind: 0,
         service_slot: service.slot,
         generation: if node.fresh {
             old.generation.wrapping_add(1)
         } else {
             old.generation
         },
-        reserved1: 0,
-        reserved2: [0; 3],
+        tunnel_port: 0,
+        tunnel_checksum: 0,
+        reserved0: 0,
+        reserved1: [0; 3],
     }
 }
 

@@ -100,7 +100,8 @@ pub fn next_hop(
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         header_len: length as u16,
         header,
-        reserved: [0; 4],
+        source: [0; 4],
+        reserved: [0; 2],
     }))
 }
 

@@ -228,7 +228,8 @@ fn next_hop(reached: Reached, slot: u32) -> NextHop {
         mtu,
         header_len,
         header,
-        reserved: [0; 4],
+        source: [0; 4],
+        reserved: [0; 2],
     }
 }
 

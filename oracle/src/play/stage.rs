@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use lvx_tests::{
     director::{Answer, Director, Start, answer},
     lab::{Lab, Namespace, Offload, mac_of, tool},
@@ -31,7 +32,7 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 pub const SERVER_SIDE: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 254);
 
 /// Who directs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
     /// The kernel's IPVS.
     Kernel,

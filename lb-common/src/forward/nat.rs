@@ -236,7 +236,7 @@ fn whole_udp<F: Family, P: Packet>(packet: &P, facts: &Facts, ends: Ends) -> Opt
 
 /// Sum of an address.
 #[inline(always)]
-pub(super) fn halves<F: Family>(addr: [u64; 2]) -> u64 {
+pub(crate) fn halves<F: Family>(addr: [u64; 2]) -> u64 {
     let sum = |word: u64| (word & 0xffff_ffff).wrapping_add(word >> 32);
     if F::VERSION == 4 {
         addr[0] & 0xffff_ffff
@@ -247,7 +247,7 @@ pub(super) fn halves<F: Family>(addr: [u64; 2]) -> u64 {
 
 /// What a pseudo-header adds to the sum besides the addresses.
 #[inline(always)]
-pub(super) fn checksum_tail(protocol: u8, length: u32) -> u64 {
+pub(crate) fn checksum_tail(protocol: u8, length: u32) -> u64 {
     // Each as a 16-bit word in network byte order; lengths are below 2^16.
     u64::from(u16::from(protocol).to_be()).wrapping_add(u64::from((length as u16).to_be()))
 }

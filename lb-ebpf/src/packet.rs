@@ -61,7 +61,10 @@ impl Packet for XdpPacket {
     fn reaches(&self, length: u32) -> bool {
         // SAFETY: ctx is the program's context.
         let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
-        data.wrapping_add((length & 0x1_ffff) as usize) <= end
+        let length = length & 0x1_ffff;
+        // SAFETY: as above. The rest of a large frame lies behind the end.
+        data.wrapping_add(length as usize) <= end
+            || u64::from(length) <= unsafe { bpf_xdp_get_buff_len(self.ctx) }
     }
 
     #[inline(always)]

@@ -340,6 +340,10 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::icmp::<F, _, _>(packet, self.0, facts)
     }
 
+    fn relay<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::relay::<F, _, _>(packet, self.0, facts)
+    }
+
     fn answer<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::answer::<F, _, _>(packet, self.0, facts)
     }

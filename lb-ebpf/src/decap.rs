@@ -27,8 +27,7 @@ mod maps {
 
     /// Bytes to be summed: a chunk and room for the verifier.
     #[map]
-    pub static BYTES: PerCpuArray<[u64; 128]> =
-        PerCpuArray::with_max_entries(1, 0);
+    pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(1, 0);
 }
 
 #[map]

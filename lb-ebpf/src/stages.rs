@@ -43,6 +43,11 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn relay<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_relay4, lvx_relay6, packet, facts)
+    }
+
+    #[inline(always)]
     fn answer<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_answer4, lvx_answer6, packet, facts)
     }
@@ -112,10 +117,12 @@ macro_rules! stage {
 
 stage!(lvx_extensions, ctx, facts => engine::extensions(&XdpPacket::new(ctx), facts));
 stage!(lvx_fragment, ctx, facts => engine::fragment(&XdpPacket::new(ctx), TABLES, facts));
-stage!(lvx_icmp4, ctx, facts =>
-    engine::icmp::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
-stage!(lvx_icmp6, ctx, facts =>
-    engine::icmp::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_icmp4, ctx, facts => engine::icmp::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_icmp6, ctx, facts => engine::icmp::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_relay4, ctx, facts =>
+    engine::relay::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_relay6, ctx, facts =>
+    engine::relay::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer4, ctx, facts =>
     engine::answer::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer6, ctx, facts =>

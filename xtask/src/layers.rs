@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Miri { arguments: &'static [&'static str] },
     /// `cargo xtask verify`.
     Verify,
+    /// `cargo xtask oracle` with these scenarios, in one boot.
+    Oracle { scenarios: &'static [&'static str] },
 }
 
 /// All layers.
@@ -89,6 +91,14 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "verify",
         about: "the kernel's verifier, against the budget",
         kind: Kind::Verify,
+    },
+    // The other scenarios are compared with recordings of the kernel, in `unit`.
+    Layer {
+        name: "oracle",
+        about: "a sample against the kernel's IPVS, live in a virtual machine",
+        kind: Kind::Oracle {
+            scenarios: &["rr", "tcp-states", "udp"],
+        },
     },
 ];
 

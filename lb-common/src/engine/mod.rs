@@ -12,7 +12,7 @@ mod walk;
 
 pub use answer::answer;
 pub use fragment::fragment;
-pub use icmp::icmp;
+pub use icmp::{icmp, relay};
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
 pub use schedule::{choose, insert};
 pub use send::{to_client, to_server, tunnel};
@@ -50,6 +50,8 @@ pub trait Stages<P> {
     fn fragment(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`icmp`].
     fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`relay`].
+    fn relay<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`answer`].
     fn answer<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`choose`].

@@ -95,7 +95,8 @@ fn insert_reverse<F: Family, T: Tables>(
         way: facts.way,
         takes_over: is_new && !chooses,
     };
-    let key = reverse_key::<F, T>(tables, facts, conn)?;
+    let server = server_end(tables, facts)?;
+    let key = reverse_key::<F, T>(facts, conn, server);
     match flow::insert::<F, T, _>(tables, &key, facts.tick(), &new) {
         Inserted::New(link) => {
             // The cell may be another flow's by now.
@@ -126,11 +127,10 @@ fn choose_local<T: Tables>(tables: T, facts: &Facts) -> Option<([u64; 2], u16)> 
 /// The key of the server's packets of this connection.
 #[inline(always)]
 fn reverse_key<F: Family, T: Tables>(
-    tables: T,
     facts: &Facts,
     conn: FlowCell<T::Cell>,
-) -> Result<F::Key, Stop> {
-    let server = server_end(tables, facts)?;
+    server: End,
+) -> F::Key {
     let port = if server.port == 0 {
         facts.dst_port()
     } else {
@@ -145,7 +145,7 @@ fn reverse_key<F: Family, T: Tables>(
         }
     };
     let ports = facts.ports & !0xffff_ffff | u64::from(client.port) << 16 | u64::from(port);
-    Ok(F::key_of(server.addr, client.addr, ports))
+    F::key_of(server.addr, client.addr, ports)
 }
 
 /// The end that a FULLNAT connection's server sees.

@@ -70,6 +70,8 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     if next == F::ICMP {
         let answer = stages.icmp::<F>(packet, facts);
         stage_done(facts, answer)?;
+        let answer = stages.relay::<F>(packet, facts);
+        stage_done(facts, answer)?;
         return Ok(send::leave(tables, facts, facts.egress as u32));
     }
     let protocol = Protocol::from_number(next).ok_or(Reason::PassedProtocol)?;

@@ -1,6 +1,10 @@
 //! Frames from fields, and frames as text.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
 use etherparse::{
     IpDscp, IpEcn, IpNumber, Ipv4Header, NetSlice, SlicedPacket, TcpHeader, TransportSlice,
@@ -103,6 +107,36 @@ pub fn receiver(frame: &[u8], names: &BTreeMap<String, Ipv4Addr>, gateway: Ipv4A
             },
             |(name, _)| name.clone(),
         )
+}
+
+/// The identification of the packet that a frame is, or that the ICMP error in
+/// it quotes.
+#[must_use]
+pub fn identification(frame: &[u8]) -> Option<u16> {
+    const IP: usize = 14;
+    const QUOTED: usize = IP + 20 + 8;
+    let header = if *frame.get(IP + 9)? == 1 { QUOTED } else { IP };
+    let bytes = frame.get(header + 4..header + 6)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
+/// Source and destination of the segment or datagram that a frame is.
+#[must_use]
+pub fn ends(frame: &[u8]) -> Option<(SocketAddrV4, SocketAddrV4)> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    let Some(NetSlice::Ipv4(ip)) = &packet.net else {
+        return None;
+    };
+    let ports = match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),
+        Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),
+        _ => return None,
+    };
+    let header = ip.header();
+    Some((
+        SocketAddrV4::new(header.source_addr(), ports.0),
+        SocketAddrV4::new(header.destination_addr(), ports.1),
+    ))
 }
 
 /// Every header field of a frame after the Ethernet header, as one line. The

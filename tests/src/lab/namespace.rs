@@ -9,6 +9,7 @@ use std::{
     process::{Command, Stdio},
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -159,6 +160,27 @@ impl Namespace {
             self.sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "0")?;
         }
         Ok(())
+    }
+
+    /// Waits until this many interfaces have an IPv6 address of their link. The
+    /// kernel notices up to a second late that a link is up, and asks for no
+    /// neighbour's station before.
+    ///
+    /// # Errors
+    /// When they have none within five seconds.
+    pub fn wait_for_ipv6(&self, interfaces: usize) -> Result<()> {
+        let limit = Instant::now() + Duration::from_secs(5);
+        let words = ["-6", "-o", "addr", "show", "scope", "link", "-tentative"];
+        loop {
+            let shown = self.ip_show(&words)?;
+            if shown.lines().count() >= interfaces {
+                return Ok(());
+            }
+            if Instant::now() > limit {
+                bail!("{}: too few link-local addresses: {shown}", self.name);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Its name, as `ip netns` shows it.

@@ -119,6 +119,11 @@ impl Routed {
         client.ns.ip("addr add fd01::2/64 dev eth0 nodad
              route add default via 10.1.0.1
              route add default via fd01::1")?;
+        gate.ns.wait_for_ipv6(3)?;
+        director.ns.wait_for_ipv6(2)?;
+        for node in servers.iter().map(|server| &server.node).chain([&client]) {
+            node.ns.wait_for_ipv6(1)?;
+        }
         Ok(Self {
             client,
             gate,

@@ -128,11 +128,11 @@ fn lab() -> OneArm {
 
 fn requests(family: &Family, port: u16) {
     let lab = lab();
-    let director = Director::start(&lab.director.ns).unwrap();
+    let director = Director::start(&lab.director.ns).expect("the lab works");
     family.configure(&director, port);
-    director.wait_for_ways().unwrap();
+    director.wait_for_ways().expect("the lab works");
     let client = &lab.client.ns;
-    let bodies = http::sequence(client, family.at(), 6).unwrap();
+    let bodies = http::sequence(client, family.at(), 6).expect("the lab works");
     assert_eq!(bodies, ["rs2", "rs1", "rs2", "rs1", "rs2", "rs1"]);
     for _ in 0..10 {
         let (addr, port) = family.asked_by(client);
@@ -143,7 +143,7 @@ fn requests(family: &Family, port: u16) {
     let list = director.ipvsadm(&["-Ln"]).ok();
     let [one, two] = family.servers.map(|server| format!("{server}:{port}"));
     assert_eq!(list.matches(" FullNat ").count(), 2, "{list}");
-    let listed = connections(&director.ipvsadm(&["-Lnc"]).ok()).unwrap();
+    let listed = connections(&director.ipvsadm(&["-Lnc"]).ok()).expect("the lab works");
     assert_eq!(listed.len(), 16, "{listed:?}");
     for conn in listed {
         // In brackets or not, as the tool prints it.
@@ -160,7 +160,7 @@ fn requests(family: &Family, port: u16) {
     assert_eq!(tally.failures, Vec::<String>::new());
     let stats = director.ipvsadm(&["-Ln", "--stats", "--exact"]).ok();
     for server in [one, two] {
-        let counters = numbers(&stats, &server).unwrap();
+        let counters = numbers(&stats, &server).expect("the lab works");
         assert_eq!(counters[0], 208, "{stats}");
         assert!(counters[2] >= 3 * 208, "replies are seen: {stats}");
     }
@@ -212,16 +212,16 @@ fn twenty_megabytes_both_ways_in_both_families() {
 
 fn pool_of_two(family: &Family) {
     let lab = lab();
-    let director = Director::start(&lab.director.ns).unwrap();
+    let director = Director::start(&lab.director.ns).expect("the lab works");
     family.configure(&director, 80);
-    director.wait_for_ways().unwrap();
+    director.wait_for_ways().expect("the lab works");
     let client = &lab.client.ns;
-    let mut open = http::KeptOpen::open(client, family.at(), LIMIT).unwrap();
-    assert_eq!(open.get().unwrap(), "rs2");
+    let mut open = http::KeptOpen::open(client, family.at(), LIMIT).expect("the lab works");
+    assert_eq!(open.get().expect("the lab works"), "rs2");
     for addr in family.spare {
         let length = if family.vip.is_ipv4() { 32 } else { 128 };
         let line = format!("addr add {addr}/{length} dev eth0 nodad");
-        lab.director.ns.ip(&line).unwrap();
+        lab.director.ns.ip(&line).expect("the lab works");
     }
     let [one, two] = family.spare;
     let service = format!("{}:80", family.service);
@@ -247,7 +247,7 @@ fn pool_of_two(family: &Family) {
         "{asked:?}"
     );
     // What exists keeps its end.
-    assert_eq!(open.get().unwrap(), "rs2");
+    assert_eq!(open.get().expect("the lab works"), "rs2");
     director.lvx(&["laddr", "del", "-t", &service, one]).ok();
     let asked: BTreeSet<_> = (0..10).map(|_| family.asked_by(client).0).collect();
     assert_eq!(asked, BTreeSet::from([two.to_owned()]));

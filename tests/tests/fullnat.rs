@@ -10,6 +10,7 @@ use std::{
 };
 
 use lvx_tests::{
+    datagram::{self, Echo},
     director::Director,
     http,
     lab::{Namespace, OneArm, Options},
@@ -207,6 +208,59 @@ fn twenty_megabytes_both_ways_in_both_families() {
         };
         assert_eq!(conns, 2, "{stats}");
         assert!(in_bytes > 20 << 20 && out_bytes > 20 << 20, "{stats}");
+    }
+}
+
+#[test]
+fn datagrams_small_and_fragmented() {
+    let lab = lab();
+    let director = Director::start(&lab.director.ns).unwrap();
+    for family in [FOUR, SIX] {
+        let service = family.service;
+        director.configure(&format!("-A -u {service}:53 -s rr"));
+        let echoes: Vec<_> = lab
+            .servers
+            .iter()
+            .zip(family.servers)
+            .map(|(server, addr)| {
+                director.configure(&format!("-a -u {service}:53 -r {addr}:5353 --fullnat"));
+                let at: SocketAddr = format!("{addr}:5353").parse().unwrap();
+                Echo::start(&server.node.ns, at, &server.name).unwrap()
+            })
+            .collect();
+        director.wait_for_ways().unwrap();
+        let to = SocketAddr::new(family.vip, 53);
+        // 4096: three fragments, there and back.
+        let answers: Vec<_> = [16, 1400, 4096, 4096]
+            .into_iter()
+            .map(|length| datagram::ask(&lab.client.ns, to, length).unwrap())
+            .collect();
+        assert_eq!(answers, ["rs2", "rs1", "rs2", "rs1"], "{service}");
+        drop(echoes);
+    }
+}
+
+/// A router's error is about a packet from the VIP to the client; the server
+/// knows neither.
+#[test]
+fn a_routers_error_reaches_the_server() {
+    let lab = lab();
+    let router = lab.router.as_ref().unwrap();
+    router.ns.ip("link set eth0 mtu 1300").unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    let payload = Payload::new(&lab.lab, "page", 5 << 20).unwrap();
+    for family in [FOUR, SIX] {
+        family.add(&director, &format!("{}:8080", family.servers[0]));
+        director.wait_for_ways().unwrap();
+        payload
+            .download(&lab.client.ns, family.service, LIMIT)
+            .unwrap();
+        let route = lab.servers[0]
+            .node
+            .ns
+            .ip_show(&["route", "get", family.director])
+            .unwrap();
+        assert!(route.contains("mtu 1300"), "{route}");
     }
 }
 

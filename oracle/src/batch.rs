@@ -41,11 +41,17 @@ pub struct Live {
     pub took: Duration,
 }
 
+/// The root of this checkout.
+#[must_use]
+pub fn checkout() -> PathBuf {
+    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_dir.parent().unwrap_or(crate_dir).to_owned()
+}
+
 /// The scenarios' directory in this checkout.
 #[must_use]
 pub fn directory() -> PathBuf {
-    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_dir.parent().unwrap_or(crate_dir).join("tests/oracle")
+    checkout().join("tests/oracle")
 }
 
 /// Plays files in the guest, on the kernel's IPVS and, where a binary is given,
@@ -54,6 +60,23 @@ pub fn directory() -> PathBuf {
 /// # Errors
 /// When the guest fails, or there is no result.
 pub fn in_guest(kernel: Kernel, files: &[PathBuf], lvx: Option<&Path>) -> Result<Live> {
+    let engines = if lvx.is_some() {
+        &[Engine::Kernel, Engine::Lvx][..]
+    } else {
+        &[Engine::Kernel]
+    };
+    boot(kernel, files, engines, lvx)
+}
+
+/// Plays files in the guest on lvx alone.
+///
+/// # Errors
+/// When the guest fails, or there is no result.
+pub fn lvx_in_guest(kernel: Kernel, files: &[PathBuf], lvx: &Path) -> Result<Played> {
+    boot(kernel, files, &[Engine::Lvx], Some(lvx)).map(|live| live.lvx)
+}
+
+fn boot(kernel: Kernel, files: &[PathBuf], engines: &[Engine], lvx: Option<&Path>) -> Result<Live> {
     let mut sources = Vec::new();
     for path in files {
         let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -61,7 +84,7 @@ pub fn in_guest(kernel: Kernel, files: &[PathBuf], lvx: Option<&Path>) -> Result
         sources.push((format!("{SCENARIOS}/{name}"), content));
     }
     let mut command = vec!["/usr/bin/lvx-oracle".to_owned(), "guest".to_owned()];
-    command.extend(lvx.map(|_| "--lvx".to_owned()));
+    command.extend(engines.iter().map(|engine| engine.name().to_owned()));
     let job = Job {
         command,
         files: sources,
@@ -75,9 +98,6 @@ pub fn in_guest(kernel: Kernel, files: &[PathBuf], lvx: Option<&Path>) -> Result
         "the guest's player failed; its console:\n{}",
         outcome.console
     );
-    if std::env::var_os("LVX_LOG").is_some() {
-        eprintln!("{}", outcome.console);
-    }
     let release = outcome.files.get("release").cloned().unwrap_or_default();
     Ok(Live {
         release: String::from_utf8_lossy(&release).trim().to_owned(),
@@ -109,14 +129,9 @@ fn played(outcome: &Outcome, engine: Engine) -> Result<Played> {
 ///
 /// # Errors
 /// When a scenario cannot be read or a result not be written.
-pub fn guest(with_lvx: bool) -> Result<()> {
+pub fn guest(engines: &[Engine]) -> Result<()> {
     fs::copy("/proc/sys/kernel/osrelease", "/out/release")?;
     let scenarios = scenario::all(Path::new(SCENARIOS))?;
-    let engines = if with_lvx {
-        &[Engine::Kernel, Engine::Lvx][..]
-    } else {
-        &[Engine::Kernel]
-    };
     for engine in engines {
         fs::create_dir_all(Path::new("/out").join(engine.name()))?;
     }

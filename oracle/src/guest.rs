@@ -7,15 +7,14 @@ use std::{
     os::fd::AsRawFd as _,
     path::Path,
     process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::{
     mount::{MsFlags, mount},
-    sys::{
-        reboot::{RebootMode, reboot},
-        termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr},
-    },
+    sys::reboot::{RebootMode, reboot},
 };
 
 use crate::vm::qemu::{END_MARK, FILE_MARK};
@@ -52,8 +51,7 @@ fn work() -> Result<()> {
         .with_context(|| format!("cannot run {job}"))?;
     send(&mut port, Path::new("/out"))?;
     writeln!(port, "{END_MARK} {}", status.code().unwrap_or(-1))?;
-    // The emulator loses what is still in the port's queue at power-off.
-    nix::sys::termios::tcdrain(&port)?;
+    port.flush()?;
     Ok(())
 }
 
@@ -85,17 +83,23 @@ fn load_modules() -> Result<()> {
     Ok(())
 }
 
-/// The second serial port, which passes every byte as it is.
+/// The port for results, the only one there is.
 fn port() -> Result<File> {
-    let port = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/ttyS1")
-        .context("cannot open the port for results")?;
-    let mut settings = tcgetattr(&port)?;
-    cfmakeraw(&mut settings);
-    tcsetattr(&port, SetArg::TCSANOW, &settings)?;
-    Ok(port)
+    let limit = Instant::now() + Duration::from_secs(5);
+    loop {
+        for entry in fs::read_dir("/dev")?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("vport") {
+                return File::options()
+                    .write(true)
+                    .open(entry.path())
+                    .context("cannot open the port for results");
+            }
+        }
+        if Instant::now() > limit {
+            bail!("there is no port for results: no /dev/vport*");
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Sends every file below a directory, by its path below `/out`.

@@ -10,6 +10,7 @@
 //! | [`results`] | what came of it as text, and what differs |
 //! | [`random`] | random scenarios from a seed |
 //! | [`batch`] | many scenarios, in the guest or on this machine |
+//! | [`self_check`] | whether random scenarios find defects that are planted |
 
 pub mod batch;
 pub mod guest;
@@ -17,4 +18,5 @@ pub mod play;
 pub mod random;
 pub mod results;
 pub mod scenario;
+pub mod self_check;
 pub mod vm;

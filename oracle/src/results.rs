@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::scenario::Scenario;
+use crate::scenario::{Action, Packet, Scenario, Transport};
 
 /// What one director did, step by step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,10 +20,32 @@ pub struct StepResult {
     pub text: String,
     /// What left the director, or what was listed.
     pub lines: Vec<String>,
+    /// In a recording, for a step that deviates: what lvx did instead.
+    pub instead: Option<Vec<String>>,
 }
 
+/// Introduces [`StepResult::instead`]; no step begins so.
+const INSTEAD: &str = "> lvx instead";
+
 impl Results {
-    /// As text: a line `> STEP` for each step, then its lines, indented.
+    /// Keeps what lvx did in the steps that deviate, for a recording.
+    pub fn keep_instead(&mut self, scenario: &Scenario, lvx: &Self) {
+        for ((step, kernel), lvx) in scenario.steps.iter().zip(&mut self.steps).zip(&lvx.steps) {
+            kernel.instead = step.deviates.is_some().then(|| lvx.lines.clone());
+        }
+    }
+
+    /// Takes over from a recording what lvx did where it deviated.
+    pub fn recall_instead(&mut self, recorded: &Self) {
+        for (step, recorded) in self.steps.iter_mut().zip(&recorded.steps) {
+            if step.text == recorded.text {
+                step.instead.clone_from(&recorded.instead);
+            }
+        }
+    }
+
+    /// As text: a line `> STEP` for each step, then its lines, indented; where
+    /// lvx deviates, `> lvx instead` and what it does instead.
     #[must_use]
     pub fn render(&self) -> String {
         let mut out = String::new();
@@ -32,6 +54,12 @@ impl Results {
             let _ = writeln!(out, "> {}", step.text);
             for line in &step.lines {
                 let _ = writeln!(out, "  {line}");
+            }
+            if let Some(instead) = &step.instead {
+                let _ = writeln!(out, "{INSTEAD}");
+                for line in instead {
+                    let _ = writeln!(out, "  {line}");
+                }
             }
         }
         out
@@ -44,10 +72,17 @@ impl Results {
     pub fn read(text: &str) -> Result<Self> {
         let mut steps: Vec<StepResult> = Vec::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
+            if line == INSTEAD {
+                let step = steps
+                    .last_mut()
+                    .context("`> lvx instead` before the first step")?;
+                step.instead = Some(Vec::new());
+                continue;
+            }
             if let Some(text) = line.strip_prefix("> ") {
                 steps.push(StepResult {
                     text: text.to_owned(),
-                    lines: Vec::new(),
+                    ..StepResult::default()
                 });
                 continue;
             }
@@ -55,7 +90,8 @@ impl Results {
             let Some(line) = line.strip_prefix("  ") else {
                 bail!("neither a step nor an indented line: {line:?}");
             };
-            step.lines.push(line.to_owned());
+            let lines = step.instead.as_mut().unwrap_or(&mut step.lines);
+            lines.push(line.to_owned());
         }
         Ok(Self { steps })
     }
@@ -85,25 +121,40 @@ pub fn differences(
 ) -> String {
     let mut out = String::new();
     for (index, step) in scenario.steps.iter().enumerate() {
-        let lines = |results: &Results| {
-            results
-                .steps
-                .get(index)
-                .filter(|result| result.text == step.text)
-                .map(|result| result.lines.clone())
-                .unwrap_or_else(|| vec!["(no result of this step: record anew)".to_owned()])
+        let result = |results: &Results| {
+            let found = results.steps.get(index);
+            found.filter(|result| result.text == step.text).cloned()
         };
-        let (kernel, lvx) = (lines(kernel), lines(lvx));
-        let same = match closeness {
-            Closeness::Exact => kernel == lvx,
+        let missing = || StepResult {
+            lines: vec!["(no result of this step: record anew)".to_owned()],
+            ..StepResult::default()
+        };
+        let recorded = result(kernel).unwrap_or_else(missing);
+        let (kernel, lvx) = (recorded.lines, result(lvx).unwrap_or_else(missing).lines);
+        let equal = |wanted: &[String]| match closeness {
+            Closeness::Exact => wanted == lvx,
             Closeness::Loose => {
-                kernel.len() == lvx.len()
-                    && kernel
+                wanted.len() == lvx.len()
+                    && wanted
                         .iter()
                         .zip(&lvx)
-                        .all(|(kernel, lvx)| close(kernel, lvx))
+                        .all(|(wanted, lvx)| close(wanted, lvx))
             }
         };
+        let same = equal(&kernel);
+        // A deviation is one thing that lvx does instead, not anything.
+        if let (Some(id), Some(instead), false) = (&step.deviates, &recorded.instead, same)
+            && !equal(instead)
+        {
+            // A string takes every write.
+            let _ = writeln!(
+                out,
+                "{}:{}: {}\n  deviates otherwise than recorded for {id}; - as recorded of lvx, + now:",
+                scenario.name, step.line, step.text
+            );
+            let _ = show(&mut out, instead, &lvx);
+            continue;
+        }
         // A string takes every write.
         let _ = match (&step.deviates, same) {
             (None, true) | (Some(_), false) => continue,
@@ -121,41 +172,162 @@ pub fn differences(
     out
 }
 
-/// Takes out of the kernel's results what rows of `docs/deviations.md` say that
-/// lvx does not send yet, where it sent nothing; counts each use. For scenarios
-/// that nobody wrote by hand.
-pub fn allow(kernel: &mut Results, lvx: &Results, uses: &mut BTreeMap<&'static str, usize>) {
-    for (kernel, lvx) in kernel.steps.iter_mut().zip(&lvx.steps) {
-        let [line] = &kernel.lines[..] else {
+/// How often each row of `docs/deviations.md` was used.
+pub type Uses = BTreeMap<&'static str, usize>;
+
+/// A row of `docs/deviations.md` for scenarios that nobody wrote by hand: one
+/// field, under one condition.
+struct Row {
+    id: &'static str,
+    /// The field: the only line of the kernel's packet step, from the VIP to the
+    /// client, that lvx does not have.
+    icmp: &'static str,
+    /// The condition, as far as the packet that was sent shows it.
+    condition: fn(&Packet) -> bool,
+}
+
+const ROWS: [Row; 2] = [
+    Row {
+        id: "D-icmp-port",
+        icmp: "icmp 3/3",
+        // Only what starts a connection needs a server that takes it.
+        condition: |packet| match packet.transport {
+            Transport::Tcp(flags) => flags.syn && !flags.rst,
+            Transport::Udp => true,
+        },
+    },
+    Row {
+        id: "D-icmp-ttl",
+        icmp: "icmp 11/0",
+        condition: |packet| packet.ttl == 1,
+    },
+];
+
+impl Row {
+    /// Whether this line about that packet is what lvx does not send yet, as the
+    /// kernel sends it: to the gateway, from the packet's destination to its
+    /// source, quoting it.
+    fn fits(&self, packet: &Packet, line: &str) -> bool {
+        let ends = format!("gateway: {} > {} ttl ", packet.to.ip(), packet.from.ip());
+        let quoting = format!(" {} quoting ", self.icmp);
+        (self.condition)(packet)
+            && line
+                .strip_prefix("client ")
+                .unwrap_or(line)
+                .starts_with(&ends)
+            && line.contains(&quoting)
+            && line.ends_with(" bytes of it")
+    }
+}
+
+/// Takes out of the kernel's results what a row says that lvx does not send yet,
+/// where it sent nothing; counts each use. For scenarios that nobody wrote by hand.
+pub fn allow(scenario: &Scenario, kernel: &mut Results, lvx: &Results, uses: &mut Uses) {
+    // Unreachables that lvx did not send, by VIP.
+    let mut unsent: BTreeMap<String, u64> = BTreeMap::new();
+    for ((step, kernel), lvx) in scenario.steps.iter().zip(&mut kernel.steps).zip(&lvx.steps) {
+        if step.text.contains(" --stats --exact") {
+            let used = counted(&unsent, &mut kernel.lines, &lvx.lines);
+            if used > 0 {
+                *uses.entry("D-icmp-counted").or_default() += used;
+            }
+        }
+        let (Action::Packet(packet), [line], []) =
+            (&step.action, &kernel.lines[..], &lvx.lines[..])
+        else {
             continue;
         };
-        let id = match line {
-            line if line.contains(" icmp 3/3 ") => "D-icmp-port",
-            line if line.contains(" icmp 11/0 ") => "D-icmp-ttl",
-            _ => continue,
-        };
-        if lvx.lines.is_empty() {
+        if let Some(row) = ROWS.iter().find(|row| row.fits(packet, line)) {
             kernel.lines.clear();
-            *uses.entry(id).or_default() += 1;
+            *uses.entry(row.id).or_default() += 1;
+            if row.id == "D-icmp-port" {
+                *unsent.entry(packet.to.ip().to_string()).or_default() += 1;
+            }
         }
     }
 }
 
-/// Common lines once, the kernel's with `-` and ours with `+`.
+/// Takes the counters of D-icmp-counted out of a listing of the kernel's; how
+/// often. The fields: `OutPkts` and `OutBytes`, where lvx has 0. The condition:
+/// at least as many unreachables about a SYN went out from that VIP.
+fn counted(unsent: &BTreeMap<String, u64>, kernel: &mut [String], lvx: &[String]) -> usize {
+    /// Of an unreachable that quotes a SYN.
+    const BYTES: u64 = 68;
+    let fields = |line: &str| -> Option<[u64; 5]> {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let numbers: Vec<_> = words
+            .get(2..)?
+            .iter()
+            .flat_map(|word| word.parse())
+            .collect();
+        numbers.try_into().ok()
+    };
+    let (mut most, mut uses) = (0, 0);
+    for (kernel, lvx) in kernel.iter_mut().zip(lvx) {
+        let mut words = lvx.split_whitespace();
+        if let (Some("TCP" | "UDP"), Some(end)) = (words.next(), words.next()) {
+            let vip = end.split(':').next().unwrap_or_default();
+            most = unsent.get(vip).copied().unwrap_or_default();
+        }
+        if let (Some(theirs), Some(ours)) = (fields(kernel), fields(lvx))
+            && theirs != ours
+            && [ours[2], ours[4]] == [0, 0]
+            && [theirs[0], theirs[1], theirs[3]] == [ours[0], ours[1], ours[3]]
+            && (1..=most).contains(&theirs[2])
+            && theirs[4] == theirs[2] * BYTES
+            && kernel
+                .split_whitespace()
+                .take(2)
+                .eq(lvx.split_whitespace().take(2))
+        {
+            kernel.clone_from(lvx);
+            uses += 1;
+        }
+    }
+    uses
+}
+
+/// Lines in common that are shown around a difference.
+const AROUND: usize = 2;
+
+/// The kernel's lines with `-` and ours with `+`; of the common lines those around
+/// them, and the service above: the last one that is not `->`.
 fn show(out: &mut String, kernel: &[String], lvx: &[String]) -> std::fmt::Result {
+    let same = kernel.iter().zip(lvx).take_while(|(a, b)| a == b).count();
+    let (head, kernel, lvx) = (&kernel[..same], &kernel[same..], &lvx[same..]);
     let common = common(kernel, lvx);
+    let mut lines: Vec<_> = head.iter().map(|line| (' ', line)).collect();
     let (mut k, mut l) = (0, 0);
     while k < kernel.len() || l < lvx.len() {
         if k < kernel.len() && l < lvx.len() && kernel[k] == lvx[l] {
-            writeln!(out, "    {}", kernel[k])?;
+            lines.push((' ', &kernel[k]));
             (k, l) = (k + 1, l + 1);
         } else if k < kernel.len() && (l == lvx.len() || common[k + 1][l] >= common[k][l + 1]) {
-            writeln!(out, "  - {}", kernel[k])?;
+            lines.push(('-', &kernel[k]));
             k += 1;
         } else {
-            writeln!(out, "  + {}", lvx[l])?;
+            lines.push(('+', &lvx[l]));
             l += 1;
         }
+    }
+    let mut wanted = vec![false; lines.len()];
+    for place in (0..lines.len()).filter(|place| lines[*place].0 != ' ') {
+        wanted[place.saturating_sub(AROUND)..(place + AROUND + 1).min(lines.len())].fill(true);
+        if let Some(above) = lines[..place]
+            .iter()
+            .rposition(|(_, line)| !line.contains("-> "))
+        {
+            wanted[above] = true;
+        }
+    }
+    let mut skipped = false;
+    for ((mark, line), wanted) in lines.iter().zip(wanted) {
+        if wanted {
+            writeln!(out, "  {mark} {line}")?;
+        } else if !skipped {
+            writeln!(out, "    …")?;
+        }
+        skipped = !wanted;
     }
     Ok(())
 }
@@ -203,6 +375,7 @@ mod tests {
             steps: vec![StepResult {
                 text: "snapshot -Lnc".to_owned(),
                 lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+                instead: None,
             }],
         }
     }
@@ -244,15 +417,75 @@ mod tests {
     }
 
     #[test]
+    fn lvx_does_what_is_recorded_where_it_deviates() {
+        let named = scenario("deviates D-y");
+        let (mut kernel, lvx) = (results(&["x", "y"]), results(&["x", "q"]));
+        kernel.keep_instead(&named, &lvx);
+        let kernel = Results::read(&kernel.render()).expect("it is right");
+        assert_eq!(kernel.steps[0].instead, Some(lvx.steps[0].lines.clone()));
+        assert_eq!(differences(&named, &kernel, &lvx, Closeness::Exact), "");
+        let otherwise = differences(&named, &kernel, &results(&["x"]), Closeness::Exact);
+        assert!(
+            otherwise.contains("otherwise than recorded for D-y"),
+            "{otherwise}"
+        );
+        let gone = differences(&named, &kernel, &kernel, Closeness::Exact);
+        assert!(gone.contains("does not deviate any more"), "{gone}");
+    }
+
+    #[test]
     fn an_error_that_lvx_does_not_send_yet_is_counted() {
-        let kernel = results(&["client gateway: 10.9.9.1 > 1.2.3.4 ttl 64 icmp 3/3 quoting it"]);
-        let mut uses = BTreeMap::new();
-        let mut changed = kernel.clone();
-        allow(&mut changed, &kernel, &mut uses);
-        assert_eq!((&changed, uses.len()), (&kernel, 0));
-        allow(&mut changed, &results(&[]), &mut uses);
-        assert_eq!(changed, results(&[]));
-        assert_eq!(uses, BTreeMap::from([("D-icmp-port", 1)]));
+        let play = |packet: &str, line: &str, lvx: &[&str]| {
+            let text = format!("about x\n{packet}\n");
+            let scenario = Scenario::parse("x", "x", &text).expect("it is right");
+            let (mut kernel, lvx) = (results(&[line]), results(lvx));
+            let mut uses = Uses::new();
+            allow(&scenario, &mut kernel, &lvx, &mut uses);
+            assert_eq!(uses.is_empty(), kernel == results(&[line]));
+            uses
+        };
+        let (syn, icmp) = (
+            "tcp 1.2.3.4:5 > 10.9.9.1:80 S",
+            "client gateway: 10.9.9.1 > 1.2.3.4 ttl 64 tos 192 len 68 icmp 3/3 quoting 40 bytes of it",
+        );
+        assert_eq!(play(syn, icmp, &[]), Uses::from([("D-icmp-port", 1)]));
+        // One field: lvx sends nothing, the kernel this error and nothing else.
+        assert!(play(syn, icmp, &["server A: x"]).is_empty());
+        for (from, to) in [
+            ("gateway", "A"),
+            ("10.9.9.1 ", "10.9.9.2 "),
+            ("3/3", "3/1"),
+            ("of it", "of something else"),
+        ] {
+            assert!(play(syn, &icmp.replace(from, to), &[]).is_empty(), "{to}");
+        }
+        // One condition.
+        assert!(play(&syn.replace(" S", " A"), icmp, &[]).is_empty());
+        let exceeded = icmp.replace("3/3", "11/0");
+        assert!(play(syn, &exceeded, &[]).is_empty());
+        let last = format!("{syn} ttl 1");
+        assert_eq!(play(&last, &exceeded, &[]), Uses::from([("D-icmp-ttl", 1)]));
+    }
+
+    #[test]
+    fn an_unreachable_may_be_counted_where_one_was_not_sent() {
+        let unsent = BTreeMap::from([("10.9.9.2".to_owned(), 1)]);
+        let line = |out: &str| {
+            let service = format!("TCP  10.9.9.2:80  8 25 {out}");
+            vec![service, "  -> 10.8.0.1:80  1 2 0 80 0".to_owned()]
+        };
+        let ours = line("0 1071 0");
+        for (theirs, used) in [
+            ("1 1071 68", 1),
+            ("2 1071 136", 0),
+            ("1 1071 56", 0),
+            ("1 1070 68", 0),
+            ("0 1071 0", 0),
+        ] {
+            let mut kernel = line(theirs);
+            assert_eq!(counted(&unsent, &mut kernel, &ours), used, "{theirs}");
+        }
+        assert_eq!(counted(&BTreeMap::new(), &mut line("1 1071 68"), &ours), 0);
     }
 
     #[test]

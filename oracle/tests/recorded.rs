@@ -77,6 +77,15 @@ fn recordings_fit_the_scenarios() {
             "record it anew: cargo xtask oracle --record {}",
             scenario.name
         );
+        for (step, recorded) in scenario.steps.iter().zip(&kernel.steps) {
+            assert_eq!(
+                step.deviates.is_some(),
+                recorded.instead.is_some(),
+                "{}:{}: what lvx does instead is recorded where it deviates",
+                scenario.name,
+                step.line
+            );
+        }
         names.insert(format!("{}.txt", scenario.name));
     }
     let files: BTreeSet<_> = fs::read_dir(directory.join("recorded"))

@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Miri { arguments: &'static [&'static str] },
     /// `cargo xtask verify`.
     Verify,
+    /// `cargo xtask oracle` with each of these lists of arguments: a boot each.
+    Oracle {
+        runs: &'static [&'static [&'static str]],
+    },
 }
 
 /// All layers.
@@ -89,6 +93,17 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "verify",
         about: "the kernel's verifier, against the budget",
         kind: Kind::Verify,
+    },
+    // The other scenarios are compared with recordings of the kernel, in `unit`.
+    Layer {
+        name: "oracle",
+        about: "a sample against the kernel's IPVS, live in a virtual machine",
+        kind: Kind::Oracle {
+            runs: &[
+                &["rr", "tcp-states", "udp"],
+                &["--seed", "1", "--count", "200"],
+            ],
+        },
     },
 ];
 

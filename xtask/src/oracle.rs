@@ -18,12 +18,29 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
-/// Runs `lvx-oracle VERB …` of the release build.
+/// Runs `lvx-oracle VERB …` and exits as it does.
 pub(crate) fn run(verb: &str, options: &Options) -> Result<()> {
     if !is_root() {
         bail!("the oracle makes network namespaces and loads eBPF programs; run it as root");
     }
     setup::ensure()?;
+    build()?;
+    let status = program(verb).args(&options.arguments).status()?;
+    // It has said what is wrong.
+    std::process::exit(status.code().unwrap_or(2));
+}
+
+/// Boots the machine once for each of these lists of arguments; a difference is
+/// an error.
+pub(crate) fn check(runs: &[&[&str]]) -> Result<()> {
+    build()?;
+    for arguments in runs {
+        shell::run(program("compare").args(*arguments))?;
+    }
+    Ok(())
+}
+
+fn build() -> Result<()> {
     stage("build", || {
         shell::run(shell::cargo().args([
             "build",
@@ -34,12 +51,12 @@ pub(crate) fn run(verb: &str, options: &Options) -> Result<()> {
             "-p",
             "lvx-oracle",
         ]))
-    })?;
-    let status = Command::new(release_program("lvx-oracle"))
-        .current_dir(shell::root())
-        .arg(verb)
-        .args(&options.arguments)
-        .status()?;
-    // It has said what is wrong.
-    std::process::exit(status.code().unwrap_or(2));
+    })
+}
+
+/// `lvx-oracle VERB` of the release build.
+fn program(verb: &str) -> Command {
+    let mut command = Command::new(release_program("lvx-oracle"));
+    command.current_dir(shell::root()).arg(verb);
+    command
 }

@@ -12,7 +12,7 @@ use ebpf_build::{environment, toolchain};
 use crate::{
     build,
     layers::{Kind, LAYERS, Layer},
-    lint, setup,
+    lint, oracle, setup,
     shell::{self, is_root, run_watched, seconds},
     totals::Totals,
     verify,
@@ -70,6 +70,7 @@ fn run_layer(layer: &'static Layer) -> Report {
     let outcome = match &layer.kind {
         Kind::Lint => without_tests(lint::check()),
         Kind::Verify => without_tests(verify::run()),
+        Kind::Oracle { runs } => without_tests(oracle::check(runs)),
         Kind::Cargo { arguments } => {
             // The namespace tests run the programs of the same profile, which
             // `cargo test` alone does not always build.

@@ -3,7 +3,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args as ClapArgs;
 use lvx_oracle::{
     batch::{self, LONG, Live},
@@ -14,31 +14,43 @@ use lvx_oracle::{
 
 /// Arguments of `compare`.
 #[derive(ClapArgs)]
+#[command(override_usage = "cargo xtask oracle [OPTIONS] [NAME]...")]
 pub(crate) struct Args {
-    /// Names of scenarios, or files; all without
-    scenarios: Vec<String>,
-    /// Which kernel
-    #[arg(long, value_enum, default_value_t = Kernel::V6_12)]
+    /// Scenarios or files; with --self-check, defects. All without
+    #[arg(value_name = "NAME")]
+    pub(super) scenarios: Vec<String>,
+    /// Which kernel: 6.12, or Debian 12's own 6.1
+    #[arg(long, value_enum, default_value_t = Kernel::V6_12, hide_possible_values = true)]
     pub(super) kernel: Kernel,
-    /// Keep the kernel's results for later comparisons without the machine
+    /// Keep the kernel's results, to compare without the machine
     #[arg(long)]
     record: bool,
-    /// Play lvx in namespaces of this machine, and compare with the recordings
+    /// Play lvx on this machine, compare with what is kept
     #[arg(long, conflicts_with = "record")]
     host: bool,
-    /// Show all results, not the differences alone
+    /// Show all results; with --seed, show the files unplayed
     #[arg(long)]
-    show: bool,
+    pub(super) show: bool,
     /// Play random scenarios, from this seed on
-    #[arg(long, conflicts_with_all = ["scenarios", "record", "host"])]
+    #[arg(long, conflicts_with_all = ["record", "host"])]
     pub(super) seed: Option<u64>,
     /// How many random scenarios, at least
-    #[arg(long, requires = "seed", default_value_t = 120)]
+    #[arg(long, requires = "seed", default_value_t = 200)]
     pub(super) count: usize,
+    /// Plant defects in lvx; random scenarios must find each
+    #[arg(long, conflicts_with_all = ["record", "host", "count"])]
+    self_check: bool,
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    if args.self_check {
+        return super::self_check::main(args);
+    }
     if let Some(seed) = args.seed {
+        ensure!(
+            args.scenarios.is_empty(),
+            "--seed makes scenarios: name none"
+        );
         return super::random::main(args, seed);
     }
     let directory = batch::directory();
@@ -97,10 +109,17 @@ fn guest(args: &Args, directory: &Path, scenarios: &[Scenario], live: &Live) -> 
         };
         let kernel = get(&live.kernel, "the kernel");
         let lvx = get(&live.lvx, "lvx");
-        if let Ok(kernel) = &kernel
-            && args.record
-        {
-            batch::record(directory, name, &live.release, kernel)?;
+        // What lvx does where it deviates is recorded, and held to.
+        let mut kernel = kernel;
+        if let (Ok(kernel), Ok(lvx)) = (&mut kernel, &lvx) {
+            if args.record {
+                kernel.keep_instead(scenario, lvx);
+                batch::record(directory, name, &live.release, kernel)?;
+            } else if scenario.steps.iter().any(|step| step.deviates.is_some())
+                && let Ok((_, recorded)) = batch::recording(directory, name)
+            {
+                kernel.recall_instead(&recorded);
+            }
         }
         match (kernel, lvx) {
             (Ok(kernel), Ok(lvx)) => {

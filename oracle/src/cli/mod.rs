@@ -2,11 +2,13 @@
 
 mod compare;
 mod random;
+mod self_check;
 mod vm;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use lvx_oracle::play::Engine;
 
 /// lvx against the kernel's IPVS.
 #[derive(Parser)]
@@ -25,9 +27,8 @@ enum Verb {
     /// Inside the virtual machine: play what is in /scenarios
     #[command(hide = true)]
     Guest {
-        /// On lvx too
-        #[arg(long)]
-        lvx: bool,
+        /// On which directors
+        engines: Vec<Engine>,
     },
 }
 
@@ -35,13 +36,34 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Vm(args) => vm::main(&args),
         Verb::Compare(args) => compare::main(&args),
-        Verb::Guest { lvx } => lvx_oracle::batch::guest(lvx).map(|()| ExitCode::SUCCESS),
+        Verb::Guest { engines } => lvx_oracle::batch::guest(&engines).map(|()| ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
             eprintln!("lvx-oracle: {error:#}");
             ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    /// `--help` is read on a screen of 80 columns and 24 lines.
+    #[test]
+    fn help_fits_a_screen() {
+        for verb in ["compare", "vm"] {
+            let asked =
+                Cli::command()
+                    .term_width(80)
+                    .try_get_matches_from(["lvx-oracle", verb, "--help"]);
+            let help = asked.expect_err("it is shown instead").to_string();
+            assert!(help.lines().count() <= 24, "{help}");
+            assert!(help.contains("Usage: cargo xtask"), "{help}");
         }
     }
 }

@@ -1,76 +1,147 @@
 //! Random scenarios: boots until enough were compared, then makes the first
 //! difference small.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::PathBuf,
-    process::ExitCode,
-    time::Instant,
-};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Mutex, thread, time::Instant};
 
 use anyhow::{Result, bail};
 use lvx_oracle::{
     batch::{self, Live},
     random::{self, CELLS, Coverage},
-    results::{Closeness, allow, differences},
+    results::{Closeness, Uses, allow, differences},
     scenario::Scenario,
     vm::Kernel,
 };
 
+use nix::sys::resource::{UsageWho, getrusage};
+
 use super::compare::Args;
 
-/// Files of thirty services that a boot plays side by side.
-const FILES: usize = 4;
-/// Boots that making a difference small may take, and tries in each.
-const SHRINKING: usize = 8;
-const TRIES: usize = 8;
+/// Machines at a time. Each has one processor.
+const MACHINES: usize = 2;
+
+/// Files that a boot plays side by side when a difference is made small.
+const SIDE_BY_SIDE: usize = 8;
+
+/// What boots found so far.
+struct Progress {
+    /// Seeds that were not tried yet.
+    left: Vec<u64>,
+    coverage: Coverage,
+    uses: Uses,
+    /// The first seed with a difference.
+    bad: Option<(u64, String)>,
+    failed: Option<anyhow::Error>,
+}
 
 pub(crate) fn main(args: &Args, seed: u64) -> Result<ExitCode> {
     let start = Instant::now();
-    let files = args.count.div_ceil(CELLS);
-    let mut coverage = Coverage::default();
-    let mut uses = BTreeMap::new();
-    let seeds: Vec<u64> = (0..files as u64).map(|number| seed + number).collect();
-    let mut bad = None;
-    for seeds in seeds.chunks(FILES) {
-        let texts: Vec<_> = seeds
-            .iter()
-            .map(|seed| (random::name(*seed), random::generate(*seed)))
-            .collect();
-        for (seed, found) in seeds.iter().zip(compare(args.kernel, &texts, &mut uses)?) {
-            coverage.see(&random::scenario(*seed)?);
-            if !found.is_empty() {
-                println!("seed {seed}:\n{found}");
-                bad.get_or_insert((*seed, found));
-            }
+    let files = args.count.div_ceil(CELLS) as u64;
+    if args.show {
+        for seed in seed..seed + files {
+            print!("{}", random::generate(seed));
         }
-        if bad.is_some() {
-            break;
-        }
+        return Ok(ExitCode::SUCCESS);
     }
-    print!("{}", coverage.render());
-    for (id, count) in &uses {
+    let progress = Mutex::new(Progress {
+        left: (seed..seed + files).rev().collect(),
+        coverage: Coverage::default(),
+        uses: Uses::new(),
+        bad: None,
+        failed: None,
+    });
+    thread::scope(|scope| {
+        for _ in 0..MACHINES {
+            scope.spawn(|| work(args.kernel, &progress));
+        }
+    });
+    let progress = progress
+        .into_inner()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(error) = progress.failed {
+        return Err(error);
+    }
+    print!("{}", progress.coverage.render());
+    for (id, count) in &progress.uses {
         println!("{count} uses of {id}");
     }
-    println!("{:.0} s", start.elapsed().as_secs_f64());
-    let Some((seed, found)) = bad else {
+    let (services, took) = (progress.coverage.services(), start.elapsed().as_secs_f64());
+    let busy = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    println!(
+        "{services} services in {took:.0} s, {:.0} a minute; {} s of processor time",
+        services as f64 / took * 60.0,
+        busy.user_time().tv_sec() + busy.system_time().tv_sec()
+    );
+    let Some((seed, found)) = progress.bad else {
         println!("no difference that is not listed");
         return Ok(ExitCode::SUCCESS);
     };
-    let small = shrink(args.kernel, &random::generate(seed), &found)?;
+    println!("making the difference of seed {seed} small");
+    let start = Instant::now();
+    let small = random::shrink(&random::generate(seed), &found, |texts| {
+        random::merged(texts, |files| {
+            let mut found = Vec::new();
+            for files in files.chunks(SIDE_BY_SIDE) {
+                found.extend(compare(args.kernel, files, &mut Uses::new())?);
+            }
+            Ok(found)
+        })
+    })?;
+    if !small.alone {
+        println!("alone no service differs: they have to do with each other");
+    }
     println!(
-        "a small scenario of seed {seed}; keep it in tests/oracle once it is understood:\n{small}"
+        "the scenario after {} boots and {:.0} s; keep it in tests/oracle once it is understood:\n{}",
+        small.rounds,
+        start.elapsed().as_secs_f64(),
+        small.text
     );
     Ok(ExitCode::from(1))
 }
 
+/// Boots for one seed after the other, until none is left or one differs.
+fn work(kernel: Kernel, progress: &Mutex<Progress>) {
+    let lock = || {
+        progress
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    };
+    loop {
+        let seed = {
+            let mut progress = lock();
+            if progress.bad.is_some() || progress.failed.is_some() {
+                return;
+            }
+            let Some(seed) = progress.left.pop() else {
+                return;
+            };
+            seed
+        };
+        let mut uses = Uses::new();
+        let found = random::scenario(seed).and_then(|scenario| {
+            let text = [(scenario.name.clone(), random::generate(seed))];
+            Ok((scenario, compare(kernel, &text, &mut uses)?.concat()))
+        });
+        let mut progress = lock();
+        match found {
+            Ok((scenario, found)) => {
+                progress.coverage.see(&scenario);
+                for (id, count) in uses {
+                    *progress.uses.entry(id).or_default() += count;
+                }
+                if !found.is_empty() {
+                    println!("seed {seed}:\n{found}");
+                    progress.bad.get_or_insert((seed, found));
+                }
+            }
+            Err(error) => {
+                progress.failed.get_or_insert(error);
+            }
+        }
+    }
+}
+
 /// What differs, for each text.
-fn compare(
-    kernel: Kernel,
-    texts: &[(String, String)],
-    uses: &mut BTreeMap<&'static str, usize>,
-) -> Result<Vec<String>> {
+fn compare(kernel: Kernel, texts: &[(String, String)], uses: &mut Uses) -> Result<Vec<String>> {
     let dir = tempfile::tempdir()?;
     let mut paths: Vec<PathBuf> = Vec::new();
     for (name, text) in texts {
@@ -89,18 +160,14 @@ fn compare(
         .collect()
 }
 
-fn found(
-    scenario: &Scenario,
-    live: &Live,
-    uses: &mut BTreeMap<&'static str, usize>,
-) -> Result<String> {
+fn found(scenario: &Scenario, live: &Live, uses: &mut Uses) -> Result<String> {
     match (
         live.kernel.get(&scenario.name),
         live.lvx.get(&scenario.name),
     ) {
         (Some(Ok(kernel)), Some(Ok(lvx))) => {
             let mut kernel = kernel.clone();
-            allow(&mut kernel, lvx, uses);
+            allow(scenario, &mut kernel, lvx, uses);
             Ok(differences(scenario, &kernel, lvx, Closeness::Exact))
         }
         (kernel, lvx) => {
@@ -113,63 +180,4 @@ fn found(
             bail!("{} was not played: {}", scenario.name, errors.join("; "))
         }
     }
-}
-
-/// One service of those that differ, with as few lines as some boots find out.
-fn shrink(kernel: Kernel, text: &str, differences: &str) -> Result<String> {
-    let Some(cell) = random::cells_of(differences).into_iter().next() else {
-        return Ok(text.to_owned());
-    };
-    println!("making {cell} small");
-    let cells = BTreeSet::from([cell]);
-    let mut text = random::only(text, &cells, &BTreeSet::new());
-    let mut uses = BTreeMap::new();
-    let alone = [("alone".to_owned(), text.clone())];
-    if compare(kernel, &alone, &mut uses)?.concat().is_empty() {
-        println!("alone it does not differ: the services have to do with each other");
-        return Ok(text);
-    }
-    let mut parts = TRIES;
-    for _ in 0..SHRINKING {
-        let lines: Vec<usize> = text
-            .lines()
-            .enumerate()
-            .filter(|(_, line)| {
-                ["tcp", "udp", "ipvsadm", "snapshot"]
-                    .contains(&line.split(' ').next().unwrap_or_default())
-            })
-            .map(|(number, _)| number)
-            .collect();
-        let size = lines.len().div_ceil(parts).max(1);
-        let tries: Vec<_> = lines
-            .chunks(size)
-            .enumerate()
-            .map(|(number, chunk)| {
-                let without = chunk.iter().copied().collect();
-                (
-                    format!("try-{number}"),
-                    random::only(&text, &cells, &without),
-                )
-            })
-            .filter(|(name, text)| Scenario::parse(name, name, text).is_ok())
-            .collect();
-        let mut better = None;
-        for tries in tries.chunks(TRIES) {
-            let results = compare(kernel, tries, &mut uses)?;
-            better = tries
-                .iter()
-                .zip(results)
-                .find(|(_, found)| !found.is_empty())
-                .map(|((_, text), _)| text.clone());
-            if better.is_some() {
-                break;
-            }
-        }
-        match better {
-            Some(smaller) => text = smaller,
-            None if size == 1 => break,
-            None => parts *= 2,
-        }
-    }
-    Ok(text)
 }

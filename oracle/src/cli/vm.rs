@@ -12,13 +12,14 @@ use lvx_oracle::vm::{self, Clock, Job, Kernel};
 
 /// Arguments of `vm`.
 #[derive(ClapArgs)]
+#[command(override_usage = "cargo xtask vm [OPTIONS] <SCRIPT> [PROGRAMS]...")]
 pub(crate) struct Args {
     /// The script, for busybox's shell
     script: PathBuf,
     /// Files for the guest: programs come with their libraries into /usr/bin
     programs: Vec<PathBuf>,
-    /// Which kernel
-    #[arg(long, value_enum, default_value_t = Kernel::V6_12)]
+    /// Which kernel: 6.12, or Debian 12's own 6.1
+    #[arg(long, value_enum, default_value_t = Kernel::V6_12, hide_possible_values = true)]
     kernel: Kernel,
     /// The host's clock and two processors instead of virtual time and one
     #[arg(long)]

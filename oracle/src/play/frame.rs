@@ -105,6 +105,17 @@ pub fn receiver(frame: &[u8], names: &BTreeMap<String, Ipv4Addr>, gateway: Ipv4A
         )
 }
 
+/// The identification of the packet that a frame is, or that the ICMP error in
+/// it quotes.
+#[must_use]
+pub fn identification(frame: &[u8]) -> Option<u16> {
+    const IP: usize = 14;
+    const QUOTED: usize = IP + 20 + 8;
+    let header = if *frame.get(IP + 9)? == 1 { QUOTED } else { IP };
+    let bytes = frame.get(header + 4..header + 6)?;
+    Some(u16::from_be_bytes([bytes[0], bytes[1]]))
+}
+
 /// Every header field of a frame after the Ethernet header, as one line. The
 /// identification of a packet that the director made itself is random, so it is
 /// shown for the others only.

@@ -1,5 +1,6 @@
 //! A scenario played on one director: what left it, and what it listed.
 
+mod crowd;
 pub mod frame;
 pub mod stage;
 
@@ -70,13 +71,16 @@ pub fn play(
         began: Instant::now(),
         packets: 0,
     };
+    if scenario.crowded {
+        return crowd::play(scenario, &directing, player, start);
+    }
     let setup = scenario.setup();
     let mut start = Some(start);
     let mut steps = Vec::new();
     for (index, (step, moment)) in scenario
         .steps
         .iter()
-        .zip(schedule(&scenario.steps))
+        .zip(schedule(&scenario.steps, scenario.crowded))
         .enumerate()
     {
         if index == setup
@@ -101,6 +105,7 @@ pub fn play(
         steps.push(StepResult {
             text: step.text.clone(),
             lines,
+            instead: None,
         });
     }
     if let (Directing::Lvx(director), true) = (&directing, std::env::var_os("LVX_LOG").is_some()) {
@@ -154,26 +159,29 @@ impl Player<'_> {
     fn collect(&self, sent: &Sent, expected: usize) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         self.gather(expected, |leg, frame| {
-            let to = frame::receiver(frame, self.names, GATEWAY);
-            let place = if self.one_leg { "" } else { leg };
-            let mac = if leg == "server" {
-                self.server_leg
-            } else {
-                CLIENT_SIDE
-            };
-            let from = if frame.get(6..12) == Some(&mac_of(mac)) {
-                ""
-            } else {
-                " from a wrong MAC address"
-            };
-            let what = frame::show(frame, sent);
-            lines.push(
-                format!("{place} {to}{from}: {what}")
-                    .trim_start()
-                    .to_owned(),
-            );
+            lines.push(self.line(leg, frame, sent))
         })?;
         Ok(lines)
+    }
+
+    /// One line about a frame that came to a leg.
+    fn line(&self, leg: &str, frame: &[u8], sent: &Sent) -> String {
+        let to = frame::receiver(frame, self.names, GATEWAY);
+        let place = if self.one_leg { "" } else { leg };
+        let mac = if leg == "server" {
+            self.server_leg
+        } else {
+            CLIENT_SIDE
+        };
+        let from = if frame.get(6..12) == Some(&mac_of(mac)) {
+            ""
+        } else {
+            " from a wrong MAC address"
+        };
+        let what = frame::show(frame, sent);
+        format!("{place} {to}{from}: {what}")
+            .trim_start()
+            .to_owned()
     }
 
     /// The receivers of packets with ascending source ports, then what all of

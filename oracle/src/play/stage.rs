@@ -5,15 +5,22 @@
 //! outside: client  <->  eth0 :director: eth1  <->  server :outside
 //! ```
 
-use std::{fmt::Write as _, net::Ipv4Addr};
+use std::{
+    fmt::Write as _,
+    io::{Read as _, Write as _},
+    net::Ipv4Addr,
+    process::{Child, ChildStderr, Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use lvx_tests::{
     director::{Answer, Director, Start, answer},
     lab::{Lab, Namespace, Offload, mac_of, tool},
     packet::Tap,
     xdp,
 };
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::scenario::Scenario;
 
@@ -25,7 +32,7 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 pub const SERVER_SIDE: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 254);
 
 /// Who directs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
     /// The kernel's IPVS.
     Kernel,
@@ -77,6 +84,7 @@ impl Stage {
         }
         // Errors about every packet, not a few a second.
         stage.director.sysctl("net/ipv4/icmp_ratelimit", "0")?;
+        stage.director.sysctl("net/ipv4/icmp_ratemask", "0")?;
         for (key, value) in &scenario.sysctls {
             if engine == Engine::Lvx && key.starts_with("net.ipv4.vs.") {
                 bail!("lvx cannot set {key} in a scenario yet");
@@ -209,6 +217,100 @@ impl Directing<'_> {
                 Ok(director.ipvsadm(&words))
             }
         }
+    }
+}
+
+impl Directing<'_> {
+    fn command(&self) -> Command {
+        match self {
+            Self::Kernel(ns) => {
+                let mut command = ns.command(tool("ipvsadm"));
+                command.arg("-R");
+                command
+            }
+            Self::Lvx(director) => director.command(&["ipvsadm", "-R"]),
+        }
+    }
+
+    /// Runs its `ipvsadm -R` with these lines.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn restore(&self, lines: &str) -> Result<Answer> {
+        let mut child = self
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run ipvsadm -R")?;
+        let mut input = child.stdin.take().context("standard input was asked for")?;
+        // What it prints, refusals, fits a pipe: reading can wait.
+        input.write_all(lines.as_bytes())?;
+        drop(input);
+        Ok(child.wait_with_output()?.into())
+    }
+
+    /// Starts its `ipvsadm -R`, to be fed line by line.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn feed(&self) -> Result<Feed> {
+        let mut child = self
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run ipvsadm -R")?;
+        let errors = child
+            .stderr
+            .take()
+            .context("standard error was asked for")?;
+        // Looked at now and then, not waited for.
+        fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Feed { child, errors })
+    }
+}
+
+/// An `ipvsadm -R` at work; it is ended when this is dropped.
+#[derive(Debug)]
+pub struct Feed {
+    child: Child,
+    errors: ChildStderr,
+}
+
+impl Feed {
+    /// Gives it a line.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn line(&mut self, line: &str) -> Result<()> {
+        let input = self
+            .child
+            .stdin
+            .as_mut()
+            .context("standard input was asked for")?;
+        input
+            .write_all(format!("{line}\n").as_bytes())
+            .with_context(|| format!("ipvsadm -R ended before `{line}`"))
+    }
+
+    /// The lines on its standard error since the last time.
+    pub fn errors(&mut self) -> Vec<String> {
+        let mut bytes = Vec::new();
+        // It ends with the error that there is no more for now.
+        let _ = self.errors.read_to_end(&mut bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        // Both fail only when it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

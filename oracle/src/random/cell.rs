@@ -3,9 +3,45 @@
 use super::dice::Dice;
 
 /// Names of the servers that there are.
-pub(super) const SERVERS: [&str; 6] = ["A", "B", "C", "D", "E", "F"];
+pub(super) const SERVERS: [&str; 12] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "L", "M"];
+/// So many of them a service has at a time.
+const AT_A_TIME: usize = 6;
+
+/// Schedulers that lvx has: one that is built is added here, and tried.
+const SCHEDULERS: &[&str] = &["rr", "wrr"];
+/// Forwarding methods that lvx has, as options of a server.
+const METHODS: &[&str] = &["-g"];
+/// More options of a server, such as `-x 5 -y 2` once thresholds are built;
+/// one of them each time.
+const SERVER_OPTIONS: &[&str] = &[""];
+/// More options of a service, such as `-p 60` once persistence is built.
+const SERVICE_OPTIONS: &[&str] = &[""];
 
 const WEIGHTS: [u32; 9] = [0, 1, 1, 1, 2, 3, 5, 10, 100];
+
+/// Flags of the first segment of a flow and of later ones, with their shares.
+const FIRST: [(&str, usize); 8] = [
+    ("S", 90),
+    ("SA", 3),
+    ("SF", 1),
+    ("SR", 1),
+    ("A", 2),
+    ("F", 1),
+    ("R", 1),
+    ("-", 1),
+];
+const LATER: [(&str, usize); 10] = [
+    ("A", 35),
+    ("PA", 20),
+    ("FA", 15),
+    ("R", 10),
+    ("S", 12),
+    ("SA", 2),
+    ("RA", 2),
+    ("F", 2),
+    ("-", 1),
+    ("SFA", 1),
+];
 
 /// A service of its own, so that many share a topology and its waits.
 #[derive(Debug)]
@@ -14,10 +50,29 @@ pub(super) struct Cell {
     number: usize,
     tcp: bool,
     scheduler: &'static str,
+    method: &'static str,
+    options: &'static str,
+    state: State,
     /// Servers that it has now.
     servers: Vec<&'static str>,
+    /// Servers of a service that was deleted since. They do not come back with a
+    /// new one: the kernel counts for them then what it had not summed up when
+    /// they went (D-counters).
+    gone: Vec<&'static str>,
+    /// Servers removed one by one.
+    removed: Vec<&'static str>,
     /// Client ports in use, the last one newest.
     flows: Vec<u16>,
+    /// The packet before, to send it again.
+    last: Option<String>,
+}
+
+/// Whether there is a service. One that was deleted comes back in a later burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    There,
+    Deleted,
+    Rested,
 }
 
 impl Cell {
@@ -26,85 +81,143 @@ impl Cell {
         let mut cell = Self {
             number,
             tcp: dice.percent(75),
-            scheduler: dice.pick(&["rr", "wrr"]),
+            scheduler: dice.pick(SCHEDULERS),
+            method: dice.pick(METHODS),
+            options: dice.pick(SERVICE_OPTIONS),
+            state: State::There,
             servers: Vec::new(),
+            gone: Vec::new(),
+            removed: Vec::new(),
             flows: Vec::new(),
+            last: None,
         };
-        let mut lines = vec![format!(
-            "ipvsadm -A {} -s {}",
-            cell.service(),
-            cell.scheduler
-        )];
-        for _ in 0..dice.below(4) + 1 {
-            lines.extend(cell.add(dice));
-        }
+        let lines = cell.create(dice);
         (cell, lines)
+    }
+
+    fn create(&mut self, dice: &mut Dice) -> Vec<String> {
+        self.state = State::There;
+        let mut lines = vec![self.with_scheduler('A')];
+        for _ in 0..dice.below(4) + 1 {
+            lines.extend(self.add(dice));
+        }
+        lines
+    }
+
+    /// `ipvsadm -A -t V3:80 -s rr`.
+    fn with_scheduler(&self, letter: char) -> String {
+        format!(
+            "ipvsadm -{letter} {} -s {} {}",
+            self.service(),
+            self.scheduler,
+            self.options
+        )
+        .trim_end()
+        .to_owned()
     }
 
     /// `-t V3:80`.
     fn service(&self) -> String {
-        if self.tcp {
-            format!("-t V{}:80", self.number)
-        } else {
-            format!("-u V{}:53", self.number)
-        }
+        let kind = if self.tcp { 't' } else { 'u' };
+        format!("-{kind} V{}:{}", self.number, self.port())
+    }
+
+    fn port(&self) -> u16 {
+        if self.tcp { 80 } else { 53 }
     }
 
     fn server(&self, letter: char, name: &str, dice: &mut Dice) -> String {
-        let weight = dice.pick(&WEIGHTS);
-        let port = if self.tcp { 80 } else { 53 };
         format!(
-            "ipvsadm -{letter} {} -r {name}:{port} -g -w {weight}",
-            self.service()
+            "ipvsadm -{letter} {} -r {name}:{} {} -w {} {}",
+            self.service(),
+            self.port(),
+            self.method,
+            dice.pick(&WEIGHTS),
+            dice.pick(SERVER_OPTIONS)
         )
+        .trim_end()
+        .to_owned()
     }
 
     fn add(&mut self, dice: &mut Dice) -> Option<String> {
         let free: Vec<_> = SERVERS
             .into_iter()
-            .filter(|name| !self.servers.contains(name))
+            .filter(|name| !self.servers.contains(name) && !self.gone.contains(name))
             .collect();
-        if free.is_empty() {
+        if free.is_empty() || self.servers.len() == AT_A_TIME {
             return None;
         }
         let name = dice.pick(&free);
         self.servers.push(name);
+        self.removed.retain(|server| *server != name);
         Some(self.server('a', name, dice))
     }
 
+    /// A burst has ended.
+    pub(super) fn rest(&mut self) {
+        if self.state == State::Deleted {
+            self.state = State::Rested;
+        }
+    }
+
     /// A change of the configuration.
-    pub(super) fn edit(&mut self, dice: &mut Dice) -> String {
-        let port = if self.tcp { 80 } else { 53 };
-        match dice.below(10) {
-            0..=4 if !self.servers.is_empty() => {
+    pub(super) fn edit(&mut self, dice: &mut Dice) -> Vec<String> {
+        match self.state {
+            State::There => {}
+            // Refused: there is no such service.
+            State::Deleted => return vec![self.server('a', "A", dice)],
+            State::Rested => return self.create(dice),
+        }
+        let (service, port) = (self.service(), self.port());
+        let delete = |name: &str| format!("ipvsadm -d {service} -r {name}:{port}");
+        vec![match dice.below(20) {
+            0..=8 if !self.servers.is_empty() => {
                 let name = dice.pick(&self.servers);
                 self.server('e', name, dice)
             }
-            5 | 6 if !self.servers.is_empty() => {
-                let name = self.servers.swap_remove(dice.below(self.servers.len()));
-                format!("ipvsadm -d {} -r {name}:{port}", self.service())
+            9..=12 if !self.servers.is_empty() => {
+                let place = dice.below(self.servers.len());
+                let line = delete(self.servers[place]);
+                self.removed.push(self.servers.swap_remove(place));
+                line
             }
-            7 => {
-                self.scheduler = dice.pick(&["rr", "wrr"]);
-                format!("ipvsadm -E {} -s {}", self.service(), self.scheduler)
+            13 => {
+                self.scheduler = dice.pick(SCHEDULERS);
+                self.with_scheduler('E')
             }
-            // Mostly refused: it is there.
-            8 => {
-                let name = dice.pick(&SERVERS);
-                if !self.servers.contains(&name) {
-                    self.servers.push(name);
-                }
+            // Refused: it is there.
+            15 if !self.servers.is_empty() => {
+                let name = dice.pick(&self.servers);
                 self.server('a', name, dice)
             }
-            _ => self.add(dice).unwrap_or_else(|| {
-                // Refused: there is no such server.
-                format!("ipvsadm -d {} -r {}:{port}", self.service(), "A")
-            }),
-        }
+            // One that was there before.
+            16 | 14 if self.servers.len() < AT_A_TIME && !self.removed.is_empty() => {
+                let name = self.removed.swap_remove(dice.below(self.removed.len()));
+                self.servers.push(name);
+                self.server('a', name, dice)
+            }
+            17 | 18 => {
+                self.state = State::Deleted;
+                self.last = None;
+                self.gone.append(&mut self.servers);
+                self.gone.append(&mut self.removed);
+                format!("ipvsadm -D {}", self.service())
+            }
+            _ => match self.add(dice) {
+                Some(line) => line,
+                // Refused: no service has this one.
+                None => format!("ipvsadm -d {service} -r 10.8.0.99:{port}"),
+            },
+        }]
     }
 
     /// A packet of a new flow or of one before.
     pub(super) fn packet(&mut self, dice: &mut Dice) -> String {
+        if let Some(last) = &self.last
+            && dice.percent(4)
+        {
+            return last.clone();
+        }
         let fresh = self.flows.is_empty() || dice.percent(35);
         let port = if fresh {
             let port = 1000 + self.flows.len() as u16;
@@ -119,41 +232,60 @@ impl Cell {
                 dice.pick(&self.flows)
             }
         };
-        let ends = |protocol: &str, to: u16| {
-            format!(
-                "{protocol} 1.2.3.{}:{port} > V{}:{to}",
-                self.number + 1,
-                self.number
-            )
-        };
-        if !self.tcp {
-            return format!("{} len {}", ends("udp", 53), dice.below(64));
-        }
-        let flags = match (fresh, dice.below(100)) {
-            (true, 0..=89) => "S",
-            (true, 90..=92) => "SA",
-            (true, 93) => "SF",
-            (true, 94) => "SR",
-            (true, 95..=96) => "A",
-            (true, 97) => "F",
-            (true, 98) => "R",
-            (true, _) => "-",
-            (false, 0..=34) => "A",
-            (false, 35..=54) => "PA",
-            (false, 55..=69) => "FA",
-            (false, 70..=79) => "R",
-            (false, 80..=91) => "S",
-            (false, 92..=93) => "SA",
-            (false, 94..=95) => "RA",
-            (false, 96..=97) => "F",
-            (false, 98) => "-",
-            (false, _) => "SFA",
-        };
-        let line = format!("{} {flags}", ends("tcp", 80));
-        if flags == "PA" {
-            format!("{line} len {}", dice.below(64) + 1)
+        let protocol = if self.tcp { "tcp" } else { "udp" };
+        let mut line = format!(
+            "{protocol} 1.2.3.{}:{port} > V{}:{}",
+            self.number + 1,
+            self.number,
+            self.port()
+        );
+        if self.tcp {
+            let drawn = draw(if fresh { &FIRST } else { &LATER }, dice);
+            // Where the service is gone, the stack would answer a port used again
+            // with a reset, which the kernel counts as the server's (D-replies).
+            let reused = !fresh && drawn.contains('S') && self.state != State::There;
+            let flags = if reused { "A" } else { drawn };
+            line += &format!(" {flags}");
+            if flags == "PA" {
+                line += &format!(" len {}", dice.below(64) + 1);
+            }
         } else {
-            line
+            line += &format!(" len {}", dice.below(64));
+        }
+        if dice.percent(10) {
+            line += &format!(" ttl {}", dice.below(254) + 2);
+        }
+        if dice.percent(10) {
+            line += &format!(" tos {}", dice.below(256));
+        }
+        if dice.percent(10) {
+            line += " df";
+        }
+        self.last = Some(line.clone());
+        line
+    }
+}
+
+/// One of the words, by their shares of a hundred.
+fn draw(shares: &[(&'static str, usize)], dice: &mut Dice) -> &'static str {
+    let mut chance = dice.below(100);
+    for (word, share) in shares {
+        if chance < *share {
+            return word;
+        }
+        chance -= share;
+    }
+    shares[0].0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_of_a_hundred() {
+        for shares in [&FIRST[..], &LATER[..]] {
+            assert_eq!(shares.iter().map(|(_, share)| share).sum::<usize>(), 100);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-pub use schedule::{next_packet as schedule_next, schedule};
+pub use schedule::{lists, next_packet as schedule_next, schedule};
 
 /// A whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub struct Scenario {
     pub about: String,
     /// Clients and servers on one segment, not on two.
     pub one_leg: bool,
+    /// Many services that share topology and waits, in virtual time: packets
+    /// of a frame leave at once, commands go to an `ipvsadm -R` that stays.
+    pub crowded: bool,
     /// Virtual addresses, on the director's `lo`.
     pub vips: Vec<Ipv4Addr>,
     /// Real servers by name.
@@ -131,7 +134,10 @@ impl Scenario {
     /// How long it takes by its own clock.
     #[must_use]
     pub fn duration(&self) -> Duration {
-        schedule(&self.steps).last().copied().unwrap_or_default()
+        schedule(&self.steps, self.crowded)
+            .last()
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Steps before the first packet or wait: they take no time.

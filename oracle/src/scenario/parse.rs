@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{Action, Scenario, Step, fields};
 
 /// What a line may begin with.
-const WORDS: &str = "about, legs, vip, server, client, sysctl, ipvsadm, tcp, udp, flows, wait, \
+const WORDS: &str = "about, legs, crowded, vip, server, client, sysctl, ipvsadm, tcp, udp, flows, wait, \
                      snapshot or deviates";
 
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
@@ -17,6 +17,7 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
             name: name.to_owned(),
             about: String::new(),
             one_leg: false,
+            crowded: false,
             vips: Vec::new(),
             servers: BTreeMap::new(),
             sysctls: Vec::new(),
@@ -61,6 +62,7 @@ impl Reader {
             }
             ["legs", "1"] => return self.head(|scenario| scenario.one_leg = true),
             ["legs", "2"] => return self.head(|scenario| scenario.one_leg = false),
+            ["crowded"] => return self.head(|scenario| scenario.crowded = true),
             ["legs", ..] => return Err("expected legs 1 or legs 2".to_owned()),
             ["vip" | "server" | "client", ..] => return self.name(&words),
             ["sysctl", key, "=", value] => {
@@ -80,6 +82,9 @@ impl Reader {
             ),
             [protocol @ ("tcp" | "udp"), ref rest @ ..] => {
                 Action::Packet(fields::packet(protocol == "tcp", rest, &self.names)?)
+            }
+            ["flows", ..] if self.scenario.crowded => {
+                return Err("expected single packets in a crowded scenario".to_owned());
             }
             ["flows", count, protocol @ ("tcp" | "udp"), ref rest @ ..] => {
                 let count = count

@@ -11,15 +11,38 @@ use super::{Action, Step};
 
 /// The length of a frame.
 const FRAME: Duration = Duration::from_millis(500);
-/// Between packets, and how many a frame takes.
-const PACKET: Duration = Duration::from_millis(10);
-const PACKETS: u32 = 25;
-/// Where the commands of a frame begin, and how many it takes.
-const COMMANDS_AT: Duration = Duration::from_millis(400);
-const COMMANDS: u32 = 3;
 
-#[derive(Default)]
+/// Where packets and commands are in a frame, and how many it takes.
+#[derive(Clone, Copy)]
+struct Plan {
+    packet: Duration,
+    packets: u32,
+    commands_at: Duration,
+    command: Duration,
+    commands: u32,
+}
+
+/// One thing after the other, each with the time that it takes.
+const ALONE: Plan = Plan {
+    packet: Duration::from_millis(10),
+    packets: 25,
+    commands_at: Duration::from_millis(400),
+    command: Duration::ZERO,
+    commands: 3,
+};
+
+/// Many services in one file: packets at once, commands that nobody waits for.
+/// After the last command of a frame there is time to carry it out.
+const CROWDED: Plan = Plan {
+    packet: Duration::ZERO,
+    packets: 210,
+    commands_at: Duration::from_millis(100),
+    command: Duration::from_millis(20),
+    commands: 16,
+};
+
 struct Now {
+    plan: Plan,
     frame: u32,
     packets: u32,
     commands: u32,
@@ -27,40 +50,58 @@ struct Now {
 
 impl Now {
     fn next_frame(&mut self, frames: u32) {
-        *self = Self {
-            frame: self.frame + frames,
-            ..Self::default()
-        };
+        self.frame += frames;
+        (self.packets, self.commands) = (0, 0);
     }
 
     fn packet(&mut self) -> Duration {
-        if self.commands > 0 || self.packets == PACKETS {
+        if self.commands > 0 || self.packets == self.plan.packets {
             self.next_frame(1);
         }
         self.packets += 1;
-        FRAME * self.frame + PACKET * (self.packets - 1)
+        FRAME * self.frame + self.plan.packet * (self.packets - 1)
     }
 
     fn command(&mut self) -> Duration {
-        if self.commands == COMMANDS {
+        if self.commands == self.plan.commands {
             self.next_frame(1);
         }
         self.commands += 1;
-        FRAME * self.frame + COMMANDS_AT
+        FRAME * self.frame + self.plan.commands_at + self.plan.command * (self.commands - 1)
     }
+
+    /// A long listing, which takes part of a second.
+    fn listing(&mut self) -> Duration {
+        self.next_frame(2);
+        FRAME * (self.frame - 1) + self.plan.commands_at
+    }
+}
+
+/// Whether a command lists and changes nothing.
+#[must_use]
+pub fn lists(words: &[String]) -> bool {
+    words
+        .first()
+        .is_some_and(|word| word.starts_with("-L") || word.starts_with("-S"))
 }
 
 /// The moment of each step, from the scenario's start: of its first packet, of
 /// its command, of the end of its wait. Commands before the first packet or wait
 /// happen before the start, in their own time.
 #[must_use]
-pub fn schedule(steps: &[Step]) -> Vec<Duration> {
-    let mut now = Now::default();
+pub fn schedule(steps: &[Step], crowded: bool) -> Vec<Duration> {
+    let mut now = Now {
+        plan: if crowded { CROWDED } else { ALONE },
+        frame: 0,
+        packets: 0,
+        commands: 0,
+    };
     let mut began = false;
     steps
         .iter()
         .map(|step| match &step.action {
             Action::Ipvsadm(_) if !began => Duration::ZERO,
+            Action::Ipvsadm(words) if crowded && lists(words) => now.listing(),
             Action::Ipvsadm(_) => now.command(),
             Action::Packet(_) => {
                 began = true;
@@ -83,12 +124,13 @@ pub fn schedule(steps: &[Step]) -> Vec<Duration> {
         .collect()
 }
 
-/// The moment of the packet after one at `moment`, in a step of several.
+/// The moment of the packet after one at `moment`, in a step of several, which
+/// crowded scenarios do not have.
 #[must_use]
 pub fn next_packet(moment: Duration) -> Duration {
     let inside = Duration::from_millis((moment.as_millis() % FRAME.as_millis()) as u64);
-    if inside + PACKET < PACKET * PACKETS {
-        moment + PACKET
+    if inside + ALONE.packet < ALONE.packet * ALONE.packets {
+        moment + ALONE.packet
     } else {
         moment - inside + FRAME
     }
@@ -102,7 +144,7 @@ mod tests {
     fn moments(steps: &str) -> Vec<u128> {
         let text = format!("about x\nvip V 10.9.9.1\n{steps}");
         let scenario = Scenario::parse("x", "x", &text).expect("it is right");
-        schedule(&scenario.steps)
+        schedule(&scenario.steps, scenario.crowded)
             .iter()
             .map(Duration::as_millis)
             .collect()
@@ -116,6 +158,16 @@ mod tests {
             moments(steps),
             [0, 0, 10, 400, 400, 500, 2500, 2900, 2900, 2900, 3400]
         );
+    }
+
+    #[test]
+    fn many_services_send_at_once_and_change_one_after_the_other() {
+        let packets = "udp V:1 > V:1\n".repeat(211);
+        let listings = "snapshot -Ln\n".repeat(2);
+        let commands = "ipvsadm -C\n".repeat(17);
+        let moments = moments(&format!("crowded\n{packets}{commands}{listings}"));
+        assert_eq!(moments[209..212], [0, 500, 600]);
+        assert_eq!(moments[226..], [900, 1100, 1600, 2600]);
     }
 
     #[test]

@@ -21,8 +21,10 @@ use image::Image;
 pub use packages::Kernel;
 pub use qemu::{Clock, Outcome};
 
-/// Kernel modules that scenarios may need.
+/// Kernel modules: two for the way of the results, then what scenarios may need.
 const MODULES: &[&str] = &[
+    "virtio_pci",
+    "virtio_console",
     "veth",
     "dummy",
     "ipip",

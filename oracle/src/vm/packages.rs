@@ -125,7 +125,14 @@ fn fetch_one(name: &str) -> Result<Unpacked> {
     run(Command::new("apt-get")
         .current_dir(work.path())
         .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
-        .arg(format!("{name}={version}")))?;
+        .arg(format!("{name}={version}")))
+    .with_context(|| {
+        format!(
+            "cannot fetch the package {name}, which the virtual machine needs: with the network \
+             there, run `apt-get update`, then this again. It is kept in {}",
+            cache.display()
+        )
+    })?;
     let archive = only(work.path(), name)?;
     let unpacked = work.path().join("root");
     run(Command::new("dpkg-deb")

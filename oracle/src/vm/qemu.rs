@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -75,17 +76,28 @@ pub(super) fn run(vmlinuz: &Path, archive: &[u8], job: &Job<'_>) -> Result<Outco
         ])
         .arg("-serial")
         .arg(format!("file:{}", at("console").display()))
-        .arg("-serial")
-        .arg(format!("file:{}", at("results").display()))
+        // Results do not go by a serial port: that takes its time for each byte, by the guest's clock.
+        .args(["-device", "virtio-serial", "-chardev"])
+        .arg(format!("file,id=results,path={}", at("results").display()))
+        .args(["-device", "virtserialport,chardev=results,name=results"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(at("errors"))?);
+    // SAFETY: between fork and exec only the system call prctl is made.
+    unsafe {
+        command.pre_exec(|| {
+            // Whoever ends this program ends its machines; `Drop` does not run then.
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(Into::into)
+        });
+    }
     let start = Instant::now();
     let child = command
         .spawn()
         .context("cannot run qemu-system-x86_64; install the package qemu-system-x86")?;
     let mut machine = Machine(child);
+    let mut told = 0;
     let ended = loop {
+        told = tell(&at("console"), told, start);
         if machine.0.try_wait()?.is_some() {
             break true;
         }
@@ -124,6 +136,27 @@ pub(super) fn run(vmlinuz: &Path, archive: &[u8], job: &Job<'_>) -> Result<Outco
         console,
         took,
     })
+}
+
+/// Shows what has come on the console since `told` bytes, with the real time of
+/// it, where `LVX_LOG` asks for that.
+fn tell(console: &Path, told: usize, start: Instant) -> usize {
+    if std::env::var_os("LVX_LOG").is_none() {
+        return told;
+    }
+    let bytes = fs::read(console).unwrap_or_default();
+    let new = &bytes[told.min(bytes.len())..];
+    let Some(end) = new.iter().rposition(|byte| *byte == b'\n') else {
+        return told;
+    };
+    for line in String::from_utf8_lossy(&new[..end]).lines() {
+        eprintln!(
+            "[{:6.2}] {}",
+            start.elapsed().as_secs_f64(),
+            line.trim_end()
+        );
+    }
+    told + end + 1
 }
 
 /// What the guest's first process wrote; `None` when the end is missing.

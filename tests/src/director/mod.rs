@@ -5,6 +5,7 @@ mod start;
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
@@ -171,14 +172,19 @@ impl<'lab> Director<'lab> {
         self.daemon.as_ref().map(Background::pid)
     }
 
+    /// `lvx` with these words in its namespace, to be run.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.ns.command(&self.lvx);
+        command.args(words);
+        command
+    }
+
     /// Runs `lvx` with these words.
     ///
     /// # Panics
     /// When it cannot be run at all.
     pub fn lvx(&self, words: &[&str]) -> Answer {
-        let mut command = self.ns.command(&self.lvx);
-        command.args(words);
-        answer(command).expect("lvx can be run")
+        answer(self.command(words)).expect("lvx can be run")
     }
 
     /// Runs `lvx ipvsadm` with these words.

@@ -1,6 +1,9 @@
 //! Results as text, the recordings of the kernel's, and what differs.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -223,8 +226,9 @@ impl Row {
 /// Takes out of the kernel's results what a row says that lvx does not send yet,
 /// where it sent nothing; counts each use. For scenarios that nobody wrote by hand.
 pub fn allow(scenario: &Scenario, kernel: &mut Results, lvx: &Results, uses: &mut Uses) {
-    // Unreachables that lvx did not send, by VIP.
+    // Unreachables that lvx did not send, about ports that were used before, by VIP.
     let mut unsent: BTreeMap<String, u64> = BTreeMap::new();
+    let mut served = BTreeSet::new();
     for ((step, kernel), lvx) in scenario.steps.iter().zip(&mut kernel.steps).zip(&lvx.steps) {
         if step.text.contains(" --stats --exact") {
             let used = counted(&unsent, &mut kernel.lines, &lvx.lines);
@@ -232,15 +236,19 @@ pub fn allow(scenario: &Scenario, kernel: &mut Results, lvx: &Results, uses: &mu
                 *uses.entry("D-icmp-counted").or_default() += used;
             }
         }
-        let (Action::Packet(packet), [line], []) =
-            (&step.action, &kernel.lines[..], &lvx.lines[..])
-        else {
+        let Action::Packet(packet) = &step.action else {
+            continue;
+        };
+        let ([line], []) = (&kernel.lines[..], &lvx.lines[..]) else {
+            if !lvx.lines.is_empty() {
+                served.insert((packet.from, packet.to));
+            }
             continue;
         };
         if let Some(row) = ROWS.iter().find(|row| row.fits(packet, line)) {
             kernel.lines.clear();
             *uses.entry(row.id).or_default() += 1;
-            if row.id == "D-icmp-port" {
+            if row.id == "D-icmp-port" && served.contains(&(packet.from, packet.to)) {
                 *unsent.entry(packet.to.ip().to_string()).or_default() += 1;
             }
         }
@@ -249,7 +257,8 @@ pub fn allow(scenario: &Scenario, kernel: &mut Results, lvx: &Results, uses: &mu
 
 /// Takes the counters of D-icmp-counted out of a listing of the kernel's; how
 /// often. The fields: `OutPkts` and `OutBytes`, where lvx has 0. The condition:
-/// at least as many unreachables about a SYN went out from that VIP.
+/// at least as many unreachables about a SYN on a port used before went out from
+/// that VIP.
 fn counted(unsent: &BTreeMap<String, u64>, kernel: &mut [String], lvx: &[String]) -> usize {
     /// Of an unreachable that quotes a SYN.
     const BYTES: u64 = 68;
@@ -486,6 +495,31 @@ mod tests {
             assert_eq!(counted(&unsent, &mut kernel, &ours), used, "{theirs}");
         }
         assert_eq!(counted(&BTreeMap::new(), &mut line("1 1071 68"), &ours), 0);
+    }
+
+    #[test]
+    fn only_a_port_that_was_used_before_lets_an_unreachable_count() {
+        let icmp = "client gateway: 10.9.9.2 > 1.2.3.4 ttl 64 tos 192 len 68 icmp 3/3 quoting 40 bytes of it";
+        let played = |second: u16, counted: &str, icmp: &[&str]| {
+            let text = format!(
+                "about x\ntcp 1.2.3.4:5 > 10.9.9.2:80 S\ntcp 1.2.3.4:{second} > 10.9.9.2:80 S\n\
+                 snapshot -Ln --stats --exact\n"
+            );
+            let scenario = Scenario::parse("x", "x", &text).expect("it is right");
+            let listed = format!("TCP  10.9.9.2:80  1 1 {counted}");
+            let lines = [&["server A: x"][..], icmp, &[listed.as_str()]];
+            let steps = lines.map(|lines| results(lines).steps.remove(0)).to_vec();
+            (scenario, Results { steps })
+        };
+        for (port, used) in [(5, 1), (6, 0)] {
+            let (scenario, mut kernel) = played(port, "1 40 68", &[icmp]);
+            let (_, lvx) = played(port, "0 40 0", &[]);
+            let mut uses = Uses::new();
+            allow(&scenario, &mut kernel, &lvx, &mut uses);
+            assert_eq!(uses.get("D-icmp-port"), Some(&1));
+            assert_eq!(uses.get("D-icmp-counted").copied().unwrap_or(0), used);
+            assert_eq!(kernel == lvx, used == 1);
+        }
     }
 
     #[test]

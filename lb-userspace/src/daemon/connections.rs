@@ -51,6 +51,10 @@ fn connection<C: Pod>(
     let state = cell.state();
     let (times, dest) = (cell.times(), cell.dest());
     let (client, service, ports) = key(cell, family);
+    // A reverse cell is part of a connection that has a row already.
+    if state.is_reverse() {
+        return None;
+    }
     // The cell may have passed to another connection while it was read.
     if !state.is_live() || cell.state().generation() != state.generation() || times.is_dead(now) {
         return None;
@@ -208,10 +212,12 @@ mod tests {
         flows.set(BLOCK + 1, cell(FREE, 6, long));
         flows.set(BLOCK + 2, cell(live(), 6, Times::new(used, seconds(2))));
         let udp = FREE.live(udp::STATE, Counted::Inactive);
+        // A cell for replies is no connection of its own.
+        flows.set(BLOCK + 3, cell(FREE.busy().live_reverse(), 6, long));
         flows.set(2 * BLOCK - 1, cell(udp, 17, Times::new(used, seconds(300))));
         // A block without cells is not looked at.
         flows.set(2 * BLOCK, cell(live(), 6, long));
-        blocks.set(1, 3);
+        blocks.set(1, 4);
         let rows = read(&flows, &blocks, Family::V4, &servers(), NOW);
         let brief: Vec<_> = rows
             .iter()

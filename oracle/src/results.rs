@@ -194,9 +194,10 @@ const ROWS: [Row; 2] = [
         id: "D-icmp-port",
         icmp: "icmp 3/3",
         // Only what starts a connection needs a server that takes it.
-        condition: |packet| match packet.transport {
+        condition: |packet| match &packet.transport {
             Transport::Tcp(flags) => flags.syn && !flags.rst,
             Transport::Udp => true,
+            Transport::Icmp(_) | Transport::Tunnel(_) => false,
         },
     },
     Row {

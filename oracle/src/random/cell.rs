@@ -4,13 +4,27 @@ use super::dice::Dice;
 
 /// Names of the servers that there are.
 pub(super) const SERVERS: [&str; 12] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "L", "M"];
+/// Those with IPv6 addresses.
+pub(super) const SERVERS6: [&str; 12] = [
+    "A6", "B6", "C6", "D6", "E6", "F6", "G6", "H6", "I6", "J6", "L6", "M6",
+];
 /// So many of them a service has at a time.
 const AT_A_TIME: usize = 6;
 
 /// Schedulers that lvx has: one that is built is added here, and tried.
 const SCHEDULERS: &[&str] = &["rr", "wrr"];
 /// Forwarding methods that lvx has, as options of a server.
-const METHODS: &[&str] = &["-g"];
+const METHODS: &[&str] = &[
+    "-g",
+    "-g",
+    "-m",
+    "-m",
+    "-i",
+    "-i --tun-type gue --tun-port 6080",
+    "-i --tun-type gue --tun-port 5555 --tun-csum",
+    "-i --tun-type gre",
+    "-i --tun-type gre --tun-csum",
+];
 /// More options of a server, such as `-x 5 -y 2` once thresholds are built;
 /// one of them each time.
 const SERVER_OPTIONS: &[&str] = &[""];
@@ -43,12 +57,16 @@ const LATER: [(&str, usize); 10] = [
     ("SFA", 1),
 ];
 
+/// Flags of a server's segments.
+const REPLIES: [(&str, usize); 5] = [("SA", 40), ("A", 20), ("PA", 15), ("FA", 15), ("RA", 10)];
+
 /// A service of its own, so that many share a topology and its waits.
 #[derive(Debug)]
 pub(super) struct Cell {
     /// Its number, by which its VIP and its clients are named.
     number: usize,
     tcp: bool,
+    ipv6: bool,
     scheduler: &'static str,
     method: &'static str,
     options: &'static str,
@@ -81,6 +99,7 @@ impl Cell {
         let mut cell = Self {
             number,
             tcp: dice.percent(75),
+            ipv6: dice.percent(35),
             scheduler: dice.pick(SCHEDULERS),
             method: dice.pick(METHODS),
             options: dice.pick(SERVICE_OPTIONS),
@@ -93,6 +112,11 @@ impl Cell {
         };
         let lines = cell.create(dice);
         (cell, lines)
+    }
+
+    /// The address of its service.
+    pub(super) fn vip(&self) -> String {
+        vip(self.number, self.ipv6)
     }
 
     fn create(&mut self, dice: &mut Dice) -> Vec<String> {
@@ -140,7 +164,8 @@ impl Cell {
     }
 
     fn add(&mut self, dice: &mut Dice) -> Option<String> {
-        let free: Vec<_> = SERVERS
+        let all = if self.ipv6 { SERVERS6 } else { SERVERS };
+        let free: Vec<_> = all
             .into_iter()
             .filter(|name| !self.servers.contains(name) && !self.gone.contains(name))
             .collect();
@@ -165,7 +190,7 @@ impl Cell {
         match self.state {
             State::There => {}
             // Refused: there is no such service.
-            State::Deleted => return vec![self.server('a', "A", dice)],
+            State::Deleted => return vec![self.server('a', if self.ipv6 { "A6" } else { "A" }, dice)],
             State::Rested => return self.create(dice),
         }
         let (service, port) = (self.service(), self.port());
@@ -206,9 +231,37 @@ impl Cell {
             _ => match self.add(dice) {
                 Some(line) => line,
                 // Refused: no service has this one.
+                None if self.ipv6 => format!("ipvsadm -d {service} -r [fd00:8::99]:{port}"),
                 None => format!("ipvsadm -d {service} -r 10.8.0.99:{port}"),
             },
         }]
+    }
+
+    fn client(&self, port: u16) -> String {
+        let last = self.number + 1;
+        if self.ipv6 {
+            format!("[2001:db8:1::{last}]:{port}")
+        } else {
+            format!("1.2.3.{last}:{port}")
+        }
+    }
+
+    /// What a server sends to a client's port: the one that has the connection,
+    /// or another one. The remark tells whose it is.
+    fn reply(&mut self, port: u16, dice: &mut Dice) -> String {
+        let server = dice.pick(&self.servers);
+        let flags = if self.tcp {
+            draw(&REPLIES, dice)
+        } else {
+            "len 9"
+        };
+        format!(
+            "{} {server}:{} > {} {flags} by {server} # V{}",
+            if self.tcp { "tcp" } else { "udp" },
+            self.port(),
+            self.client(port),
+            self.number
+        )
     }
 
     /// A packet of a new flow or of one before.
@@ -232,13 +285,14 @@ impl Cell {
                 dice.pick(&self.flows)
             }
         };
+        if !fresh && self.method == "-m" && dice.percent(40) && !self.servers.is_empty() {
+            let line = self.reply(port, dice);
+            self.last = Some(line.clone());
+            return line;
+        }
         let protocol = if self.tcp { "tcp" } else { "udp" };
-        let mut line = format!(
-            "{protocol} 1.2.3.{}:{port} > V{}:{}",
-            self.number + 1,
-            self.number,
-            self.port()
-        );
+        let client = self.client(port);
+        let mut line = format!("{protocol} {client} > V{}:{}", self.number, self.port());
         if self.tcp {
             let drawn = draw(if fresh { &FIRST } else { &LATER }, dice);
             // Where the service is gone, the stack would answer a port used again
@@ -253,7 +307,7 @@ impl Cell {
             line += &format!(" len {}", dice.below(64));
         }
         if dice.percent(10) {
-            line += &format!(" ttl {}", dice.below(254) + 2);
+            line += &format!(" ttl {}", dice.below(255) + 1);
         }
         if dice.percent(10) {
             line += &format!(" tos {}", dice.below(256));
@@ -264,6 +318,12 @@ impl Cell {
         self.last = Some(line.clone());
         line
     }
+}
+
+/// The address of a service.
+pub(super) fn vip(number: usize, ipv6: bool) -> String {
+    let prefix = if ipv6 { "2001:db8:9::" } else { "10.9.9." };
+    format!("{prefix}{}", number + 1)
 }
 
 /// One of the words, by their shares of a hundred.
@@ -284,7 +344,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_a_hundred() {
-        for shares in [&FIRST[..], &LATER[..]] {
+        for shares in [&FIRST[..], &LATER[..], &REPLIES[..]] {
             assert_eq!(shares.iter().map(|(_, share)| share).sum::<usize>(), 100);
         }
     }

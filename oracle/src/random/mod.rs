@@ -18,7 +18,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use anyhow::Result;
 
 use crate::scenario::Scenario;
-use cell::{Cell, SERVERS};
+use cell::{Cell, SERVERS, SERVERS6};
 pub use coverage::Coverage;
 use dice::Dice;
 use gaps::gaps;
@@ -38,15 +38,18 @@ const EDITS: usize = 12;
 pub fn generate(seed: u64) -> String {
     let mut dice = Dice::new(seed);
     let mut head = format!("about {CELLS} random services of seed {seed}\ncrowded\n");
-    for (index, name) in SERVERS.iter().enumerate() {
+    // Replies of NAT's servers are on their way through the director.
+    head.push_str("sysctl net.ipv4.ip_forward = 1\nsysctl net.ipv6.conf.all.forwarding = 1\n");
+    for (index, (name, name6)) in SERVERS.iter().zip(SERVERS6).enumerate() {
         // A string takes every write.
         let _ = writeln!(head, "server {name} 10.8.0.{}", index + 1);
+        let _ = writeln!(head, "server {name6} fd00:8::{}", index + 1);
     }
     let mut body = String::new();
     let mut cells = Vec::new();
     for number in 0..CELLS {
-        let _ = writeln!(head, "vip V{number} 10.9.9.{}", number + 1);
         let (cell, lines) = Cell::new(number, &mut dice);
+        let _ = writeln!(head, "vip V{number} {}", cell.vip());
         cells.push(cell);
         for line in lines {
             let _ = writeln!(body, "{line}");
@@ -117,14 +120,10 @@ pub fn cells_of(differences: &str) -> BTreeSet<String> {
                     .map(str::to_owned),
             );
         }
-        let named = line
-            .split([' ', ':'])
-            .filter_map(|word| word.strip_prefix("10.9.9.")?.parse::<usize>().ok())
-            .map(|last| format!("V{}", last - 1))
-            .next();
+        let named = line.split(' ').find_map(|word| cell_at(word, step));
         match named {
             Some(name) => {
-                if differs {
+                if differs || step {
                     cells.insert(name.clone());
                 }
                 above = Some(name);
@@ -134,6 +133,24 @@ pub fn cells_of(differences: &str) -> BTreeSet<String> {
         }
     }
     cells
+}
+
+/// The cell that an address, with a port or not, belongs to: by its VIP, in a
+/// step also by its client.
+fn cell_at(word: &str, step: bool) -> Option<String> {
+    let address = word.trim_start_matches('[');
+    let prefixes = [
+        ("10.9.9.", true),
+        ("2001:db8:9::", true),
+        ("1.2.3.", step),
+        ("2001:db8:1::", step),
+    ];
+    let rest = prefixes
+        .iter()
+        .find_map(|(prefix, counts)| address.strip_prefix(prefix).filter(|_| *counts))?;
+    let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
+    let last: usize = digits.parse().ok()?;
+    Some(format!("V{}", last.checked_sub(1)?))
 }
 
 /// Reads a generated file.

@@ -112,18 +112,21 @@ pub fn cells_of(differences: &str) -> BTreeSet<String> {
     for line in differences.lines() {
         let step = !line.starts_with(' ');
         let differs = line.starts_with("  - ") || line.starts_with("  + ");
+        let mut client = false;
         if step {
             above = None;
-            cells.extend(
-                line.split([' ', ':'])
-                    .filter(|word| is_cell(word))
-                    .map(str::to_owned),
-            );
+            let names: Vec<_> = line
+                .split([' ', ':'])
+                .filter(|word| is_cell(word))
+                .collect();
+            // What a server sends names its service by the client alone.
+            client = names.is_empty();
+            cells.extend(names.into_iter().map(str::to_owned));
         }
-        let named = line.split(' ').find_map(|word| cell_at(word, step));
+        let named = line.split(' ').find_map(|word| cell_at(word, client));
         match named {
             Some(name) => {
-                if differs || step {
+                if differs || client {
                     cells.insert(name.clone());
                 }
                 above = Some(name);
@@ -135,15 +138,15 @@ pub fn cells_of(differences: &str) -> BTreeSet<String> {
     cells
 }
 
-/// The cell that an address, with a port or not, belongs to: by its VIP, in a
-/// step also by its client.
-fn cell_at(word: &str, step: bool) -> Option<String> {
+/// The cell that an address, with a port or not, belongs to: by its VIP, where
+/// it is asked for also by its client.
+fn cell_at(word: &str, client: bool) -> Option<String> {
     let address = word.trim_start_matches('[');
     let prefixes = [
         ("10.9.9.", true),
         ("2001:db8:9::", true),
-        ("1.2.3.", step),
-        ("2001:db8:1::", step),
+        ("1.2.3.", client),
+        ("2001:db8:1::", client),
     ];
     let rest = prefixes
         .iter()
@@ -218,6 +221,10 @@ mod tests {
             cells_of(text),
             ["V3", "V7"].map(str::to_owned).into_iter().collect()
         );
+        let reply = "x:9: tcp A:80 > [2001:db8:1::4]:1000 A by A\n  - client gateway: …\n";
+        assert_eq!(cells_of(reply), ["V3".to_owned()].into_iter().collect());
+        let listed = "x:9: snapshot -Ln\n    TCP  [2001:db8:9::12]:80 rr\n  -   -> [fd00:8::1]:80\n";
+        assert_eq!(cells_of(listed), ["V11".to_owned()].into_iter().collect());
         let generated = generate(3);
         let small = only(&generated, &cells_of(text), &BTreeSet::new());
         assert!(small.lines().count() * 4 < generated.lines().count());

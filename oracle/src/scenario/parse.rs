@@ -232,12 +232,25 @@ mod tests {
                 "x.scn:3: expected ADDRESS:PORT or NAME:PORT, not \"B:2\"",
             ),
             (
-                "udp A:1 > A:2 len 5000",
+                "udp A:1 > A:2 len 9000",
                 "x.scn:3: expected a number from 0 to 8000",
             ),
             (
                 "udp A:1 > A:2 by B",
                 "x.scn:3: expected the name of a server",
+            ),
+            ("mtu x 1400", "x.scn:3: expected mtu clients N"),
+            ("icmp A > A 3", "x.scn:3: expected TYPE/CODE"),
+            (
+                "icmp A > A 3/1 about udp A:1",
+                "x.scn:3: expected FROM:PORT > TO:PORT",
+            ),
+            ("udp A:1 > A:2 mtu 5", "x.scn:3: expected mtu in an icmp"),
+            ("udp A:1 > A:2 frag 1/2", "x.scn:3: expected id N"),
+            ("udp A:1 > A:2 frag 3/2 id 1", "x.scn:3: expected frag K/N"),
+            (
+                "udp A:1 > [fd00::1]:2",
+                "x.scn:3: expected two addresses of one family",
             ),
             ("wait 0.3s", "x.scn:3: expected a multiple of half a second"),
             ("wait 3", "x.scn:3: expected a time"),

@@ -1,6 +1,6 @@
 //! One random service with its servers, clients and packets.
 
-use super::dice::Dice;
+use super::{dice::Dice, gaps::BURST};
 
 /// Names of the servers that there are.
 pub(super) const SERVERS: [&str; 12] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "L", "M"];
@@ -10,6 +10,11 @@ pub(super) const SERVERS6: [&str; 12] = [
 ];
 /// So many of them a service has at a time.
 const AT_A_TIME: usize = 6;
+
+/// A server without connections may be out of the trash so many seconds after
+/// it was removed, and has lost its counters then; when exactly depends on
+/// timers of a minute, which are late in the kernel (D-expiry).
+const TRASHED: u64 = 110;
 
 /// Schedulers that lvx has: one that is built is added here, and tried.
 const SCHEDULERS: &[&str] = &["rr", "wrr"];
@@ -77,8 +82,8 @@ pub(super) struct Cell {
     /// new one: the kernel counts for them then what it had not summed up when
     /// they went (D-counters).
     gone: Vec<&'static str>,
-    /// Servers removed one by one.
-    removed: Vec<&'static str>,
+    /// Servers removed one by one, and for at least how many seconds they are.
+    removed: Vec<(&'static str, u64)>,
     /// Client ports in use, the last one newest.
     flows: Vec<u16>,
     /// The packet before, to send it again.
@@ -174,12 +179,19 @@ impl Cell {
         }
         let name = dice.pick(&free);
         self.servers.push(name);
-        self.removed.retain(|server| *server != name);
+        self.removed.retain(|(server, _)| *server != name);
         Some(self.server('a', name, dice))
     }
 
-    /// A burst has ended.
-    pub(super) fn rest(&mut self) {
+    /// A burst has ended, and this many seconds pass.
+    pub(super) fn rest(&mut self, gap: u64) {
+        for (_, age) in &mut self.removed {
+            *age += gap + BURST;
+        }
+        let (old, young) = self.removed.iter().partition(|(_, age)| *age > TRASHED);
+        let old: Vec<(&str, u64)> = old;
+        self.gone.extend(old.into_iter().map(|(name, _)| name));
+        self.removed = young;
         if self.state == State::Deleted {
             self.state = State::Rested;
         }
@@ -203,7 +215,7 @@ impl Cell {
             9..=12 if !self.servers.is_empty() => {
                 let place = dice.below(self.servers.len());
                 let line = delete(self.servers[place]);
-                self.removed.push(self.servers.swap_remove(place));
+                self.removed.push((self.servers.swap_remove(place), 0));
                 line
             }
             13 => {
@@ -217,7 +229,7 @@ impl Cell {
             }
             // One that was there before.
             16 | 14 if self.servers.len() < AT_A_TIME && !self.removed.is_empty() => {
-                let name = self.removed.swap_remove(dice.below(self.removed.len()));
+                let (name, _) = self.removed.swap_remove(dice.below(self.removed.len()));
                 self.servers.push(name);
                 self.server('a', name, dice)
             }
@@ -225,7 +237,8 @@ impl Cell {
                 self.state = State::Deleted;
                 self.last = None;
                 self.gone.append(&mut self.servers);
-                self.gone.append(&mut self.removed);
+                let removed = self.removed.drain(..);
+                self.gone.extend(removed.map(|(name, _)| name));
                 format!("ipvsadm -D {}", self.service())
             }
             _ => match self.add(dice) {

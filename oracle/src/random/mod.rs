@@ -72,7 +72,7 @@ pub fn generate(seed: u64) -> String {
         }
         let _ = writeln!(body, "snapshot -Lnc\nsnapshot -Ln\nwait {gap}s");
         for cell in &mut cells {
-            cell.rest();
+            cell.rest(gap);
         }
     }
     body.push_str("snapshot -Lnc\nsnapshot -Ln\nsnapshot -Ln --stats --exact\nsnapshot -S -n\n");

@@ -122,7 +122,11 @@ impl Stage {
         };
         let ipv6 = self.has_ipv6(scenario);
         if ipv6 {
-            for key in ["all/disable_ipv6", "default/disable_ipv6", "default/accept_ra"] {
+            for key in [
+                "all/disable_ipv6",
+                "default/disable_ipv6",
+                "default/accept_ra",
+            ] {
                 let key = format!("net/ipv6/conf/{key}");
                 self.director.sysctl(&key, "0")?;
             }

@@ -202,7 +202,9 @@ impl Cell {
         match self.state {
             State::There => {}
             // Refused: there is no such service.
-            State::Deleted => return vec![self.server('a', if self.ipv6 { "A6" } else { "A" }, dice)],
+            State::Deleted => {
+                return vec![self.server('a', if self.ipv6 { "A6" } else { "A" }, dice)];
+            }
             State::Rested => return self.create(dice),
         }
         let (service, port) = (self.service(), self.port());

@@ -68,7 +68,9 @@ fn merge(texts: &[&str]) -> String {
     let mut variants = Vec::new();
     for (number, text) in texts.iter().enumerate() {
         // A string takes every write.
-        let ipv6 = text.lines().any(|line| line.starts_with("vip ") && line.contains("2001:"));
+        let ipv6 = text
+            .lines()
+            .any(|line| line.starts_with("vip ") && line.contains("2001:"));
         let _ = writeln!(head, "vip V{number} {}", vip(number, ipv6));
         let mut runs = vec![Vec::new()];
         for line in text.lines() {

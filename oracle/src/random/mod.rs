@@ -223,7 +223,8 @@ mod tests {
         );
         let reply = "x:9: tcp A:80 > [2001:db8:1::4]:1000 A by A\n  - client gateway: …\n";
         assert_eq!(cells_of(reply), ["V3".to_owned()].into_iter().collect());
-        let listed = "x:9: snapshot -Ln\n    TCP  [2001:db8:9::12]:80 rr\n  -   -> [fd00:8::1]:80\n";
+        let listed =
+            "x:9: snapshot -Ln\n    TCP  [2001:db8:9::12]:80 rr\n  -   -> [fd00:8::1]:80\n";
         assert_eq!(cells_of(listed), ["V11".to_owned()].into_iter().collect());
         let generated = generate(3);
         let small = only(&generated, &cells_of(text), &BTreeSet::new());

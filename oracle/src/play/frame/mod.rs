@@ -40,9 +40,8 @@ pub fn counts(frame: &[u8]) -> bool {
     const KIND: usize = 14 + 40;
     let is_v6 = frame.get(12..14) == Some(&[0x86, 0xdd]);
     let group_report = is_v6 && frame.get(NEXT) == Some(&0) && frame.get(KIND) == Some(&58);
-    let neighbour = is_v6
-        && frame.get(NEXT) == Some(&58)
-        && matches!(frame.get(KIND), Some(130..=137 | 143));
+    let neighbour =
+        is_v6 && frame.get(NEXT) == Some(&58) && matches!(frame.get(KIND), Some(130..=137 | 143));
     !group_report && !neighbour
 }
 

@@ -47,7 +47,12 @@ fn packet(line: &mut String, bytes: &[u8], sent: &Sent, outermost: bool) -> Opti
         _ => return None,
     };
     if ip.offset != 0 {
-        let _ = write!(line, " protocol {} part {}", ip.protocol.0, ip.payload.len());
+        let _ = write!(
+            line,
+            " protocol {} part {}",
+            ip.protocol.0,
+            ip.payload.len()
+        );
         return Some(());
     }
     let shown = match ip.protocol {
@@ -62,8 +67,16 @@ fn packet(line: &mut String, bytes: &[u8], sent: &Sent, outermost: bool) -> Opti
         }
     };
     if shown.is_none() {
-        let cut = if ip.whole || outermost { "broken" } else { "cut" };
-        let _ = write!(line, " protocol {} {cut} {:02x?}", ip.protocol.0, ip.payload);
+        let cut = if ip.whole || outermost {
+            "broken"
+        } else {
+            "cut"
+        };
+        let _ = write!(
+            line,
+            " protocol {} {cut} {:02x?}",
+            ip.protocol.0, ip.payload
+        );
     }
     Some(())
 }
@@ -233,7 +246,11 @@ fn icmp(line: &mut String, ip: &Ip<'_>, sent: &Sent) -> Option<()> {
     let protocol = if v6 { "icmp6" } else { "icmp" };
     let _ = write!(line, " {protocol} {kind}/{code}");
     let mtu = u32::from_be_bytes([*a, *b, *c, *d]);
-    let error = if v6 { *kind < 128 } else { !matches!(kind, 0 | 8) };
+    let error = if v6 {
+        *kind < 128
+    } else {
+        !matches!(kind, 0 | 8)
+    };
     if !error {
         let _ = write!(line, " data {}", rest.len());
     } else if mtu != 0 {
@@ -250,7 +267,12 @@ fn icmp(line: &mut String, ip: &Ip<'_>, sent: &Sent) -> Option<()> {
         let _ = write!(line, " quoting {} bytes of it", rest.len());
         return Some(());
     }
-    inner(line, &format!("quoting {} bytes of", rest.len()), rest, sent)
+    inner(
+        line,
+        &format!("quoting {} bytes of", rest.len()),
+        rest,
+        sent,
+    )
 }
 
 fn gre(line: &mut String, ip: &Ip<'_>, sent: &Sent) -> Option<()> {

@@ -1,7 +1,7 @@
 //! Builds the eBPF crate and hands its object to the `lvx` binary.
 //!
-//! Leaves `lvx.o` in `OUT_DIR`, and in `LVX_BUILD_ID` a decimal number that
-//! identifies the object's bytes.
+//! Leaves `lvx.o` and `decap.o` in `OUT_DIR`, and in `LVX_BUILD_ID` a decimal number that
+//! identifies the bytes of the first.
 
 use std::{env, process::ExitCode};
 
@@ -11,7 +11,9 @@ fn main() -> ExitCode {
     // As cargo tells build scripts of features.
     let traced = env::var_os("CARGO_FEATURE_TRACE").is_some();
     let features: &[&str] = if traced { &["trace"] } else { &[] };
-    match script::embed("lvx", features) {
+    let objects =
+        script::embed("lvx", features).and_then(|lvx| script::embed("decap", &[]).map(|_| lvx));
+    match objects {
         Ok(object) => {
             println!("cargo::rustc-env=LVX_BUILD_ID={}", build_id(&object));
             ExitCode::SUCCESS

@@ -1,6 +1,9 @@
 //! What is known of a packet after parsing.
 
-use crate::{layout::Root, time::Tick};
+use crate::{
+    layout::{ForwardMethod, Root},
+    time::Tick,
+};
 
 /// [`Facts::reverse`] of a packet that is no reply.
 pub const NO_REVERSE: u64 = u64::MAX;
@@ -39,7 +42,7 @@ pub struct Facts {
     pub ttl: u64,
     /// Server slot, once one was found.
     pub dest: u64,
-    /// [`ForwardMethod`](crate::layout::ForwardMethod) of the connection.
+    /// [`ForwardMethod`] of the connection.
     pub method: u64,
     /// Largest layer-3 length that would have fitted, of a packet that is too big.
     pub mtu: u64,
@@ -51,6 +54,11 @@ pub struct Facts {
     /// How much of a datagram the packet holds:
     /// [`Part`](crate::forward::Part) as a number.
     pub part: u64,
+    /// The way by which a client's packet came, in words:
+    /// [`Learned::words`](crate::forward::Learned::words).
+    pub way: [u64; 3],
+    /// Tries at a FULLNAT connection's local port.
+    pub tries: u64,
     /// Identification of the datagram that a fragment is of.
     pub fragment: u64,
     /// Interface to send by.
@@ -82,6 +90,12 @@ impl Facts {
     #[inline(always)]
     pub const fn slot(&self) -> u32 {
         self.dest as u32
+    }
+
+    /// [`Facts::method`].
+    #[inline(always)]
+    pub const fn forward_method(&self) -> ForwardMethod {
+        ForwardMethod::from_bits(self.method as u8)
     }
 
     /// TCP flags; 0 for UDP.

@@ -2,6 +2,7 @@
 
 use crate::{
     facts::Facts,
+    flow::word,
     parse::{Header, Ipv4, Ipv6},
     tables::{Param, Table, Tables},
     wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6},
@@ -26,6 +27,10 @@ pub trait Family: Copy + 'static {
     const CELLS: Param;
     /// Words of a flow key.
     const KEY_WORDS: usize;
+    /// Words of a cell in which a FULLNAT connection keeps its local end: the
+    /// first two words of the address (one for IPv4, with the port above it),
+    /// then the port.
+    const LOCAL: [usize; 3];
     /// A flow key: `[u64; KEY_WORDS]`.
     type Key: Copy + PartialEq + core::fmt::Debug;
 
@@ -75,6 +80,7 @@ impl Family for V4 {
     const BLOCKS: Table = Table::Blocks4;
     const CELLS: Param = Param::Flow4Cells;
     const KEY_WORDS: usize = 2;
+    const LOCAL: [usize; 3] = [word::SPARE; 3];
     type Key = [u64; 2];
 
     #[inline(always)]
@@ -131,6 +137,7 @@ impl Family for V6 {
     const BLOCKS: Table = Table::Blocks6;
     const CELLS: Param = Param::Flow6Cells;
     const KEY_WORDS: usize = 5;
+    const LOCAL: [usize; 3] = [12, 13, 14];
     type Key = [u64; 5];
 
     #[inline(always)]

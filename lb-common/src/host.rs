@@ -118,7 +118,9 @@ pub struct HostTables {
     fragments: Mutex<HashMap<Datagram, (u64, Tick)>>,
 }
 
-const TABLES: usize = 14;
+const TABLES: usize = 15;
+/// Local addresses.
+const LOCALS: u32 = 16;
 
 impl HostTables {
     /// Empty tables of the sizes in `params`, with `dests` servers and
@@ -140,6 +142,7 @@ impl HostTables {
             (Table::DestLoad, 8, dests),
             (Table::NextHop, 8, dests),
             (Table::Settings, 8, 1),
+            (Table::Local, 4, LOCALS),
             (Table::Limits, 1, 1),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =
@@ -337,12 +340,12 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::icmp::<F, _, _>(packet, self.0, facts)
     }
 
-    fn answer<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::answer::<F, _, _>(packet, self.0, facts)
+    fn relay<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::relay::<F, _, _>(packet, self.0, facts)
     }
 
-    fn schedule<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::schedule::<F, _, _, _>(packet, self.0, self, facts)
+    fn answer<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::answer::<F, _, _>(packet, self.0, facts)
     }
 
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
@@ -353,8 +356,12 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::insert::<F, _>(self.0, facts)
     }
 
-    fn pair<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::pair::<F, _, _>(packet, self.0, facts)
+    fn learn<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::learn::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn bind<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::bind::<F, _>(self.0, facts)
     }
 
     fn to_server<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {

@@ -17,6 +17,7 @@
 //! | [`conn`] | protocols, states, time-outs |
 //! | [`sched`] | the schedulers |
 //! | [`forward`] | what is written into a packet |
+//! | [`decap`] | the other end of a tunnel, on a real server |
 //! | [`engine`] | the walk of a packet through all of these |
 //! | [`reason`] | the one outcome every packet is counted under |
 //! | [`host`] | the traits over plain memory, for tests and fuzzers |
@@ -24,6 +25,7 @@
 
 pub mod checksum;
 pub mod conn;
+pub mod decap;
 pub mod engine;
 pub mod facts;
 pub mod family;

@@ -84,6 +84,9 @@ reasons! {
     DroppedNoDest = "dropped-no-dest", Dropped;
     /// No server of the service can take a new connection.
     DroppedNoServer = "dropped-no-server", Dropped;
+    /// FULLNAT: no local address, or no free port of one was found in
+    /// [`LOCAL_PORT_TRIES`](crate::engine::LOCAL_PORT_TRIES).
+    DroppedNoLocalPort = "dropped-no-local-port", Dropped;
     /// A fragment whose datagram's first one has not been seen.
     DroppedFragment = "dropped-fragment", Dropped;
     /// An ICMP error about a connection, with a wrong checksum.

@@ -52,6 +52,8 @@ pub enum Table {
     NextHop,
     /// One [`Settings`](crate::layout::Settings): 8 words.
     Settings,
+    /// Local addresses of FULLNAT: 4 words.
+    Local,
     /// One record of our own limits: the ICMP bucket; 1 word.
     Limits,
 }

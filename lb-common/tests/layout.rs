@@ -134,7 +134,8 @@ fn dest() {
         tunnel_port: 9,
         tunnel_checksum: 10,
         reserved0: 0,
-        reserved1: [0; 3],
+        local: LocalPool::new(11, 12).0,
+        reserved1: [0; 2],
     };
     let tables = tables();
     let view = DestView(written(&tables, Table::Dest, entry));
@@ -142,6 +143,7 @@ fn dest() {
     assert_eq!((view.port(), view.family()), (5, 4));
     assert_eq!((view.tunnel_kind(), view.tunnel_port()), (8, 9));
     assert_eq!(view.tunnel_checksum(), 10);
+    assert_eq!(view.local(), LocalPool::new(11, 12));
     let read = view.word();
     assert_eq!(read, word);
     assert_eq!(read.next_hop(), 0x0102_0304);
@@ -226,6 +228,23 @@ fn next_hop() {
 }
 
 #[test]
+fn local_address() {
+    let entry = LocalAddress {
+        addr: [1, 2, 3, 4],
+        first_port: 1025,
+        last_port: 0xfffe,
+        ..LocalAddress::default()
+    };
+    let tables = tables();
+    let view = LocalView(written(&tables, Table::Local, entry));
+    assert_eq!(view.addr(), [1 | 2 << 32, 3 | 4 << 32]);
+    assert_eq!((view.first_port(), view.last_port()), (1025, 0xfffe));
+    let pool = LocalPool::new(7, 3);
+    assert_eq!((pool.start(), pool.len(), pool.is_empty()), (7, 3, false));
+    assert!(LocalPool::default().is_empty());
+}
+
+#[test]
 fn settings() {
     let entry = Settings {
         tcp: core::array::from_fn(|state| 100 + state as u32),
@@ -264,16 +283,17 @@ fn root() {
 #[test]
 fn methods_have_the_kernels_numbers() {
     let methods = [
-        ForwardMethod::Masq,
-        ForwardMethod::Local,
-        ForwardMethod::Tunnel,
-        ForwardMethod::Route,
+        (0, ForwardMethod::Masq),
+        (1, ForwardMethod::Local),
+        (2, ForwardMethod::Tunnel),
+        (3, ForwardMethod::Route),
+        (5, ForwardMethod::Fullnat),
     ];
-    for (number, method) in (0..).zip(methods) {
+    for (number, method) in methods {
         assert_eq!(
             (method as u8, ForwardMethod::from_bits(number)),
             (number, method)
         );
-        assert_eq!(ForwardMethod::from_bits(number | 0xfc), method);
+        assert_eq!(ForwardMethod::from_bits(number | 0xf8), method);
     }
 }

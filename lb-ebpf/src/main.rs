@@ -21,8 +21,9 @@ use crate::{
     stages::{GlobalStages, TABLES},
 };
 
-/// The data plane.
-#[xdp]
+/// The data plane. `frags`: frames larger than a page come in pieces, with the
+/// headers in the first.
+#[xdp(frags)]
 pub fn lvx(ctx: XdpContext) -> u32 {
     let Some(facts) = maps::FACTS.get_ptr_mut(0) else {
         return xdp_action::XDP_ABORTED;
@@ -47,7 +48,7 @@ pub fn lvx(ctx: XdpContext) -> u32 {
 
 /// Passes everything. A driver takes redirected frames only on an interface
 /// that runs an XDP program.
-#[xdp]
+#[xdp(frags)]
 pub fn lvx_pass(_ctx: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     facts::Facts,
     layout::{
-        DestEntry, DestLoad, IfaceEntry, ListEntry, NextHop, ServiceEntry, ServiceState, Settings,
-        Stats, StatsPage,
+        DestEntry, DestLoad, IfaceEntry, ListEntry, LocalAddress, NextHop, ServiceEntry,
+        ServiceState, Settings, Stats, StatsPage,
     },
     reason::Reason,
     tables::{Datagram, LOOP_WORDS, Params},
@@ -44,6 +44,8 @@ pub static DESTS: Array<DestEntry> = Array::with_max_entries(1, MAPPED);
 pub static DEST_LOADS: Array<DestLoad> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(1, MAPPED);
+#[map]
+pub static LOCALS: Array<LocalAddress> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, MAPPED);
 /// Read and written by the daemon only; here so that it is pinned with the rest.

@@ -42,13 +42,14 @@ impl XdpPacket {
     fn at(&self, offset: u32, size: usize) -> Option<usize> {
         // SAFETY: ctx is the program's context.
         let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
-        // The mask tells the verifier what Packet::read promises.
-        let mut offset = (offset & 0xff) as usize;
+        let mut offset = offset as usize;
         if !core::intrinsics::is_val_statically_known(offset) {
-            // SAFETY: moves a register to itself. Otherwise the compiler may
-            // check a sum that it has already, and the verifier would not know
-            // that the check is of this address.
-            unsafe { asm!("{offset} = {offset}", offset = inout(reg) offset, options(nostack)) };
+            // SAFETY: one instruction on a register. It tells the verifier what
+            // Packet::read promises; a mask in Rust would go where the compiler
+            // knows better, and 6.1 forgets the bounds of what was spilled. Nor
+            // may the compiler check a sum that it has already: the verifier would
+            // not know that the check is of this address.
+            unsafe { asm!("{offset} &= 255", offset = inout(reg) offset, options(nostack)) };
         }
         let start = data.wrapping_add(offset);
         (start.wrapping_add(size) <= end).then_some(start)
@@ -60,7 +61,10 @@ impl Packet for XdpPacket {
     fn reaches(&self, length: u32) -> bool {
         // SAFETY: ctx is the program's context.
         let (data, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
-        data.wrapping_add((length & 0x1_ffff) as usize) <= end
+        let length = length & 0x1_ffff;
+        // SAFETY: as above. The rest of a large frame lies behind the end.
+        data.wrapping_add(length as usize) <= end
+            || u64::from(length) <= unsafe { bpf_xdp_get_buff_len(self.ctx) }
     }
 
     #[inline(always)]

@@ -43,13 +43,13 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
-    fn answer<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
-        by_family!(lvx_answer4, lvx_answer6, packet, facts)
+    fn relay<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_relay4, lvx_relay6, packet, facts)
     }
 
     #[inline(always)]
-    fn schedule<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
-        by_family!(lvx_schedule4, lvx_schedule6, packet, facts)
+    fn answer<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_answer4, lvx_answer6, packet, facts)
     }
 
     #[inline(always)]
@@ -63,8 +63,13 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
-    fn pair<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
-        by_family!(lvx_pair4, lvx_pair6, packet, facts)
+    fn learn<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_learn4, lvx_learn6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn bind<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_bind4, lvx_bind6, packet, facts)
     }
 
     #[inline(always)]
@@ -112,23 +117,23 @@ macro_rules! stage {
 
 stage!(lvx_extensions, ctx, facts => engine::extensions(&XdpPacket::new(ctx), facts));
 stage!(lvx_fragment, ctx, facts => engine::fragment(&XdpPacket::new(ctx), TABLES, facts));
-stage!(lvx_icmp4, ctx, facts =>
-    engine::icmp::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
-stage!(lvx_icmp6, ctx, facts =>
-    engine::icmp::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_icmp4, ctx, facts => engine::icmp::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_icmp6, ctx, facts => engine::icmp::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_relay4, ctx, facts =>
+    engine::relay::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_relay6, ctx, facts =>
+    engine::relay::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer4, ctx, facts =>
     engine::answer::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer6, ctx, facts =>
     engine::answer::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
-stage!(lvx_schedule4, ctx, facts =>
-    engine::schedule::<V4, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
-stage!(lvx_schedule6, ctx, facts =>
-    engine::schedule::<V6, _, _, _>(&mut XdpPacket::new(ctx), TABLES, &GlobalStages, facts));
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
 stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(TABLES, facts));
 stage!(lvx_insert6, ctx, facts => engine::insert::<V6, _>(TABLES, facts));
-stage!(lvx_pair4, ctx, facts => engine::pair::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
-stage!(lvx_pair6, ctx, facts => engine::pair::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_learn4, ctx, facts => engine::learn::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_learn6, ctx, facts => engine::learn::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_bind4, ctx, facts => engine::bind::<V4, _>(TABLES, facts));
+stage!(lvx_bind6, ctx, facts => engine::bind::<V6, _>(TABLES, facts));
 stage!(lvx_to_server4, ctx, facts =>
     engine::to_server::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_server6, ctx, facts =>

@@ -47,6 +47,7 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
             Table::DestLoad => record(&maps::DEST_LOADS, index),
             Table::NextHop => record(&maps::NEXT_HOPS, index),
             Table::Settings => record(&maps::SETTINGS, index),
+            Table::Local => record(&maps::LOCALS, index),
             Table::Limits => record(&maps::LIMITS, index),
         }
     }

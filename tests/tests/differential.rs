@@ -5,17 +5,19 @@ use std::time::Instant;
 
 use lb_common::{
     engine::Verdict,
-    flow::{StateWord, total_cells},
-    host::{HostPacket, HostTables},
-    layout::{DestLoad, Settings},
+    flow::{BLOCK, StateWord, total_cells, word},
+    host::{HostPacket, HostTables, frame::checksum},
+    layout::DestLoad,
     reason::Reason,
     tables::Table,
 };
-use lb_userspace::dataplane::{Maps, Plane, Sizes};
+use lb_userspace::dataplane::{Mapping, Sizes};
 use lvx_tests::kernel::{
     bpffs::Bpffs,
-    frames,
-    scene::{self, HostSink, INGRESS},
+    everything,
+    frames::Traffic,
+    scene::{self, HostSink, How, INGRESS, Reached, Service, TUNNELS4},
+    unswept::Unswept,
 };
 use rand::{SeedableRng, rngs::StdRng};
 
@@ -23,8 +25,8 @@ const PACKETS: u32 = 200_000;
 const SIZES: Sizes = Sizes {
     connections: 4096,
     connections6: 4096,
-    services: 16,
-    dests: 64,
+    services: 32,
+    dests: 128,
 };
 
 fn code(verdict: Verdict) -> u32 {
@@ -46,45 +48,97 @@ fn native_engine_and_loaded_program_agree() {
     let mut rng = StdRng::seed_from_u64(seed);
 
     let bpffs = Bpffs::new().unwrap();
-    let mut plane = Plane::load(&bpffs.pins(), SIZES).unwrap();
-    let maps = Maps::open(&bpffs.pins()).unwrap();
-    let host = HostTables::new(maps.params, SIZES.dests, SIZES.services);
-    let services = scene::services();
-    scene::write(&maps, &services, Settings::kernel_defaults());
-    scene::write(
-        &HostSink(&host, maps.params),
-        &services,
-        Settings::kernel_defaults(),
-    );
+    let mut kernel = Unswept::load(&bpffs.pins(), SIZES).unwrap();
+    let params = kernel.maps.params;
+    let host = HostTables::new(params, SIZES.dests, SIZES.services);
+    let services = everything::services();
+    let settings = scene::long_timeouts();
+    scene::write(&kernel.maps, &services, settings);
+    scene::write(&HostSink(&host, params), &services, settings);
 
+    let traffic = Traffic::of(&services);
     let started = Instant::now();
     let mut out = Vec::new();
+    let mut random_ids = 0;
     for number in 0..PACKETS {
-        let frame = frames::random(&mut rng);
-        let before = Maps::now();
-        let verdict = plane
-            .object()
-            .run("lvx", &frame, None, Some(&mut out))
-            .unwrap();
-        // The tick is the one thing both cannot share; only its passing matters.
-        host.set_now(before);
+        let frame = traffic.frame(&mut rng);
+        let (verdict, now) = kernel.run(&frame, &mut out).unwrap();
+        host.set_now(now);
         let mut packet = HostPacket::new(&frame, INGRESS);
         let native = host.process(&mut packet);
         assert_eq!(code(native), verdict, "packet {number}: {frame:02x?}");
-        assert_eq!(packet.bytes(), out, "packet {number}: {frame:02x?}");
+        let mut bytes = packet.bytes().to_vec();
+        if matches!(native, Verdict::Transmit | Verdict::Redirect(_)) {
+            let masked = [&mut bytes, &mut out].map(|after| mask_random_id(&frame, after));
+            assert_eq!(masked[0], masked[1], "packet {number}: {frame:02x?}");
+            random_ids += u32::from(masked[0]);
+        }
+        assert_eq!(bytes, out, "packet {number}: {frame:02x?}");
+        if let Verdict::Redirect(ifindex) = native
+            && let Some(egress) = kernel.egress().unwrap()
+        {
+            assert_eq!(u64::from(ifindex), egress, "packet {number}");
+        }
     }
     println!("{PACKETS} packets in {:.1?}", started.elapsed());
+    assert!(random_ids > 100, "{random_ids} identifications were random");
 
-    for (reason, count) in maps.reasons().unwrap() {
+    compare_reasons(&kernel, &host);
+    compare_servers(&kernel, &host, &services);
+    let cells = total_cells(params.flow4_cells);
+    let reverse = compare_flows(cells, &kernel.maps.flow4, Table::Flow4, &host);
+    assert!(reverse > 50, "{reverse} reverse cells of IPv4");
+    let cells = total_cells(params.flow6_cells);
+    let reverse = compare_flows(cells, &kernel.maps.flow6, Table::Flow6, &host);
+    assert!(reverse > 50, "{reverse} reverse cells of IPv6");
+    for (blocks, table) in [
+        (&kernel.maps.blocks4, Table::Blocks4),
+        (&kernel.maps.blocks6, Table::Blocks6),
+    ] {
+        for block in 0..cells / BLOCK {
+            let native = host.get::<u64>(table, block);
+            assert_eq!(blocks.get(block), native, "{table:?}, block {block}");
+        }
+    }
+}
+
+/// Where layer 3 starts.
+fn layer_3(frame: &[u8]) -> usize {
+    let tags = frame[12..]
+        .chunks(4)
+        .take_while(|tag| matches!(tag[..2], [0x81, 0] | [0x88, 0xa8]));
+    14 + 4 * tags.count()
+}
+
+/// Makes a random identification in an IPv4 header 0, and the checksum over it:
+/// the one thing that both cannot share. It is that of a tunnel without "don't
+/// fragment", or of an ICMP message that answers the frame `before`. Tells
+/// whether it is such a packet.
+fn mask_random_id(before: &[u8], frame: &mut [u8]) -> bool {
+    let (l3, from) = (layer_3(frame), layer_3(before));
+    if frame[l3 - 2..l3] != [8, 0] {
+        return false;
+    }
+    let header = &mut frame[l3..l3 + 20];
+    let is_tunnel = header[16..19] == TUNNELS4 && header[6] & 0x40 == 0;
+    let is_answer = header[9] == 1 && before[from - 2..from] == [8, 0] && before[from + 9] != 1;
+    if !is_tunnel && !is_answer {
+        return false;
+    }
+    assert!(is_answer || header[4..6] != [0, 0], "never 0");
+    assert_eq!(checksum(header), [0, 0], "the checksum covers it");
+    header[4..6].fill(0);
+    header[10..12].fill(0);
+    true
+}
+
+fn compare_reasons(kernel: &Unswept, host: &HostTables) {
+    let counts = kernel.maps.reasons().expect("a look-up");
+    for &(reason, count) in &counts {
         println!("{:>10} {}", count, reason.name());
         assert_eq!(host.reason(reason), count, "{}", reason.name());
     }
-    let counted: u64 = maps
-        .reasons()
-        .unwrap()
-        .iter()
-        .map(|&(_, count)| count)
-        .sum();
+    let counted: u64 = counts.iter().map(|&(_, count)| count).sum();
     assert_eq!(
         counted,
         u64::from(PACKETS),
@@ -106,26 +160,67 @@ fn native_engine_and_loaded_program_agree() {
             .all(|name| rare.contains(name) || *name == "dropped-internal"),
         "the frames no longer reach {unseen:?}"
     );
+}
+
+/// Loads and counters, and that packets reached every server that takes any,
+/// and came from every one whose replies are counted.
+fn compare_servers(kernel: &Unswept, host: &HostTables, services: &[Service]) {
     for slot in 0..SIZES.dests {
         assert_eq!(
-            maps.dest_loads.get(slot),
-            host.get::<DestLoad>(Table::DestLoad, slot)
+            kernel.maps.dest_loads.get(slot),
+            host.get::<DestLoad>(Table::DestLoad, slot),
+            "server {slot}"
         );
         assert_eq!(
-            maps.dest_stats(slot).unwrap(),
+            kernel.maps.dest_stats(slot).expect("a look-up"),
             host.stats(slot),
             "server {slot}"
         );
     }
-    for index in 0..total_cells(maps.params.flow4_cells) {
-        let (kernel, native) = (
-            maps.flow4.get(index),
-            host.get::<[u64; 8]>(Table::Flow4, index),
+    let servers = services.iter().flat_map(|service| {
+        let claimed = service.claimed;
+        service.servers.iter().map(move |server| (claimed, server))
+    });
+    for (slot, (claimed, server)) in (0..).zip(servers) {
+        let stats = host.stats(slot);
+        let taken = claimed && server.weight > 0;
+        assert_eq!(stats.in_packets > 0, taken, "{slot}: {server:?}");
+        let gone = server.reached == Reached::Gone;
+        // Of one that is gone, only our own errors to clients are counted.
+        assert!(
+            gone || (stats.out_packets > 0) == taken,
+            "{slot}: {server:?}"
         );
-        assert_eq!(kernel[0], native[0], "state of cell {index}");
-        if StateWord(kernel[0]).is_live() {
-            assert_eq!(kernel[3], native[3], "server of cell {index}");
-            assert_eq!(kernel[6..], native[6..], "key of cell {index}");
+        if let How::Nat { .. } = server.how {
+            assert!(gone || stats.out_packets > 10, "{slot}: {server:?}");
         }
     }
+}
+
+/// Equal cells; answers how many are reverse cells.
+fn compare_flows<const WORDS: usize>(
+    cells: u32,
+    kernel: &Mapping<[u64; WORDS]>,
+    table: Table,
+    host: &HostTables,
+) -> u32
+where
+    [u64; WORDS]: bytemuck::Pod,
+{
+    let mut reverse = 0;
+    for index in 0..cells {
+        let (kernel, native) = (kernel.get(index), host.get::<[u64; WORDS]>(table, index));
+        let state = StateWord(kernel[word::STATE]);
+        assert_eq!(
+            kernel[..word::TIMES],
+            native[..word::TIMES],
+            "state, lock and spill of cell {index} of {table:?}"
+        );
+        if state.is_live() {
+            // Ticks, time-outs, servers, links, ways, keys.
+            assert_eq!(kernel, native, "cell {index} of {table:?}");
+        }
+        reverse += u32::from(state.is_live() && state.is_reverse());
+    }
+    reverse
 }

@@ -38,7 +38,11 @@ fn service() -> Vec<Service> {
         protocol: 17,
         scheduler: SchedulerKind::Wrr,
         claimed: true,
-        servers: vec![(Reached::Back, 3), (Reached::Across, 2), (Reached::Back, 1)],
+        servers: vec![
+            (Reached::Back, 3).into(),
+            (Reached::Across, 2).into(),
+            (Reached::Back, 1).into(),
+        ],
     }]
 }
 

@@ -14,7 +14,7 @@ const SERVICE: SocketAddrV4 = SocketAddrV4::new(OneArm::VIP, 80);
 #[test]
 fn requests_alternate_between_the_director_and_a_server() {
     let lab = OneArm::new().unwrap();
-    let _nginx = nginx(&lab.director.ns, "director", 80).unwrap();
+    let _nginx = nginx(&lab.director.ns, "director", &[80]).unwrap();
     let director = Director::start(&lab.director.ns).unwrap();
     director.configure(
         "-A -t 192.168.0.200:80 -s rr
@@ -40,7 +40,7 @@ fn requests_alternate_between_the_director_and_a_server() {
 #[test]
 fn the_loopback_address_is_the_director_too() {
     let lab = OneArm::new().unwrap();
-    let _nginx = nginx(&lab.director.ns, "director", 80).unwrap();
+    let _nginx = nginx(&lab.director.ns, "director", &[80]).unwrap();
     let director = Director::start(&lab.director.ns).unwrap();
     director.configure(
         "-A -t 192.168.0.200:80 -s rr

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what a packet costs, by `lvx-lab bench`.
+//! `cargo xtask bench`: what a packet costs, and what a stream gets, by
+//! `lvx-lab bench`.
 
 use std::{path::PathBuf, process::Command};
 
@@ -14,8 +15,11 @@ pub(crate) struct Options {
     /// Fewer rounds: less exact, below 20 seconds
     #[arg(long)]
     quick: bool,
+    /// One TCP stream by each method instead of single packets
+    #[arg(long)]
+    streams: bool,
     /// Write the figures to a file, too
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "streams")]
     json: Option<PathBuf>,
 }
 
@@ -26,6 +30,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     build::release()?;
     let mut command = Command::new(release_program("lvx-lab"));
     command.arg("bench");
+    if options.streams {
+        command.arg("streams");
+    }
     if options.quick {
         command.arg("--quick");
     }

@@ -25,10 +25,8 @@ pub(crate) enum Kind {
     Miri { arguments: &'static [&'static str] },
     /// `cargo xtask verify`.
     Verify,
-    /// `cargo xtask oracle` with each of these lists of arguments: a boot each.
-    Oracle {
-        runs: &'static [&'static [&'static str]],
-    },
+    /// `cargo xtask oracle` with these scenarios, in one boot.
+    Oracle { scenarios: &'static [&'static str] },
 }
 
 /// All layers.
@@ -99,10 +97,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "oracle",
         about: "a sample against the kernel's IPVS, live in a virtual machine",
         kind: Kind::Oracle {
-            runs: &[
-                &["rr", "tcp-states", "udp"],
-                &["--seed", "1", "--count", "200"],
-            ],
+            scenarios: &["rr", "tcp-states", "udp"],
         },
     },
 ];

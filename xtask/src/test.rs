@@ -70,7 +70,7 @@ fn run_layer(layer: &'static Layer) -> Report {
     let outcome = match &layer.kind {
         Kind::Lint => without_tests(lint::check()),
         Kind::Verify => without_tests(verify::run()),
-        Kind::Oracle { runs } => without_tests(oracle::check(runs)),
+        Kind::Oracle { scenarios } => without_tests(oracle::check(scenarios)),
         Kind::Cargo { arguments } => {
             // The namespace tests run the programs of the same profile, which
             // `cargo test` alone does not always build.

@@ -10,6 +10,7 @@ use crate::{
     packet::Packet,
     reason::Reason,
     tables::{Cell, Table, Tables},
+    time::Tick,
 };
 
 /// Whether a packet that ended for this reason may be answered. The numbers are
@@ -47,7 +48,7 @@ fn make<F: Family, P: Packet, T: Tables>(
     if facts.part == Part::Later as u64
         || facts.protocol() == F::ICMP
         || !is_one_host::<F>(facts.src)
-        || !take_token(tables)
+        || !take_token(tables, facts.tick())
     {
         return None;
     }
@@ -129,11 +130,10 @@ const BURST: u32 = 50 * MESSAGE;
 /// Takes a message out of the bucket of all answers: the tick of the last one
 /// in the high half, units in the low.
 #[inline(always)]
-fn take_token<T: Tables>(tables: T) -> bool {
+fn take_token<T: Tables>(tables: T, now: Tick) -> bool {
     let Some(bucket) = tables.cell(Table::Limits, 0) else {
         return false;
     };
-    let now = tables.now();
     let seen = bucket.load(0);
     let passed = now.wrapping_sub((seen >> 32) as u32);
     let units = if passed > BURST / A_TICK {

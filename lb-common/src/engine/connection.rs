@@ -7,7 +7,7 @@ use crate::{
     family::Family,
     flow::{self, Found, Times},
     forward::Part,
-    layout::{DestFlags, DestView, DestWord, ForwardMethod, SettingsView, Stats},
+    layout::{DestFlags, DestView, DestWord, SettingsView, Stats},
     reason::Reason,
     tables::{Table, Tables},
     wire::TCP_SYN,
@@ -68,7 +68,7 @@ pub(super) fn follow<T: Tables>(
 /// once a tick.
 #[inline(always)]
 pub(super) fn is_time_to_learn<C>(found: &Found<C>, facts: &Facts) -> bool {
-    facts.method == ForwardMethod::Masq as u64 && found.times.0 as u32 != facts.tick()
+    facts.forward_method().translates() && found.times.0 as u32 != facts.tick()
 }
 
 /// The connection of a packet that a reverse cell was found for.

@@ -27,7 +27,7 @@ pub fn fragment<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) 
 fn find_ports<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> Result<(), Stop> {
     let number = facts.ports as u8;
     let protocol = Protocol::from_number(number).ok_or(Reason::PassedProtocol)?;
-    let now = tables.now();
+    let now = facts.tick();
     let datagram: Datagram = [
         facts.src[0],
         facts.src[1],

@@ -1,31 +1,32 @@
-use super::{LOST, Stop, connection, send, stage_answer};
+use super::{
+    LOST, Stop, connection,
+    pair::local_end,
+    send::{self, client_ends},
+    stage_answer,
+};
 use crate::{
-    facts::Facts,
+    facts::{Facts, NO_REVERSE},
     family::Family,
-    flow::{self, FlowCell, way_of},
-    forward::{
-        self, End, Learned, Part, Way,
-        icmp::{is_intact, relay_to_client, relay_to_server},
-    },
-    layout::{DestFlags, DestView, ForwardMethod, Stats},
+    flow::{self, FlowCell, read_reverse},
+    forward::{self, Ends, Learned, Part, Way, icmp},
+    layout::{DestFlags, ForwardMethod, Stats},
     packet::Packet,
-    parse::{self, Quoted},
+    parse,
     reason::Reason,
-    tables::{Table, Tables},
+    tables::Tables,
 };
 
-/// Stage: an ICMP message. An error about a packet of a connection is sent on:
-/// to the server when it is about a reply, to the client when it is about a
-/// request and the method is NAT. `facts.egress` tells by which interface.
+/// Stage: an ICMP message. Finds the connection that it is an error about;
+/// [`relay`] sends it on.
 #[inline(always)]
-pub fn icmp<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: T, facts: &mut Facts) -> u32 {
-    let result = relay::<F, P, T>(packet, tables, facts);
+pub fn icmp<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
+    let result = find_connection::<F, P, T>(packet, tables, facts);
     stage_answer(facts, result)
 }
 
 #[inline(always)]
-fn relay<F: Family, P: Packet, T: Tables>(
-    packet: &mut P,
+fn find_connection<F: Family, P: Packet, T: Tables>(
+    packet: &P,
     tables: T,
     facts: &mut Facts,
 ) -> Result<(), Stop> {
@@ -33,22 +34,49 @@ fn relay<F: Family, P: Packet, T: Tables>(
         return Err(Reason::PassedProtocol.into());
     }
     let quoted = parse::quoted::<F, P>(packet, facts).ok_or(Reason::PassedProtocol)?;
-    let found = flow::find::<F, T>(tables, &quoted.key::<F>()).ok_or(Reason::PassedNoConnection)?;
+    let found = flow::find_rare::<F, T>(tables, &quoted.key::<F>());
+    let found = found.ok_or(Reason::PassedNoConnection)?;
     facts.ports = u64::from(F::ICMP) << 32;
     if found.state.is_reverse() {
         let conn = connection::of_reply::<F, T>(tables, &found, facts);
-        let conn = conn.ok_or(Reason::PassedNoConnection)?;
-        if !is_intact::<F, P>(packet, facts) {
-            return Err(Reason::DroppedIcmp.into());
-        }
-        return about_request::<F, P, T>(packet, tables, facts, &quoted, conn.cell, found.cell);
+        return match conn {
+            Some(_) => Ok(()),
+            None => Err(Reason::PassedNoConnection.into()),
+        };
     }
     if found.times.is_dead(facts.tick()) || quoted.src != facts.dst {
         return Err(Reason::PassedNoConnection.into());
     }
+    facts.cell = found.index.into();
     facts.dest = found.slot().into();
     facts.method = found.method().into();
-    about_reply::<F, P, T>(packet, tables, facts, &quoted)
+    Ok(())
+}
+
+/// Stage: sends on an ICMP error about a packet of the connection in cell
+/// `facts.cell`: to the server when it is about a reply, to the client when it is
+/// about a request and the method is NAT. `facts.egress` tells by which interface.
+#[inline(always)]
+pub fn relay<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: T, facts: &mut Facts) -> u32 {
+    let result = pass_on::<F, P, T>(packet, tables, facts);
+    stage_answer(facts, result)
+}
+
+#[inline(always)]
+fn pass_on<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
+    let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
+    if facts.reverse == NO_REVERSE {
+        return about_reply::<F, P, T>(packet, tables, facts, conn);
+    }
+    let reverse = FlowCell(tables.cell(F::FLOW, facts.reverse as u32).ok_or(LOST)?);
+    if !icmp::is_intact::<F, P>(packet, facts) {
+        return Err(Reason::DroppedIcmp.into());
+    }
+    about_request::<F, P, T>(packet, tables, facts, conn, reverse)
 }
 
 /// From the server's side, to the client.
@@ -57,12 +85,16 @@ fn about_request<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: T,
     facts: &mut Facts,
-    quoted: &Quoted,
     conn: FlowCell<T::Cell>,
     reverse: FlowCell<T::Cell>,
 ) -> Result<(), Stop> {
-    let key = conn.key::<F>();
-    let way = Learned::from_words::<F>(way_of(reverse));
+    let quoted = parse::quoted::<F, P>(packet, facts).ok_or(LOST)?;
+    let (client, service) = client_ends::<F, T>(conn);
+    let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    if u64::from(link.index()) != facts.cell || link.generation() != conn.state().generation() {
+        return Err(Reason::DroppedContended.into());
+    }
+    let way = Learned::from_words::<F>(way);
     if connection::dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
         tables.count_dest(
             facts.slot(),
@@ -73,12 +105,12 @@ fn about_request<F: Family, P: Packet, T: Tables>(
             },
         );
     }
-    let service = End {
-        addr: F::ends(&key)[1],
-        port: (F::ports(&key) >> 16) as u16,
-    };
     facts.egress = way.ifindex().into();
-    relay_to_client::<F, P, _>(packet, facts, quoted, service, way)?;
+    if facts.forward_method() == ForwardMethod::Fullnat {
+        icmp::relay::<F, P, _>(packet, facts, &quoted, Ends::both(service, client), way)?;
+    } else {
+        icmp::relay::<F, P, _>(packet, facts, &quoted, Ends::source(service), way)?;
+    }
     Ok(())
 }
 
@@ -88,7 +120,7 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: T,
     facts: &mut Facts,
-    quoted: &Quoted,
+    conn: FlowCell<T::Cell>,
 ) -> Result<(), Stop> {
     let word = connection::dest_word(tables, facts)?;
     if !word.has(DestFlags::CLAIMED) {
@@ -100,7 +132,7 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
     if !word.has(DestFlags::RESOLVED) {
         return Err(Reason::DroppedUnresolved.into());
     }
-    if !is_intact::<F, P>(packet, facts) {
+    if !icmp::is_intact::<F, P>(packet, facts) {
         return Err(Reason::DroppedIcmp.into());
     }
     if word.has(DestFlags::AVAILABLE) {
@@ -114,23 +146,20 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
         );
     }
     let (dest, next_hop) = send::next_hop(tables, facts)?;
-    match ForwardMethod::from_bits(facts.method as u8) {
+    match facts.forward_method() {
         ForwardMethod::Route => forward::route::<F, P, _>(packet, facts, next_hop)?,
         ForwardMethod::Tunnel => forward::tunnel::<F, P, T>(packet, tables, facts, dest, next_hop)?,
+        ForwardMethod::Fullnat => {
+            let quoted = parse::quoted::<F, P>(packet, facts).ok_or(LOST)?;
+            let ends = Ends::both(local_end::<F, T>(conn), send::server_end(tables, facts)?);
+            icmp::relay::<F, P, _>(packet, facts, &quoted, ends, next_hop)?;
+        }
         ForwardMethod::Masq => {
-            let server = server_end(tables, facts)?;
-            relay_to_server::<F, P, _>(packet, facts, quoted, server, next_hop)?;
+            let quoted = parse::quoted::<F, P>(packet, facts).ok_or(LOST)?;
+            let ends = Ends::destination(send::server_end(tables, facts)?);
+            icmp::relay::<F, P, _>(packet, facts, &quoted, ends, next_hop)?;
         }
         ForwardMethod::Local => return Err(Reason::PassedLocalServer.into()),
     }
     Ok(())
-}
-
-#[inline(always)]
-fn server_end<T: Tables>(tables: T, facts: &Facts) -> Result<End, Stop> {
-    let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?);
-    Ok(End {
-        addr: [dest.addr(0), dest.addr(1)],
-        port: dest.port(),
-    })
 }

@@ -12,9 +12,9 @@ mod walk;
 
 pub use answer::answer;
 pub use fragment::fragment;
-pub use icmp::icmp;
-pub use pair::pair;
-pub use schedule::{choose, insert, schedule};
+pub use icmp::{icmp, relay};
+pub use pair::{LOCAL_PORT_TRIES, bind, learn};
+pub use schedule::{choose, insert};
 pub use send::{to_client, to_server, tunnel};
 
 use crate::{
@@ -50,16 +50,18 @@ pub trait Stages<P> {
     fn fragment(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`icmp`].
     fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`relay`].
+    fn relay<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`answer`].
     fn answer<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
-    /// [`schedule`].
-    fn schedule<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`choose`].
     fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`insert`].
     fn insert<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
-    /// [`pair`].
-    fn pair<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`learn`].
+    fn learn<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`bind`].
+    fn bind<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_server`].
     fn to_server<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_client`].
@@ -76,6 +78,9 @@ pub const STAGE_END: u32 = 1;
 pub const STAGE_AGAIN: u32 = 3;
 /// The configuration was switched: read the root and try this stage again.
 pub const STAGE_STALE: u32 = 4;
+
+/// The reverse cell is to be made.
+pub const STAGE_BIND: u32 = 5;
 
 /// Why a walk ended: the number of a [`Reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,71 +1,156 @@
-use super::{LOST, Stop, stage_answer, walk::find_iface};
+use super::{
+    LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, Stop, send::server_end, stage_answer,
+    walk::find_iface,
+};
 use crate::{
     facts::Facts,
     family::Family,
-    flow::{self, FlowCell, Inserted, Link, NewReverse, word},
-    forward::Learned,
-    layout::DestView,
+    flow::{self, FlowCell, Inserted, Link, NewReverse, StateWord, word},
+    forward::{End, Learned},
+    layout::{DestView, ForwardMethod, LocalView},
     packet::Packet,
     parse,
     reason::Reason,
     tables::{Cell, Table, Tables},
 };
 
-/// Stage: sees to it that the NAT connection in cell `facts.cell` has a reverse
-/// cell, and that it holds the way by which this packet came. A connection that
-/// gets none is released: its replies would reach the client untranslated.
+/// Local ports that are tried for a FULLNAT connection: with nine of ten taken,
+/// three of a hundred connections find none.
+pub const LOCAL_PORT_TRIES: u32 = 32;
+
+/// Stage: notes the way by which a client's packet came, of the connection in
+/// cell `facts.cell`, whose method translates. [`STAGE_BIND`] when the reverse
+/// cell is still to be made, or to be made anew because the way is another.
 #[inline(always)]
-pub fn pair<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
-    let result = join::<F, P, T>(packet, tables, facts);
-    stage_answer(facts, result)
+pub fn learn<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
+    match note_way::<F, P, T>(packet, tables, facts) {
+        Ok(true) => STAGE_BIND,
+        Ok(false) => STAGE_DONE,
+        Err(stop) => stage_answer(facts, Err(stop)),
+    }
 }
 
 #[inline(always)]
-fn join<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &Facts) -> Result<(), Stop> {
-    let index = facts.cell as u32;
-    let conn = FlowCell(tables.cell(F::FLOW, index).ok_or(LOST)?);
-    let state = conn.state();
+fn note_way<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: T,
+    facts: &mut Facts,
+) -> Result<bool, Stop> {
+    let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
     let ethernet = parse::ethernet(packet).ok_or(LOST)?;
     let iface = find_iface(tables, ethernet.iface).ok_or(LOST)?;
     let way = Learned::back::<F, P>(packet, ethernet.l3, iface.mtu() as u32).ok_or(LOST)?;
-    let way = way.words();
+    facts.way = way.words();
     let reverse = conn.link();
-    if reverse != Link::NONE
-        && let Some(known) = tables.cell(F::FLOW, reverse.index())
-    {
-        let known = FlowCell(known);
-        if known.state().generation() == reverse.generation() && flow::way_of(known) == way {
-            return Ok(());
+    if reverse == Link::NONE {
+        return Ok(true);
+    }
+    let known = FlowCell(tables.cell(F::FLOW, reverse.index()).ok_or(LOST)?);
+    let is_held = known.state().generation() == reverse.generation();
+    Ok(!is_held || flow::way_of(known) != facts.way)
+}
+
+/// Stage: makes the reverse cell, with the way that [`learn`] noted. A new
+/// connection that gets none is released: its replies would reach the client
+/// untranslated. [`STAGE_AGAIN`] when the local port tried is taken.
+#[inline(always)]
+pub fn bind<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    let index = facts.cell as u32;
+    let Some(cell) = tables.cell(F::FLOW, index) else {
+        return stage_answer(facts, Err(LOST.into()));
+    };
+    let conn = FlowCell(cell);
+    let state = conn.state();
+    let result = insert_reverse::<F, T>(tables, facts, conn, state);
+    let last = u64::from(LOCAL_PORT_TRIES).wrapping_sub(1);
+    match result {
+        Ok(()) => STAGE_DONE,
+        Err(stop) if stop == Reason::DroppedNoLocalPort.into() && facts.tries < last => STAGE_AGAIN,
+        Err(stop) => {
+            if conn.link() == Link::NONE {
+                flow::release::<F, T>(tables, conn, index, state);
+            }
+            stage_answer(facts, Err(stop))
         }
+    }
+}
+
+#[inline(always)]
+fn insert_reverse<F: Family, T: Tables>(
+    tables: T,
+    facts: &Facts,
+    conn: FlowCell<T::Cell>,
+    state: StateWord,
+) -> Result<(), Stop> {
+    const TAKEN: Reason = Reason::DroppedNoLocalPort;
+    let reverse = conn.link();
+    let is_new = reverse == Link::NONE;
+    let chooses = facts.forward_method() == ForwardMethod::Fullnat;
+    if chooses && is_new {
+        let (addr, port) = choose_local(tables, facts).ok_or(TAKEN)?;
+        conn.keep_local::<F>(addr, port);
     }
     let new = NewReverse {
-        link: Link::new(index, state.generation()),
-        way,
+        link: Link::new(facts.cell as u32, state.generation()),
+        way: facts.way,
+        takes_over: is_new && !chooses,
     };
-    let key = reverse_key::<F, T>(tables, facts)?;
+    let server = server_end(tables, facts)?;
+    let key = reverse_key::<F, T>(facts, conn, server);
     match flow::insert::<F, T, _>(tables, &key, facts.tick(), &new) {
         Inserted::New(link) => {
-            conn.0.store(word::LINK, link.0);
+            // The cell may be another flow's by now.
+            conn.0.compare_exchange(word::LINK, reverse.0, link.0);
             Ok(())
         }
-        refused => {
-            flow::release::<F, T>(tables, conn, index, state);
-            Err(match refused {
-                Inserted::Full => Reason::DroppedWindowFull.into(),
-                _ => Reason::DroppedContended.into(),
-            })
-        }
+        // It had one before. Either a newer connection has the replies now, or
+        // the old way stays for another tick.
+        Inserted::Exists(_) | Inserted::Contended if !is_new => Ok(()),
+        Inserted::Exists(_) if chooses => Err(TAKEN.into()),
+        Inserted::Full => Err(Reason::DroppedWindowFull.into()),
+        Inserted::Exists(_) | Inserted::Contended => Err(Reason::DroppedContended.into()),
     }
+}
+
+/// A local address of the server's pool and a port of it, at random.
+#[inline(always)]
+fn choose_local<T: Tables>(tables: T, facts: &Facts) -> Option<([u64; 2], u16)> {
+    let pool = DestView(tables.cell(Table::Dest, facts.slot())?).local();
+    let which = tables.random().checked_rem(pool.len())?;
+    let local = LocalView(tables.cell(Table::Local, pool.start().wrapping_add(which))?);
+    let (first, last) = (local.first_port(), local.last_port());
+    let ports = last.wrapping_sub(first).wrapping_add(1);
+    let port = first.wrapping_add(tables.random().checked_rem(ports)?) as u16;
+    Some((local.addr(), port.to_be()))
 }
 
 /// The key of the server's packets of this connection.
 #[inline(always)]
-fn reverse_key<F: Family, T: Tables>(tables: T, facts: &Facts) -> Result<F::Key, Stop> {
-    let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?);
-    let port = match dest.port() {
-        0 => facts.dst_port(),
-        port => port,
+fn reverse_key<F: Family, T: Tables>(
+    facts: &Facts,
+    conn: FlowCell<T::Cell>,
+    server: End,
+) -> F::Key {
+    let port = if server.port == 0 {
+        facts.dst_port()
+    } else {
+        server.port
     };
-    let ports = facts.ports & !0xffff_ffff | u64::from(facts.src_port()) << 16 | u64::from(port);
-    Ok(F::key_of([dest.addr(0), dest.addr(1)], facts.src, ports))
+    let client = if facts.forward_method() == ForwardMethod::Fullnat {
+        local_end::<F, T>(conn)
+    } else {
+        End {
+            addr: facts.src,
+            port: facts.src_port(),
+        }
+    };
+    let ports = facts.ports & !0xffff_ffff | u64::from(client.port) << 16 | u64::from(port);
+    F::key_of(server.addr, client.addr, ports)
+}
+
+/// The end that a FULLNAT connection's server sees.
+#[inline(always)]
+pub(super) fn local_end<F: Family, T: Tables>(conn: FlowCell<T::Cell>) -> End {
+    let (addr, port) = conn.local::<F>();
+    End { addr, port }
 }

@@ -1,11 +1,11 @@
 //! The last part of a walk: out by the connection's method.
 
-use super::{LOST, Stages, Stop, Verdict, stage_answer, stage_done};
+use super::{LOST, Stages, Stop, Verdict, pair::local_end, stage_answer, stage_done};
 use crate::{
     facts::Facts,
     family::Family,
-    flow::{FlowCell, way_of},
-    forward::{self, End, Learned, Part, Way},
+    flow::{FlowCell, read_reverse},
+    forward::{self, End, Ends, Learned, Part, Way},
     layout::{DestFlags, DestView, DestWord, ForwardMethod, NextHopView},
     packet::Packet,
     reason::Reason,
@@ -27,14 +27,14 @@ pub(super) fn send<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     if !dest.has(DestFlags::RESOLVED) {
         return Err(Reason::DroppedUnresolved.into());
     }
-    match ForwardMethod::from_bits(facts.method as u8) {
+    match facts.forward_method() {
         ForwardMethod::Route => {
             let next_hop = NextHopView(tables.cell(Table::NextHop, dest.next_hop()).ok_or(LOST)?);
             let ifindex = next_hop.ifindex();
             forward::route::<F, P, _>(packet, facts, next_hop)?;
             return Ok(leave(tables, facts, ifindex));
         }
-        ForwardMethod::Masq => {
+        ForwardMethod::Masq | ForwardMethod::Fullnat => {
             let answer = stages.to_server::<F>(packet, facts);
             stage_done(facts, answer)?;
         }
@@ -66,15 +66,40 @@ pub fn to_server<F: Family, P: Packet, T: Tables>(
     tables: T,
     facts: &mut Facts,
 ) -> u32 {
-    let result = next_hop(tables, facts).and_then(|(dest, next_hop)| {
-        let server = End {
-            addr: [dest.addr(0), dest.addr(1)],
-            port: dest.port(),
-        };
-        forward::to_server::<F, P, _>(packet, facts, server, Part::of(facts), next_hop)?;
-        Ok(())
-    });
+    let result = translate::<F, P, T>(packet, tables, facts);
     stage_answer(facts, result)
+}
+
+#[inline(always)]
+fn translate<F: Family, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: T,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
+    let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
+    let server = server_end(tables, facts)?;
+    let (_, next_hop) = next_hop(tables, facts)?;
+    let part = Part::of(facts);
+    // Two calls: the compiler would pass on an end that is none as registers
+    // without a value, which the verifier refuses.
+    if facts.forward_method() == ForwardMethod::Fullnat {
+        let ends = Ends::both(local_end::<F, T>(conn), server);
+        forward::to_server::<F, P, _>(packet, facts, ends, part, next_hop)?;
+    } else {
+        let ends = Ends::destination(server);
+        forward::to_server::<F, P, _>(packet, facts, ends, part, next_hop)?;
+    }
+    Ok(())
+}
+
+/// Address and port of the server of `facts.dest`; port 0 keeps the packet's.
+#[inline(always)]
+pub(super) fn server_end<T: Tables>(tables: T, facts: &Facts) -> Result<End, Stop> {
+    let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?);
+    Ok(End {
+        addr: [dest.addr(0), dest.addr(1)],
+        port: dest.port(),
+    })
 }
 
 /// Stage: a reply, found by the reverse cell `facts.reverse`, to the client of
@@ -97,23 +122,39 @@ fn reply<F: Family, P: Packet, T: Tables>(
 ) -> Result<(), Stop> {
     let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
     let reverse = FlowCell(tables.cell(F::FLOW, facts.reverse as u32).ok_or(LOST)?);
-    let key = conn.key::<F>();
-    let way = Learned::from_words::<F>(way_of(reverse));
+    let (client, service) = client_ends::<F, T>(conn);
     // Both cells may have become other flows' since they were found.
-    let link = reverse.link();
-    if link.index() != facts.cell as u32
-        || link.generation() != conn.state().generation()
-        || F::ends(&key)[0] != facts.dst
-    {
+    let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    let way = Learned::from_words::<F>(way);
+    if link.index() != facts.cell as u32 || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());
     }
-    let service = End {
-        addr: F::ends(&key)[1],
-        port: (F::ports(&key) >> 16) as u16,
-    };
     facts.egress = way.ifindex().into();
-    forward::to_client::<F, P, _>(packet, facts, service, Part::of(facts), way)?;
+    let part = Part::of(facts);
+    if facts.forward_method() == ForwardMethod::Fullnat {
+        let ends = Ends::both(service, client);
+        forward::to_client::<F, P, _>(packet, facts, ends, part, way)?;
+    } else {
+        forward::to_client::<F, P, _>(packet, facts, Ends::source(service), part, way)?;
+    }
     Ok(())
+}
+
+/// A connection's client and service.
+#[inline(always)]
+pub(super) fn client_ends<F: Family, T: Tables>(conn: FlowCell<T::Cell>) -> (End, End) {
+    let key = conn.key::<F>();
+    let ([client, service], ports) = (F::ends(&key), F::ports(&key));
+    (
+        End {
+            addr: client,
+            port: ports as u16,
+        },
+        End {
+            addr: service,
+            port: (ports >> 16) as u16,
+        },
+    )
 }
 
 /// Stage: through a tunnel, to the server of `facts.dest`.
@@ -130,12 +171,12 @@ pub fn tunnel<F: Family, P: Packet, T: Tables>(
     stage_answer(facts, result)
 }
 
+/// A server and the next hop to it.
+pub(super) type Hop<C> = (DestView<C>, NextHopView<C>);
+
 /// The server of `facts.dest` and the next hop to it.
 #[inline(always)]
-pub(super) fn next_hop<T: Tables>(
-    tables: T,
-    facts: &mut Facts,
-) -> Result<(DestView<T::Cell>, NextHopView<T::Cell>), Stop> {
+pub(super) fn next_hop<T: Tables>(tables: T, facts: &mut Facts) -> Result<Hop<T::Cell>, Stop> {
     let dest = DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?);
     let next_hop = tables.cell(Table::NextHop, dest.word().next_hop());
     let next_hop = NextHopView(next_hop.ok_or(LOST)?);

@@ -1,4 +1,4 @@
-use super::{Stages, Stop, Verdict, connection, send, stage_done};
+use super::{STAGE_BIND, Stages, Stop, Verdict, connection, schedule::schedule, send, stage_done};
 use crate::{
     conn::Protocol,
     facts::{Facts, NO_REVERSE},
@@ -69,6 +69,8 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     facts.reverse = NO_REVERSE;
     if next == F::ICMP {
         let answer = stages.icmp::<F>(packet, facts);
+        stage_done(facts, answer)?;
+        let answer = stages.relay::<F>(packet, facts);
         stage_done(facts, answer)?;
         return Ok(send::leave(tables, facts, facts.egress as u32));
     }
@@ -149,7 +151,10 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
                 if !connection::starts_anew(protocol, &found, facts) {
                     let dest = connection::follow(tables, &found, facts, protocol)?;
                     if connection::is_time_to_learn(&found, facts) {
-                        let answer = stages.pair::<F>(packet, facts);
+                        let mut answer = stages.learn::<F>(packet, facts);
+                        if answer == STAGE_BIND {
+                            answer = stages.bind::<F>(packet, facts);
+                        }
                         stage_done(facts, answer)?;
                     }
                     break 'dest dest;
@@ -160,8 +165,7 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         if !to_vip {
             return connection::pass_reply::<F, T>(tables, &key, facts, protocol);
         }
-        let answer = stages.schedule::<F>(packet, facts);
-        stage_done(facts, answer)?;
+        schedule::<F, P, T, S>(packet, tables, stages, facts)?;
         connection::dest_word(tables, facts)?
     };
     send::send::<F, P, T, S>(packet, tables, stages, facts, dest)

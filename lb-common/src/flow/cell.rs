@@ -19,7 +19,8 @@ pub mod word {
     pub const DEST: usize = 3;
     /// Index and generation of the cell this one belongs to (template, reverse).
     pub const LINK: usize = 4;
-    /// Part of a reverse cell's way; unused in a connection's own cell.
+    /// Part of a reverse cell's way; in a connection's own cell
+    /// [`Family::LOCAL`](crate::family::Family::LOCAL) of IPv4.
     pub const SPARE: usize = 5;
     /// First word of the key.
     pub const KEY: usize = 6;
@@ -105,12 +106,13 @@ impl<C: Cell> FlowCell<C> {
         Times(self.0.load(word::TIMES))
     }
 
-    /// Stores last use and time-out, if they changed: within one tick a busy
-    /// flow is only read.
+    /// Replaces last use and time-out `old`, if they changed: within one tick a
+    /// busy flow is only read. The cell may hold a reverse cell's way by now, so
+    /// that a plain store would not do; of two packets that race either is right.
     #[inline(always)]
     pub fn touch(self, old: Times, new: Times) {
         if old != new {
-            self.0.store(word::TIMES, new.0);
+            self.0.compare_exchange(word::TIMES, old.0, new.0);
         }
     }
 
@@ -131,6 +133,33 @@ impl<C: Cell> FlowCell<C> {
     #[inline(always)]
     pub fn link(self) -> Link {
         Link(self.0.load(word::LINK))
+    }
+
+    /// Keeps the local end of a FULLNAT connection: address, and port in network
+    /// byte order.
+    #[inline(always)]
+    pub fn keep_local<F: Family>(self, addr: [u64; 2], port: u16) {
+        let [first, second, third] = F::LOCAL;
+        if F::VERSION == 4 {
+            self.0.store(first, addr[0] | u64::from(port) << 32);
+        } else {
+            self.0.store(first, addr[0]);
+            self.0.store(second, addr[1]);
+            self.0.store(third, port.into());
+        }
+    }
+
+    /// What [`Self::keep_local`] kept.
+    #[inline(always)]
+    pub fn local<F: Family>(self) -> ([u64; 2], u16) {
+        let [first, second, third] = F::LOCAL;
+        if F::VERSION == 4 {
+            let word = self.0.load(first);
+            ([word & 0xffff_ffff, 0], (word >> 32) as u16)
+        } else {
+            let addr = [self.0.load(first), self.0.load(second)];
+            (addr, self.0.load(third) as u16)
+        }
     }
 
     /// The key.

@@ -70,9 +70,10 @@ impl<F: Family> Content<F> for NewFlow {
     #[inline(always)]
     fn live(&self, busy: StateWord) -> StateWord {
         let live = busy.live(self.state, self.counted);
-        match self.method {
-            ForwardMethod::Masq => live.seeing_replies(),
-            ForwardMethod::Local | ForwardMethod::Tunnel | ForwardMethod::Route => live,
+        if self.method.translates() {
+            live.seeing_replies()
+        } else {
+            live
         }
     }
 }

@@ -79,6 +79,12 @@ pub fn find<F: Family, T: Tables>(tables: T, key: &F::Key) -> Option<Found<T::Ce
 
 /// As [`find`], in loops: for the cold path, where every step is verified once.
 #[inline(always)]
+pub fn find_rare<F: Family, T: Tables>(tables: T, key: &F::Key) -> Option<Found<T::Cell>> {
+    let sum = F::hash(tables, key);
+    find_cold::<F, T>(tables, key, sum, home_of_sum::<F, T>(tables, sum))
+}
+
+#[inline(always)]
 pub(super) fn find_cold<F: Family, T: Tables>(
     tables: T,
     key: &F::Key,
@@ -151,7 +157,9 @@ pub fn linked<F: Family, T: Tables>(tables: T, link: Link) -> Option<Found<T::Ce
     let before = cell.state();
     let (times, dest) = (cell.times(), cell.dest());
     let state = cell.state();
-    let holds = |state: StateWord| state.is_live() && state.generation() == link.generation();
+    let holds = |state: StateWord| {
+        state.is_live() && !state.is_reverse() && state.generation() == link.generation()
+    };
     (holds(before) && holds(state)).then_some(Found {
         cell,
         index: link.index(),

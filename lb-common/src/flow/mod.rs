@@ -32,9 +32,9 @@ pub mod sweep;
 
 pub use cell::{FlowCell, Link, Times, word};
 pub use insert::{Content, Inserted, NewFlow, insert};
-pub use lookup::{Found, find, home, linked, stash_home};
+pub use lookup::{Found, find, find_rare, home, linked, stash_home};
 pub use release::{release, transition};
-pub use reverse::{NewReverse, way_of};
+pub use reverse::{NewReverse, read_reverse, way_of};
 pub use state::{Phase, StateWord};
 
 /// Cells in a window.

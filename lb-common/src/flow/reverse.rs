@@ -1,4 +1,4 @@
-use super::{Content, FlowCell, Found, Link, StateWord, word};
+use super::{Content, FlowCell, Found, Link, StateWord, linked, word};
 use crate::{
     family::Family,
     tables::{Cell, Tables},
@@ -15,6 +15,9 @@ pub struct NewReverse {
     /// The way back to its client, learnt from a packet of his so that a reply
     /// needs no route look-up: [`Learned::words`](crate::forward::Learned::words).
     pub way: [u64; 3],
+    /// Whether another connection's makes way although that lives. FULLNAT tries
+    /// another local port instead.
+    pub takes_over: bool,
 }
 
 /// [`NewReverse::way`] in a reverse cell.
@@ -24,10 +27,26 @@ pub fn way_of<C: Cell>(cell: FlowCell<C>) -> [u64; 3] {
     [word(word::TIMES), word(word::DEST), word(word::SPARE)]
 }
 
+/// Link and way of a live reverse cell, both of one connection and one time:
+/// words of a cell that is filled anew meanwhile are not mixed.
+#[inline(always)]
+pub fn read_reverse<C: Cell>(cell: FlowCell<C>) -> Option<(Link, [u64; 3])> {
+    let before = cell.state();
+    let (link, way) = (cell.link(), way_of(cell));
+    let unchanged = cell.state() == before && before.is_live() && before.is_reverse();
+    unchanged.then_some((link, way))
+}
+
 impl<F: Family> Content<F> for NewReverse {
     #[inline(always)]
-    fn replaces<T: Tables>(&self, _: T, found: &Found<T::Cell>, now: Tick) -> bool {
-        found.state.is_reverse() || found.times.is_dead(now)
+    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
+        if !found.state.is_reverse() {
+            return found.times.is_dead(now);
+        }
+        let link = found.cell.link();
+        self.takes_over
+            || link == self.link
+            || linked::<F, T>(tables, link).is_none_or(|conn| conn.times.is_dead(now))
     }
 
     #[inline(always)]

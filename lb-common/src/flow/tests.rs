@@ -3,6 +3,7 @@
 mod hash;
 mod lifecycle;
 mod placement;
+mod reverse;
 mod spill;
 mod support;
 mod sweep;

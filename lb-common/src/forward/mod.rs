@@ -14,9 +14,12 @@ mod tunnel;
 mod way;
 
 pub use nat::{End, Ends, Part, to_client, to_server, translate};
+pub(crate) use nat::{checksum_tail, halves};
 pub use route::route;
 pub use tunnel::tunnel;
 pub use way::{Learned, Way};
 
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) use tunnel::tests as tunnel_tests;

@@ -29,6 +29,35 @@ pub struct Ends {
     pub dst: Option<End>,
 }
 
+impl Ends {
+    /// The source alone.
+    #[inline(always)]
+    pub const fn source(src: End) -> Self {
+        Self {
+            src: Some(src),
+            dst: None,
+        }
+    }
+
+    /// The destination alone.
+    #[inline(always)]
+    pub const fn destination(dst: End) -> Self {
+        Self {
+            src: None,
+            dst: Some(dst),
+        }
+    }
+
+    /// Both.
+    #[inline(always)]
+    pub const fn both(src: End, dst: End) -> Self {
+        Self {
+            src: Some(src),
+            dst: Some(dst),
+        }
+    }
+}
+
 /// How much of a datagram a packet holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -53,7 +82,7 @@ impl Part {
     }
 }
 
-/// NAT towards a server: the destination becomes `server`.
+/// NAT towards a server: `ends` as the server is to see them.
 ///
 /// # Errors
 /// Why the packet cannot be sent.
@@ -61,22 +90,18 @@ impl Part {
 pub fn to_server<F: Family, P: Packet, W: Way>(
     packet: &mut P,
     facts: &mut Facts,
-    server: End,
+    ends: Ends,
     part: Part,
     way: W,
 ) -> Result<(), Reason> {
     lives_on(facts)?;
     decrement_ttl::<F, P>(packet, facts)?;
     fits::<F, P>(packet, facts, way.mtu())?;
-    let ends = Ends {
-        src: None,
-        dst: Some(server),
-    };
     translate::<F, P>(packet, facts, ends, part, 0)?;
     leave_by(packet, facts.l3 as u32, 0, way)
 }
 
-/// NAT towards a client: the source becomes `service`. What does not fit is
+/// NAT towards a client: `ends` as the client is to see them. What does not fit is
 /// refused as forwarding does it, with the time to live as it came.
 ///
 /// # Errors
@@ -85,16 +110,12 @@ pub fn to_server<F: Family, P: Packet, W: Way>(
 pub fn to_client<F: Family, P: Packet, W: Way>(
     packet: &mut P,
     facts: &mut Facts,
-    service: End,
+    ends: Ends,
     part: Part,
     way: W,
 ) -> Result<(), Reason> {
     lives_on(facts)?;
     fits::<F, P>(packet, facts, way.mtu())?;
-    let ends = Ends {
-        src: Some(service),
-        dst: None,
-    };
     translate::<F, P>(packet, facts, ends, part, 1)?;
     leave_by(packet, facts.l3 as u32, 0, way)
 }
@@ -215,7 +236,7 @@ fn whole_udp<F: Family, P: Packet>(packet: &P, facts: &Facts, ends: Ends) -> Opt
 
 /// Sum of an address.
 #[inline(always)]
-pub(super) fn halves<F: Family>(addr: [u64; 2]) -> u64 {
+pub(crate) fn halves<F: Family>(addr: [u64; 2]) -> u64 {
     let sum = |word: u64| (word & 0xffff_ffff).wrapping_add(word >> 32);
     if F::VERSION == 4 {
         addr[0] & 0xffff_ffff
@@ -226,7 +247,7 @@ pub(super) fn halves<F: Family>(addr: [u64; 2]) -> u64 {
 
 /// What a pseudo-header adds to the sum besides the addresses.
 #[inline(always)]
-pub(super) fn checksum_tail(protocol: u8, length: u32) -> u64 {
+pub(crate) fn checksum_tail(protocol: u8, length: u32) -> u64 {
     // Each as a 16-bit word in network byte order; lengths are below 2^16.
     u64::from(u16::from(protocol).to_be()).wrapping_add(u64::from((length as u16).to_be()))
 }

@@ -205,4 +205,4 @@ fn source_port(facts: &Facts) -> u16 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,5 +1,6 @@
 use bytemuck::{Pod, Zeroable};
 
+use super::LocalPool;
 use crate::tables::Cell;
 
 /// What the packet path must know of a server at every packet, in one word so
@@ -75,8 +76,11 @@ pub struct DestEntry {
     pub tunnel_checksum: u8,
     /// Zero.
     pub reserved0: u8,
+    /// [`LocalPool`](super::LocalPool) of
+    /// [`ForwardMethod::Fullnat`](super::ForwardMethod).
+    pub local: u64,
     /// Zero.
-    pub reserved1: [u64; 3],
+    pub reserved1: [u64; 2],
 }
 
 /// What is put around a packet (`--tun-type`). Read at every packet: an edit is
@@ -145,6 +149,12 @@ impl<C: Cell> DestView<C> {
     #[inline(always)]
     pub fn tunnel_port(self) -> u16 {
         (self.0.load(4) >> 32) as u16
+    }
+
+    /// [`DestEntry::local`].
+    #[inline(always)]
+    pub fn local(self) -> LocalPool {
+        LocalPool(self.0.load(5))
     }
 
     /// [`DestEntry::tunnel_checksum`].

@@ -15,6 +15,7 @@ mod dest;
 mod filter;
 mod iface;
 mod list;
+mod local;
 mod next_hop;
 mod root;
 mod service;
@@ -26,6 +27,7 @@ pub use dest::{DestEntry, DestFlags, DestLoad, DestView, DestWord, TunnelChecksu
 pub use filter::{FILTER_BITS, FILTER_WORDS, filter_bit, reply_bit};
 pub use iface::{IFACE_MACS, IFACE_WINDOW, IfaceEntry, IfaceKey, IfaceView};
 pub use list::{ListEntry, ListView, NO_OLD_POSITION};
+pub use local::{LocalAddress, LocalPool, LocalView};
 pub use next_hop::{MAX_L2, NextHop, NextHopView};
 pub use root::Root;
 pub use service::{
@@ -41,8 +43,8 @@ pub use sweep::SweepStatus;
 /// without comparing them).
 pub const LAYOUT_VERSION: u32 = 2;
 
-/// How a packet reaches its server. The numbers are the kernel's
-/// (genetlink `FWD_METHOD`).
+/// How a packet reaches its server. The numbers up to 4 are the kernel's
+/// (genetlink `FWD_METHOD`; 4 is its bypass).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ForwardMethod {
@@ -54,17 +56,27 @@ pub enum ForwardMethod {
     Tunnel = 2,
     /// Direct routing (`-g`).
     Route = 3,
+    /// NAT of both ends: the server sees an address of this director.
+    Fullnat = 5,
 }
 
 impl ForwardMethod {
-    /// The method of a stored number; the low two bits count.
+    /// The method of a stored number; the low three bits count.
     #[inline(always)]
     pub const fn from_bits(bits: u8) -> Self {
-        match bits & 3 {
+        match bits & 7 {
             0 => Self::Masq,
             1 => Self::Local,
             2 => Self::Tunnel,
+            5 => Self::Fullnat,
             _ => Self::Route,
         }
+    }
+
+    /// Whether addresses are translated, so that replies come back through this
+    /// director.
+    #[inline(always)]
+    pub const fn translates(self) -> bool {
+        matches!(self, Self::Masq | Self::Fullnat)
     }
 }

@@ -3,7 +3,7 @@
 use lb_common::{
     engine::Verdict,
     host::frame::Frame,
-    layout::{DestFlags, Root, ServiceState},
+    layout::{DestFlags, ForwardMethod, ListEntry, Root, ServiceState},
     reason::{Class, Reason},
     sched::Cursor,
     tables::Table,
@@ -53,6 +53,15 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
                 ..syn()
             };
             (lab, reply.build())
+        }
+        Reason::DroppedNoLocalPort => {
+            // A server without a pool.
+            let lab = lab(TX);
+            let entry: ListEntry = lab.tables.get(Table::List, 0);
+            let method = ForwardMethod::Fullnat as u32;
+            lab.tables
+                .set(Table::List, 0, ListEntry { method, ..entry });
+            (lab, syn().build())
         }
         Reason::DroppedFragment => frame(Frame {
             misc: (0, 1, 0x2001),

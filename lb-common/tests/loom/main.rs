@@ -5,4 +5,5 @@
 #![cfg(loom)]
 
 mod protocol;
+mod reverse;
 mod tables;

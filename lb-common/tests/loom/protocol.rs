@@ -9,17 +9,17 @@ use loom::{sync::Arc, thread};
 
 use crate::tables::{CELLS, LoomCell, LoomTables};
 
-type Key = [u64; 2];
+pub(crate) type Key = [u64; 2];
 /// The flow under test and one that shares its home.
-const KEY: Key = [7, 0];
-const OTHER: Key = [9, 0];
-const TIMEOUT: u32 = 100;
+pub(crate) const KEY: Key = [7, 0];
+pub(crate) const OTHER: Key = [9, 0];
+pub(crate) const TIMEOUT: u32 = 100;
 /// Where time begins, and when a flow inserted then is dead.
-const START: u32 = 1000;
-const DEAD: u32 = START + TIMEOUT;
+pub(crate) const START: u32 = 1000;
+pub(crate) const DEAD: u32 = START + TIMEOUT;
 
 /// Explores a test.
-fn explore(test: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn explore(test: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(test);
@@ -27,7 +27,7 @@ fn explore(test: impl Fn() + Sync + Send + 'static) {
 
 /// Runs two closures at the same time on tables with these cells, after
 /// `before`; answers the tables and what the closures answered.
-fn race<A: 'static, B: 'static>(
+pub(crate) fn race<A: 'static, B: 'static>(
     cells: &[u32],
     before: fn(&LoomTables),
     first: fn(&LoomTables) -> A,
@@ -45,7 +45,7 @@ fn race<A: 'static, B: 'static>(
 }
 
 /// Inserts a flow whose server's slot says which key it is for.
-fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserted<LoomCell<'a>> {
+pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserted<LoomCell<'a>> {
     let flow = NewFlow {
         slot: u32::from(*key == OTHER),
         method: ForwardMethod::Route,
@@ -56,11 +56,11 @@ fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserted<LoomCell<
     flow::insert::<V4, _, _>(tables, key, now, &flow)
 }
 
-fn find<'a>(tables: &'a LoomTables, key: &Key) -> Option<Found<LoomCell<'a>>> {
+pub(crate) fn find<'a>(tables: &'a LoomTables, key: &Key) -> Option<Found<LoomCell<'a>>> {
     flow::find::<V4, _>(tables, key)
 }
 
-fn release(tables: &LoomTables, found: &Found<LoomCell<'_>>) -> bool {
+pub(crate) fn release(tables: &LoomTables, found: &Found<LoomCell<'_>>) -> bool {
     flow::release::<V4, _>(tables, found.cell, found.index, found.state)
 }
 
@@ -83,7 +83,7 @@ fn outcome(inserted: Inserted<LoomCell<'_>>) -> Outcome {
 
 /// Live cells of a key, after a check that the counts are those of the cells
 /// and no lock is held.
-fn audit(tables: &LoomTables, key: &Key) -> usize {
+pub(crate) fn audit(tables: &LoomTables, key: &Key) -> usize {
     let mut of_key = 0;
     let mut occupied = 0;
     let mut spilled = 0;
@@ -100,6 +100,9 @@ fn audit(tables: &LoomTables, key: &Key) -> usize {
         occupied += 1;
         spilled += u64::from(index >= CELLS);
         of_key += usize::from([cell.load(word::KEY), cell.load(word::KEY + 1)] == *key);
+        if state.is_reverse() {
+            continue;
+        }
         let load = &mut loads[cell.load(word::DEST) as u32 as usize];
         match state.counted() {
             2 => load.0 += 1,

@@ -1,7 +1,9 @@
 //! The verbs of `lvx`, one file each, and the names that the binary answers to.
 
+mod decap;
 mod down;
 mod ipvsadm;
+mod rs_setup;
 mod run;
 mod status;
 
@@ -28,6 +30,10 @@ enum Verb {
     Down(down::Args),
     /// Show what runs, what is frozen, and what became of packets
     Status(status::Args),
+    /// On a real server: take packets out of the director's tunnels
+    Decap(decap::Args),
+    /// On a real server: print, apply or take back what its method needs
+    RsSetup(rs_setup::Args),
     /// The ipvsadm command line ('lvx ipvsadm -h' for its options)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -59,6 +65,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Run(args) => end(run::main(args)),
         Verb::Down(args) => {
             end(namespaces::enter_first_mount_namespace().and_then(|()| down::main(&args)))
+        }
+        Verb::Decap(args) => {
+            end(namespaces::enter_first_mount_namespace().and_then(|()| decap::main(&args)))
+        }
+        Verb::RsSetup(args) => {
+            end(namespaces::enter_first_mount_namespace().and_then(|()| rs_setup::main(&args)))
         }
         Verb::Status(args) => {
             enter_softly();

@@ -41,11 +41,22 @@ pub(super) struct Args {
     vip_scope: Scope,
 }
 
+/// How to attach, as it is typed.
 #[derive(Clone, Copy, ValueEnum)]
-enum ModeArg {
+pub(super) enum ModeArg {
     Native,
     Generic,
     Auto,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Native => Self::Native,
+            ModeArg::Generic => Self::Generic,
+            ModeArg::Auto => Self::Auto,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,11 +82,7 @@ pub(super) fn main(args: Args) -> Result<()> {
     }
     let wanted = run::Wanted {
         interfaces: args.interface,
-        mode: match args.mode {
-            ModeArg::Native => Mode::Native,
-            ModeArg::Generic => Mode::Generic,
-            ModeArg::Auto => Mode::Auto,
-        },
+        mode: args.mode.into(),
         any_vip: args.vip_scope == Scope::Any,
         sizes: Sizes {
             connections: args.connections,

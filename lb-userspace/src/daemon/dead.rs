@@ -42,7 +42,7 @@ pub fn namespaces() -> Result<Vec<u64>> {
 /// while packets are balanced there it must not be taken for dead.
 fn is_idle(files: &Files) -> bool {
     let attached = |pins: &PathBuf| any_attached(pins).unwrap_or(true);
-    files.all_pins().is_ok_and(|all| !all.iter().any(attached))
+    !attached(&files.decap_pins()) && files.all_pins().is_ok_and(|all| !all.iter().any(attached))
 }
 
 /// Removes what is left of dead namespaces; returns their cookies.
@@ -55,6 +55,9 @@ pub fn remove() -> Result<Vec<u64>> {
         let files = Files::of(cookie);
         // Who holds the lock lives.
         let Ok(_lock) = files.lock() else { continue };
+        crate::dataplane::remove(&files.decap_pins())?;
+        // What it says has gone with the namespace.
+        let _ = fs::remove_file(files.rs_setup());
         offline::down(&files, true)?;
         removed.push(cookie);
     }

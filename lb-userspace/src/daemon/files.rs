@@ -24,6 +24,7 @@ use super::state::{Limits, State};
 
 const ROOT: &str = "/run/lvx";
 const BPFFS: &str = "/run/lvx/bpf";
+const DECAP: &str = "decap";
 
 /// The files of one network namespace: keyed by its cookie, because inode
 /// numbers are used again.
@@ -80,6 +81,25 @@ impl Files {
         &self.pins
     }
 
+    /// Where `lvx decap` pins what belongs to it, beside the director's.
+    pub fn decap_pins(&self) -> PathBuf {
+        self.pins.with_file_name(DECAP)
+    }
+
+    /// Where `lvx rs-setup` writes down what it has changed.
+    pub fn rs_setup(&self) -> PathBuf {
+        self.dir.join("rs-setup.json")
+    }
+
+    /// Removes this namespace's directories where they are empty.
+    pub fn forget_empty(&self) {
+        // Fails on what holds something.
+        let _ = fs::remove_dir(&self.dir);
+        if let Some(parent) = self.pins.parent() {
+            let _ = fs::remove_dir(parent);
+        }
+    }
+
     /// Makes the directories and mounts the BPF file system where they are missing.
     ///
     /// # Errors
@@ -114,7 +134,14 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("cannot read {}", parent.display()))?,
         };
-        entries.map(|entry| Ok(entry?.path())).collect()
+        let mut all = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if !path.ends_with(DECAP) {
+                all.push(path);
+            }
+        }
+        Ok(all)
     }
 
     /// Refuses to go on beside a data plane of another layout.
@@ -281,10 +308,7 @@ impl Files {
         for name in ["interfaces.json", "new", "lvx.sock", "lock"] {
             let _ = fs::remove_file(self.dir.join(name));
         }
-        let _ = fs::remove_dir(&self.dir);
-        if let Some(parent) = self.pins.parent() {
-            let _ = fs::remove_dir(parent);
-        }
+        self.forget_empty();
     }
 
     /// Writes a file beside `path` and puts it in its place.

@@ -205,7 +205,8 @@ fn entry(service: &Service, node: &Node, word: DestWord, old: &DestEntry) -> Des
         tunnel_port,
         tunnel_checksum: checksum as u8,
         reserved0: 0,
-        reserved1: [0; 3],
+        local: 0,
+        reserved1: [0; 2],
     }
 }
 

@@ -1,6 +1,7 @@
 //! The loaded program and its maps. The only module that knows aya: each of its
 //! releases broke its interface, so it stays behind this one.
 
+mod decap;
 mod links;
 mod mapping;
 mod maps;
@@ -9,6 +10,7 @@ mod plane;
 #[cfg(feature = "trace")]
 mod trace;
 
+pub use decap::{Decap, DecapState, Wanted, decap_state};
 pub use mapping::Mapping;
 pub use maps::{Maps, Sizes, default_connections6};
 pub use object::{BUILD_ID, Loaded, ProgramFacts, program_name};

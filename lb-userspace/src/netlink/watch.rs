@@ -324,7 +324,15 @@ impl Watcher {
                 Action::Probe { key, managed } => {
                     (key, self.requests.use_neighbour(key, managed).await)
                 }
-                Action::Remove(key) => (key, self.requests.remove_neighbour(key).await),
+                Action::Remove(key) => {
+                    let result = self.requests.remove_neighbour(key).await;
+                    // Whoever wants it again at once must not be shown an entry
+                    // that is gone; the event comes later.
+                    if result.is_ok() {
+                        self.table.remove(&key);
+                    }
+                    (key, result)
+                }
             };
             let Err(error) = result else {
                 self.complained.remove(&key);

@@ -2,6 +2,7 @@
 
 mod crowd;
 pub mod frame;
+mod race;
 pub mod stage;
 
 use std::{
@@ -19,6 +20,7 @@ use crate::{
     scenario::{Action, Packet, Scenario, schedule, schedule_next},
 };
 use frame::Sent;
+pub use race::{Raced, race};
 pub use stage::Engine;
 use stage::{CLIENT_SIDE, Directing, GATEWAY, Stage};
 

@@ -1,7 +1,7 @@
 //! A difference made small: one service of those that differ, with as few lines
 //! as comparing again and again finds out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
@@ -10,6 +10,8 @@ use crate::scenario::Scenario;
 
 /// Comparisons at most, for each kind of lines; each may be a boot.
 const ROUNDS: usize = 10;
+/// Services that are tried.
+const CANDIDATES: usize = 8;
 /// Texts that are compared at a time.
 const TRIES: usize = 40;
 
@@ -51,15 +53,19 @@ pub fn shrink(
         let differs = found.iter().position(|found| !found.is_empty());
         Ok(differs.map(|place| named[place].1.clone()))
     };
-    // By itself a service need not be in a hurry.
-    let candidates = cells_of(differences)
-        .into_iter()
-        .take(8)
-        .map(|cell| {
-            only(text, &BTreeSet::from([cell]), &BTreeSet::new()).replacen("\ncrowded\n", "\n", 1)
-        })
-        .collect();
-    let Some(mut small) = first_that_differs(candidates)? else {
+    let firsts = firsts(differences);
+    // What comes after the first difference has no part in it.
+    let candidates = |cut: bool| {
+        firsts
+            .iter()
+            .map(|(line, cell)| alone(text, cell, if cut { *line } else { usize::MAX }))
+            .collect()
+    };
+    let mut small = first_that_differs(candidates(true))?;
+    if small.is_none() {
+        small = first_that_differs(candidates(false))?;
+    }
+    let Some(mut small) = small else {
         return Ok(Found {
             text: text.to_owned(),
             alone: false,
@@ -67,10 +73,7 @@ pub fn shrink(
         });
     };
     // Those that share the other lines are compared in one go, see `merged`.
-    for words in [
-        &["tcp", "udp", "ipvsadm"][..],
-        &["snapshot", "wait", "server"],
-    ] {
+    for words in [&["tcp", "udp", "ipvsadm"][..], &["snapshot", "wait"]] {
         let mut part = usize::MAX;
         for _ in 0..ROUNDS {
             let (tries, next) = tries(&small, words, part);
@@ -82,10 +85,63 @@ pub fn shrink(
         }
     }
     Ok(Found {
-        text: small,
+        text: without_unused(&small),
         alone: true,
         rounds,
     })
+}
+
+/// The services that differ, and the line of the first difference of each, those
+/// with the earliest ones.
+fn firsts(differences: &str) -> Vec<(usize, String)> {
+    let mut firsts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut rest = differences;
+    while !rest.is_empty() {
+        // A step and what differs there, which is indented.
+        let end = rest
+            .match_indices('\n')
+            .map(|(place, _)| place + 1)
+            .find(|place| !rest[*place..].starts_with(' '))
+            .unwrap_or(rest.len());
+        let (step, others) = rest.split_at(end);
+        let line = step.split(':').nth(1).and_then(|line| line.parse().ok());
+        for cell in cells_of(step) {
+            firsts.entry(cell).or_insert(line.unwrap_or(usize::MAX));
+        }
+        rest = others;
+    }
+    let mut firsts: Vec<_> = firsts
+        .into_iter()
+        .map(|(cell, line)| (line, cell))
+        .collect();
+    firsts.sort();
+    firsts.truncate(CANDIDATES);
+    firsts
+}
+
+/// One service up to a line, counted from 1. By itself it need not be in a hurry.
+fn alone(text: &str, cell: &str, last: usize) -> String {
+    let after = (last..text.lines().count()).collect();
+    let text = only(text, &BTreeSet::from([cell.to_owned()]), &after);
+    without_unused(&text.replacen("\ncrowded\n", "\n", 1))
+}
+
+/// Without the servers that nobody speaks of.
+fn without_unused(text: &str) -> String {
+    let named = |name: &str| {
+        let mut words = text
+            .lines()
+            .filter(|line| line.starts_with("ipvsadm "))
+            .flat_map(|line| line.split([' ', ':']));
+        words.any(|word| word == name)
+    };
+    text.lines()
+        .filter(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+            ["server", name, _] => named(name),
+            _ => true,
+        })
+        .map(|line| format!("{line}\n"))
+        .collect()
 }
 
 /// Texts with some lines less that begin with one of the words, those with most
@@ -128,12 +184,12 @@ mod tests {
     use super::*;
     use crate::{
         random::generate,
-        scenario::{Action, Packet, Transport},
+        scenario::{Action, Packet, Step, Transport},
     };
 
     /// Whether an FA follows an S of the same flow, with a change of one of
     /// its service's servers between them.
-    fn planted(scenario: &Scenario) -> Option<&str> {
+    fn planted(scenario: &Scenario) -> Option<&Step> {
         let flags = |packet: &Packet| match &packet.transport {
             Transport::Tcp(flags) => (flags.syn, flags.fin, flags.ack),
             _ => (false, false, false),
@@ -155,7 +211,7 @@ mod tests {
                 let edited = scenario.steps[begin..end].iter().any(|step| {
                     step.text.starts_with("ipvsadm -e ") && step.text.contains(service)
                 });
-                (edited && fin.from == syn.from).then_some(step.text.as_str())
+                (edited && fin.from == syn.from).then_some(step)
             })
         })
     }
@@ -166,7 +222,9 @@ mod tests {
             .map(|(name, text)| {
                 let scenario = Scenario::parse(name, name, text)?;
                 let found = planted(&scenario);
-                Ok(found.map_or_else(String::new, |step| format!("{name}:1: {step}\n  - x\n")))
+                Ok(found.map_or_else(String::new, |step| {
+                    format!("{name}:{}: {}\n  - x\n", step.line, step.text)
+                }))
             })
             .collect()
     }
@@ -193,6 +251,25 @@ mod tests {
                 "{texts} texts"
             );
         }
+    }
+
+    #[test]
+    fn a_service_is_cut_after_its_first_difference() {
+        let listed = "x:7: snapshot -Ln\n    TCP  10.9.9.3:80\n  -   -> 10.8.0.1:80\n";
+        let packet = "x:5: tcp 1.2.3.9:1 > V8:80 S\n  - x\n";
+        let later = "x:9: tcp 1.2.3.9:1 > V8:80 A\n  - x\n";
+        assert_eq!(
+            firsts(&[listed, packet, later].concat()),
+            [(5, "V8".to_owned()), (7, "V2".to_owned())]
+        );
+        let text = "about x\ncrowded\nserver A 10.8.0.1\nserver B 10.8.0.2\nvip V8 10.9.9.9\n\
+                    vip V2 10.9.9.3\nipvsadm -a -t V8:80 -r B:80\nipvsadm -a -t V2:80 -r A:80\n\
+                    tcp 1.2.3.9:1 > V8:80 A\nsnapshot -Ln\n";
+        assert_eq!(
+            alone(text, "V8", 9),
+            "about x\nserver B 10.8.0.2\nvip V8 10.9.9.9\nipvsadm -a -t V8:80 -r B:80\n\
+             tcp 1.2.3.9:1 > V8:80 A\n"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     env,
     ffi::OsStr,
-    fs,
+    fs::{self, File},
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -19,6 +19,8 @@ use super::defects::Defect;
 #[derive(Debug)]
 pub struct Workshop {
     directory: PathBuf,
+    /// Held as long as this is open.
+    _lock: File,
 }
 
 impl Workshop {
@@ -26,8 +28,18 @@ impl Workshop {
     /// old copy there up to date.
     ///
     /// # Errors
-    /// When git does not tell the sources, or they cannot be copied.
+    /// When another self-check works there, git does not tell the sources, or
+    /// they cannot be copied.
     pub fn open(root: &Path, directory: &Path) -> Result<Self> {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let lock = File::create(directory.join("lock"))?;
+        lock.try_lock().with_context(|| {
+            format!(
+                "{} is in use: another self-check of this checkout runs; wait for its end",
+                directory.display()
+            )
+        })?;
         let files = sources(root)?;
         let copy = directory.join("src");
         for file in &files {
@@ -39,6 +51,7 @@ impl Workshop {
         remove_others(&copy, &copy, &files)?;
         Ok(Self {
             directory: directory.to_owned(),
+            _lock: lock,
         })
     }
 
@@ -165,7 +178,13 @@ mod tests {
         put("y.rs", "two");
         put("target/z", "built");
         git(root.path(), &["add", "a/x.rs"]);
-        Workshop::open(root.path(), copy.path()).expect("it is made");
+        let open = Workshop::open(root.path(), copy.path()).expect("it is made");
+        let error = Workshop::open(root.path(), copy.path()).expect_err("it is open");
+        assert!(
+            format!("{error:#}").contains("another self-check"),
+            "{error:#}"
+        );
+        drop(open);
         assert_eq!(copied("a/x.rs").as_deref(), Some("one"));
         assert_eq!(copied("y.rs").as_deref(), Some("two"), "not committed yet");
         assert_eq!(copied("target/z"), None);

@@ -219,6 +219,25 @@ impl<'lab> Director<'lab> {
         serde_json::from_slice(&output.stdout).context("`lvx status --json` printed something else")
     }
 
+    /// Waits until every server has a way, so that a datagram that nobody
+    /// repeats is not lost.
+    ///
+    /// # Errors
+    /// When some have none within five seconds.
+    pub fn wait_for_ways(&self) -> Result<()> {
+        let limit = Instant::now() + Duration::from_secs(5);
+        loop {
+            let unresolved = self.status()?.unresolved;
+            if unresolved.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > limit {
+                bail!("servers without a way: {unresolved:?}");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// The daemon's log so far.
     pub fn log(&self) -> String {
         self.daemon

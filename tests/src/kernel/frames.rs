@@ -1,98 +1,255 @@
 //! Random frames, from plausible to garbage.
 
-use lb_common::checksum::fold;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use lb_common::host::frame::{Frame, Frame6, checksum};
 use rand::{Rng, RngCore, rngs::StdRng, seq::IndexedRandom};
 
-use super::scene::{OUR_MAC, OUR_VLAN};
+use super::{
+    errors,
+    everything::{VIPS, vip},
+    scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Service, nat_address},
+};
 
-/// A random frame of at least 14 bytes (`BPF_PROG_TEST_RUN` takes no less).
-/// Mostly packets for the scene's services from a small set of clients, so that
-/// connections form; one in four is damaged somewhere.
-pub fn random(rng: &mut StdRng) -> Vec<u8> {
-    let mut frame = plausible(rng);
-    if rng.random_ratio(1, 4) {
-        damage(rng, &mut frame);
-    }
-    frame
+const CLIENTS: u8 = 8;
+
+/// What the frames are about.
+pub struct Traffic {
+    /// Where NAT servers answer from, and by which protocol.
+    servers: Vec<(SocketAddr, u8)>,
+    /// Services that are there.
+    services: Vec<(SocketAddr, u8)>,
 }
 
-fn plausible(rng: &mut StdRng) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(128);
-    let foreign = rng.random_ratio(1, 20);
-    frame.extend_from_slice(&if foreign { [2, 9, 9, 9, 9, 9] } else { OUR_MAC });
-    frame.extend_from_slice(&[2, 0, 0, 0, 0, 0xaa]);
-    match rng.random_range(0..20) {
-        0 => tag(&mut frame, 0x8100, OUR_VLAN | rng.random_range(0..16) << 12),
-        1 => tag(&mut frame, 0x88a8, OUR_VLAN),
-        2 => tag(&mut frame, 0x8100, 7),
-        3 => {
-            tag(&mut frame, 0x88a8, OUR_VLAN);
-            tag(&mut frame, 0x8100, 5);
-        }
-        4 => {
-            for _ in 0..3 {
-                tag(&mut frame, 0x8100, OUR_VLAN);
+/// One end to the other.
+#[derive(Clone, Copy)]
+struct Flow {
+    source: SocketAddr,
+    destination: SocketAddr,
+    protocol: u8,
+}
+
+impl Traffic {
+    /// For the services of a scene.
+    pub fn of(services: &[Service]) -> Self {
+        let mut servers = Vec::new();
+        for service in services {
+            let family = if service.vip.is_ipv4() { 4 } else { 6 };
+            for server in &service.servers {
+                if let How::Nat { host, port } = server.how {
+                    let port = if port == 0 { service.port } else { port };
+                    let address = SocketAddr::new(nat_address(host, family), port);
+                    servers.push((address, service.protocol));
+                }
             }
         }
-        _ => {}
+        let services = services
+            .iter()
+            .map(|it| (SocketAddr::new(it.vip, it.port), it.protocol))
+            .collect();
+        Self { servers, services }
     }
-    let ethertype: u16 = *[0x0800; 18]
-        .iter()
-        .chain(&[0x86dd, 0x0806])
-        .collect::<Vec<_>>()
-        .choose(rng)
-        .copied()
-        .expect("not empty");
-    frame.extend_from_slice(&ethertype.to_be_bytes());
-    let l3 = frame.len();
-    let protocol = *[6, 6, 6, 17, 17, 1, 47].choose(rng).expect("not empty");
-    let options = if rng.random_ratio(1, 12) {
-        rng.random_range(1..=10)
-    } else {
-        0
-    };
-    let header = 20 + options * 4;
-    let l4 = if protocol == 6 { 20 } else { 8 };
-    let payload = *[0, 0, 1, 40, 700, 1480].choose(rng).expect("not empty");
-    let total = header + l4 + payload;
-    let fragment: u16 = match rng.random_range(0..30) {
-        0 => 0x2000,
-        1 => 0x2010,
-        2 => 0x0001,
-        _ => 0x4000,
-    };
-    let ttl = *[64, 64, 64, 255, 2, 1, 0].choose(rng).expect("not empty");
-    frame.extend_from_slice(&[0x40 | (header / 4) as u8, rng.random()]);
-    frame.extend_from_slice(&(total as u16).to_be_bytes());
-    frame.extend_from_slice(&rng.random::<u16>().to_be_bytes());
-    frame.extend_from_slice(&fragment.to_be_bytes());
-    frame.extend_from_slice(&[ttl, protocol, 0, 0]);
-    frame.extend_from_slice(&[198, 51, 100, rng.random_range(0..8)]);
-    frame.extend_from_slice(&[192, 0, 2, rng.random_range(1..=5)]);
-    let mut filler = vec![0; options * 4];
-    rng.fill_bytes(&mut filler);
-    frame.extend_from_slice(&filler);
-    seal(&mut frame[l3..l3 + header]);
-    let source = *[20_u16, 0, 1000, 1001, 1002, 1003, 1004, 1005]
-        .choose(rng)
-        .expect("not empty");
-    let port = *[80_u16, 80, 80, 53, 53, 0, 443]
-        .choose(rng)
-        .expect("not empty");
-    frame.extend_from_slice(&source.to_be_bytes());
-    frame.extend_from_slice(&port.to_be_bytes());
-    if protocol == 6 {
-        let flags = *[
-            0x02, 0x02, 0x10, 0x10, 0x11, 0x04, 0x14, 0x12, 0x00, 0x06, 0x18,
-        ]
-        .choose(rng)
-        .expect("not empty");
-        frame.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 1, 0, 0, 0, 0, 0]);
-    } else {
-        frame.extend_from_slice(&(8 + payload as u16).to_be_bytes());
-        frame.extend_from_slice(&[0, 0]);
+
+    /// A random frame of at least 14 bytes (`BPF_PROG_TEST_RUN` takes no less).
+    /// Mostly packets between a small set of clients and the scene's services
+    /// and servers, so that connections form; one in four is damaged somewhere.
+    pub fn frame(&self, rng: &mut StdRng) -> Vec<u8> {
+        let mut frame = if rng.random_ratio(1, 8) {
+            self.error(rng)
+        } else {
+            let flow = self.flow(rng);
+            build(rng, flow, None)
+        };
+        if rng.random_ratio(1, 4) {
+            damage(rng, &mut frame);
+        }
+        frame
     }
-    frame.resize(l3 + total, 0x5a);
+
+    /// An ICMP message about a packet of a connection, perhaps, from one of its
+    /// ends or from a router.
+    fn error(&self, rng: &mut StdRng) -> Vec<u8> {
+        let about_reply = rng.random();
+        let &(end, protocol) = if about_reply {
+            self.services.choose(rng)
+        } else {
+            self.servers.choose(rng)
+        }
+        .expect("not empty");
+        let family = if end.is_ipv4() { 4 } else { 6 };
+        let client = client(rng, family);
+        let inner = if about_reply {
+            [end, client]
+        } else {
+            [client, end]
+        };
+        let router = nat_address(200, family);
+        let from = *[router, inner[1].ip()].choose(rng).expect("not empty");
+        let outer = [SocketAddr::new(from, 0), SocketAddr::new(inner[0].ip(), 0)];
+        let message = errors::message(rng, outer, inner, protocol);
+        let flow = Flow {
+            source: outer[0],
+            destination: outer[1],
+            protocol: if family == 4 { 1 } else { 58 },
+        };
+        build(rng, flow, Some(message))
+    }
+
+    fn flow(&self, rng: &mut StdRng) -> Flow {
+        let &(service, protocol) = self.services.choose(rng).expect("not empty");
+        let family = if service.is_ipv4() { 4 } else { 6 };
+        let client = client(rng, family);
+        match rng.random_range(0..20) {
+            // A reply of a NAT server.
+            0..6 => {
+                let &(server, protocol) = self.servers.choose(rng).expect("not empty");
+                let family = if server.is_ipv4() { 4 } else { 6 };
+                let client = self::client(rng, family);
+                Flow {
+                    source: server,
+                    destination: client,
+                    protocol,
+                }
+            }
+            // One that passes by.
+            6 | 7 => Flow {
+                source: service,
+                destination: client,
+                protocol,
+            },
+            // Neither a service nor a connection, perhaps.
+            8 | 9 => {
+                let server = nat_address(rng.random_range(1..9), family);
+                let vip = vip(family, rng.random_range(1..=VIPS + 1));
+                let anybody = [server, vip, client.ip()];
+                let ports = [0, 20, 53, 80, 443, 8080, 1000];
+                let mut end = || {
+                    let address = anybody.choose(rng).expect("not empty");
+                    SocketAddr::new(*address, *ports.choose(rng).expect("not empty"))
+                };
+                Flow {
+                    source: end(),
+                    destination: end(),
+                    protocol: *[6, 17, 1, 58, 47, 132].choose(rng).expect("not empty"),
+                }
+            }
+            _ => Flow {
+                source: client,
+                destination: service,
+                protocol,
+            },
+        }
+    }
+}
+
+fn client(rng: &mut StdRng, family: u8) -> SocketAddr {
+    let number = rng.random_range(0..CLIENTS);
+    let address = if family == 4 {
+        IpAddr::V4(Ipv4Addr::new(198, 51, 100, number))
+    } else {
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 9, 8, 7, 6, number.into()))
+    };
+    let ports = [20_u16, 0, 1000, 1001, 1002, 1003, 1004, 1005];
+    SocketAddr::new(address, *ports.choose(rng).expect("not empty"))
+}
+
+/// Destination station, and tags: mostly ours.
+fn layer_2(rng: &mut StdRng) -> ([u8; 6], Vec<(u16, u16)>) {
+    let station = if rng.random_ratio(1, 20) {
+        [2, 9, 9, 9, 9, 9]
+    } else {
+        OUR_MAC
+    };
+    let tags = match rng.random_range(0..25) {
+        0 => vec![(0x8100, OUR_VLAN | rng.random_range(0..16) << 12)],
+        1 => vec![(0x88a8, OUR_VLAN)],
+        2 => vec![(0x88a8, OUR_VLAN), (0x8100, OUR_INNER)],
+        3 => vec![(0x8100, 0x6000)],
+        4 => vec![(0x8100, 7)],
+        5 => vec![(0x88a8, OUR_VLAN), (0x8100, 5)],
+        6 => vec![(0x8100, OUR_VLAN); 3],
+        _ => Vec::new(),
+    };
+    (station, tags)
+}
+
+/// A frame with this payload, or with a random one.
+fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
+    let (station, tags) = layer_2(rng);
+    // A client's gateway may be one or the other, and the way back with it.
+    let stations = [station, [2, 0, 0, 0, 0, rng.random_range(0xa0..0xa2)]];
+    let flags = *[
+        0x02, 0x02, 0x10, 0x10, 0x11, 0x04, 0x14, 0x12, 0x00, 0x06, 0x18,
+    ]
+    .choose(rng)
+    .expect("not empty");
+    let ttl = *[64, 64, 64, 64, 64, 255, 2, 1, 0]
+        .choose(rng)
+        .expect("not empty");
+    let length = *[0, 0, 1, 40, 41, 700, 1200, 1440, 1480]
+        .choose(rng)
+        .expect("not empty");
+    let payload = payload.unwrap_or_else(|| {
+        let mut payload = vec![0; length];
+        rng.fill_bytes(&mut payload);
+        payload
+    });
+    let class = rng.random();
+    let l4;
+    let mut frame = match (flow.source, flow.destination) {
+        (SocketAddr::V4(source), SocketAddr::V4(destination)) => {
+            let words = if rng.random_ratio(1, 12) {
+                rng.random_range(1..=10)
+            } else {
+                0
+            };
+            let mut options = vec![0; words * 4];
+            rng.fill_bytes(&mut options);
+            let fragment: u16 = match rng.random_range(0..40) {
+                0 | 1 => 0x2000,
+                2 => 0x2010,
+                3 => 0x0001,
+                4 => 0x00b9,
+                5..12 => 0,
+                _ => 0x4000,
+            };
+            l4 = 20 + options.len();
+            Frame {
+                stations,
+                tags,
+                protocol: flow.protocol,
+                ttl,
+                // Few identifications, so that fragments find each other.
+                misc: (class, rng.random_range(0..4), fragment),
+                options,
+                payload,
+                ..Frame::tcp(source, destination, flags)
+            }
+            .build()
+        }
+        (SocketAddr::V6(source), SocketAddr::V6(destination)) => {
+            let extensions = extensions(rng);
+            l4 = 40 + extensions.iter().map(|it| 2 + it.1.len()).sum::<usize>();
+            Frame6 {
+                stations,
+                tags,
+                protocol: flow.protocol,
+                ttl,
+                class: (class, rng.random_range(0..1 << 20)),
+                extensions,
+                payload,
+                ..Frame6::tcp(source, destination, flags)
+            }
+            .build()
+        }
+        _ => unreachable!("both ends are of one family"),
+    };
+    // Without a checksum, or with a wrong one, which stays wrong.
+    if flow.protocol == 17 && rng.random_ratio(1, 6) {
+        let at = layer_3(&frame) + l4 + 6;
+        let sum = if rng.random() { [0, 0] } else { rng.random() };
+        frame[at..at + 2].copy_from_slice(&sum);
+    }
     // Short frames are padded by drivers.
     while frame.len() < 60 && rng.random_ratio(1, 2) {
         frame.push(0);
@@ -100,38 +257,73 @@ fn plausible(rng: &mut StdRng) -> Vec<u8> {
     frame
 }
 
+/// Extension headers, of most packets none.
+fn extensions(rng: &mut StdRng) -> Vec<(u8, Vec<u8>)> {
+    let (numbers, count): (&[u8], _) = match rng.random_range(0..24) {
+        0 | 1 => (&[0, 43, 60], 1),
+        2 => (&[0, 43, 60], rng.random_range(2..4)),
+        3 => (&[0, 60], rng.random_range(6..11)),
+        // Fragment, authentication, security payload, none, anything.
+        4 => (&[44, 44, 51, 50, 59, 135, 253], 1),
+        _ => return Vec::new(),
+    };
+    let mut extension = |count: usize| {
+        let eights = match rng.random_range(0..8) {
+            0 if count < 4 => rng.random_range(15..24),
+            1 | 2 => rng.random_range(1..4),
+            _ => 0,
+        };
+        let number = *numbers.choose(rng).expect("not empty");
+        let mut bytes = vec![0; 6 + 8 * eights];
+        rng.fill_bytes(&mut bytes);
+        (number, bytes)
+    };
+    (0..count).map(|_| extension(count)).collect()
+}
+
+/// Where layer 3 of an intact frame starts.
+fn layer_3(frame: &[u8]) -> usize {
+    let tags = frame[12..]
+        .chunks(4)
+        .take_while(|tag| matches!(tag[..2], [0x81, 0] | [0x88, 0xa8]));
+    14 + 4 * tags.count()
+}
+
 /// Writes the checksum of an IPv4 header.
 fn seal(header: &mut [u8]) {
     header[10..12].fill(0);
-    let mut sum = 0;
-    for word in header.chunks_exact(4) {
-        sum += u64::from(u32::from_ne_bytes(word.try_into().expect("four bytes")));
-    }
-    header[10..12].copy_from_slice(&(!fold(sum)).to_ne_bytes());
-}
-
-fn tag(frame: &mut Vec<u8>, ethertype: u16, control: u16) {
-    frame.extend_from_slice(&ethertype.to_be_bytes());
-    frame.extend_from_slice(&control.to_be_bytes());
+    let sum = checksum(header);
+    header[10..12].copy_from_slice(&sum);
 }
 
 fn damage(rng: &mut StdRng, frame: &mut Vec<u8>) {
-    match rng.random_range(0..4) {
+    let l3 = layer_3(frame);
+    match rng.random_range(0..5) {
         0 => frame.truncate(rng.random_range(14..=frame.len())),
         1 => {
             for _ in 0..rng.random_range(1..4) {
-                let at = rng.random_range(0..frame.len().min(64));
+                let at = rng.random_range(0..frame.len().min(80));
                 frame[at] = rng.random();
             }
         }
         // Damage behind the checksum: lengths and versions, sealed again.
-        2 if frame.len() >= 34 && frame[12..14] == [8, 0] => {
-            let at = *[14, 16, 17, 20, 21].choose(rng).expect("not empty");
+        2 if frame[l3] >> 4 == 4 => {
+            let at = l3 + *[0, 2, 3, 6, 7].choose(rng).expect("not empty");
             frame[at] = rng.random();
-            let header = usize::from(frame[14] & 15) * 4;
-            if header >= 20 && frame.len() >= 14 + header {
-                seal(&mut frame[14..14 + header]);
+            let header = usize::from(frame[l3] & 15) * 4;
+            if header >= 20 && frame.len() >= l3 + header {
+                seal(&mut frame[l3..l3 + header]);
             }
+        }
+        2 => {
+            let at = l3 + *[0, 4, 5, 6, 40, 41].choose(rng).expect("not empty");
+            if at < frame.len() {
+                frame[at] = rng.random();
+            }
+        }
+        3 => {
+            let at = rng.random_range(l3..=frame.len().min(l3 + 90));
+            frame.truncate(at.max(14));
         }
         _ => {
             let length = rng.random_range(14..120);

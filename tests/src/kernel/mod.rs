@@ -5,8 +5,14 @@
 //! | --- | --- |
 //! | [`bpffs`] | a bpffs of the test's own |
 //! | [`scene`] | one configuration, written alike into maps and into host memory |
+//! | [`everything`] | the one with every kind of service and server |
+//! | [`unswept`] | the loaded program without its sweep, and the clock its packets read |
 //! | [`frames`] | random frames, from plausible to garbage |
 
 pub mod bpffs;
+mod errors;
+pub mod everything;
 pub mod frames;
 pub mod scene;
+mod sink;
+pub mod unswept;

@@ -1,21 +1,22 @@
 //! One configuration, written alike into maps and into host memory, so that the
 //! engine can be run on both.
 
-use std::net::Ipv4Addr;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use lb_common::{
-    conn::{tcp, udp},
-    host::HostTables,
     layout::{
-        DestEntry, DestFlags, DestWord, FILTER_WORDS, ForwardMethod, IfaceEntry, IfaceKey,
-        ListEntry, NO_OLD_POSITION, NextHop, Root, SchedulerKind, ServiceEntry, ServiceFlags,
-        ServiceKey, Settings, filter_bit,
+        DestEntry, DestFlags, DestWord, ForwardMethod, IfaceEntry, IfaceKey, ListEntry,
+        NO_OLD_POSITION, NextHop, Root, SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags,
+        ServiceKey, Settings, TunnelChecksum, TunnelKind, filter_bit, reply_bit,
     },
     sched::{Cursor, wrr},
-    tables::{Params, Table},
     time::seconds,
 };
-use lb_userspace::dataplane::Maps;
+
+pub use super::sink::{HostSink, Sink};
 
 /// The interface frames come in by: loopback, as a test run without a context has it.
 pub const INGRESS: u32 = 1;
@@ -25,109 +26,13 @@ pub const EGRESS: u32 = 7;
 pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// VLAN that is ours too.
 pub const OUR_VLAN: u16 = 100;
+/// A VLAN in [`OUR_VLAN`] that is ours as well.
+pub const OUR_INNER: u16 = 200;
+/// The greatest length that fits out of where frames come in.
+const MTU: u16 = 1500;
 
-/// Where a scene is written.
-pub trait Sink {
-    /// Load-time parameters.
-    fn params(&self) -> Params;
-    /// Writes a service.
-    fn service(&self, index: u32, entry: ServiceEntry);
-    /// Writes a list entry.
-    fn list(&self, index: u32, entry: ListEntry);
-    /// Writes a server.
-    fn dest(&self, slot: u32, entry: DestEntry);
-    /// Writes a next hop.
-    fn next_hop(&self, index: u32, entry: NextHop);
-    /// Writes an interface.
-    fn iface(&self, index: u32, entry: IfaceEntry);
-    /// Sets a filter bit of half 0.
-    fn filter(&self, bit: u32);
-    /// Writes a scheduler's cursor.
-    fn cursor(&self, slot: u32, word: u64);
-    /// Writes the settings.
-    fn settings(&self, settings: Settings);
-    /// Switches to the configuration.
-    fn root(&self, root: Root);
-}
-
-impl Sink for Maps {
-    fn params(&self) -> Params {
-        self.params
-    }
-    fn service(&self, index: u32, entry: ServiceEntry) {
-        self.services.set(index, entry);
-    }
-    fn list(&self, index: u32, entry: ListEntry) {
-        self.lists.set(index, entry);
-    }
-    fn dest(&self, slot: u32, entry: DestEntry) {
-        self.dests.set(slot, entry);
-    }
-    fn next_hop(&self, index: u32, entry: NextHop) {
-        self.next_hops.set(index, entry);
-    }
-    fn iface(&self, index: u32, entry: IfaceEntry) {
-        self.ifaces.set(index, entry);
-    }
-    fn filter(&self, bit: u32) {
-        let word = self.filter.get(bit / 64);
-        self.filter.set(bit / 64, word | 1 << (bit % 64));
-    }
-    fn cursor(&self, slot: u32, word: u64) {
-        let mut state = self.service_states.get(slot);
-        state.cursor = word;
-        self.service_states.set(slot, state);
-    }
-    fn settings(&self, settings: Settings) {
-        self.settings.set(0, settings);
-    }
-    fn root(&self, root: Root) {
-        self.root.set(0, root.0);
-    }
-}
-
-/// Host memory with the parameters it was made with.
-pub struct HostSink<'a>(pub &'a HostTables, pub Params);
-
-impl Sink for HostSink<'_> {
-    fn params(&self) -> Params {
-        self.1
-    }
-    fn service(&self, index: u32, entry: ServiceEntry) {
-        self.0.set(Table::Service, index, entry);
-    }
-    fn list(&self, index: u32, entry: ListEntry) {
-        self.0.set(Table::List, index, entry);
-    }
-    fn dest(&self, slot: u32, entry: DestEntry) {
-        self.0.set(Table::Dest, slot, entry);
-    }
-    fn next_hop(&self, index: u32, entry: NextHop) {
-        self.0.set(Table::NextHop, index, entry);
-    }
-    fn iface(&self, index: u32, entry: IfaceEntry) {
-        self.0.set(Table::Iface, index, entry);
-    }
-    fn filter(&self, bit: u32) {
-        assert!(bit / 64 < FILTER_WORDS);
-        let word: u64 = self.0.get(Table::Filter, bit / 64);
-        self.0.set(Table::Filter, bit / 64, word | 1 << (bit % 64));
-    }
-    fn cursor(&self, slot: u32, word: u64) {
-        let mut state: [u64; 8] = self.0.get(Table::ServiceState, slot);
-        state[0] = word;
-        self.0.set(Table::ServiceState, slot, state);
-    }
-    fn settings(&self, settings: Settings) {
-        self.0.set(Table::Settings, 0, settings);
-    }
-    fn root(&self, root: Root) {
-        self.0.set_root(root);
-    }
-}
-
-/// What a server of a scene is like.
-#[derive(Clone, Copy, Debug)]
+/// Where a server of a scene is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reached {
     /// By the interface the packets come in by.
     Back,
@@ -145,10 +50,56 @@ pub enum Reached {
     Gone,
 }
 
+/// How packets get to a server of a scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// Direct routing.
+    Direct,
+    /// NAT to this host (see [`nat_address`]) and port; 0 keeps the packet's.
+    Nat {
+        /// Number of the host: servers of several services may be one.
+        host: u8,
+        /// Its port.
+        port: u16,
+    },
+    /// Tunnel.
+    Tunnel {
+        /// Family of the outer header.
+        family: u8,
+        /// What is put around packets.
+        kind: TunnelKind,
+        /// Whether with a checksum.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// A server of a scene.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub reached: Reached,
+    /// Its weight.
+    pub weight: u32,
+    /// How packets get there.
+    pub how: How,
+}
+
+impl From<(Reached, u32)> for Server {
+    /// Direct routing.
+    fn from((reached, weight): (Reached, u32)) -> Self {
+        Self {
+            reached,
+            weight,
+            how: How::Direct,
+        }
+    }
+}
+
 /// A service of a scene.
+#[derive(Clone, Debug)]
 pub struct Service {
     /// VIP.
-    pub vip: Ipv4Addr,
+    pub vip: IpAddr,
     /// Port.
     pub port: u16,
     /// 6 or 17.
@@ -157,182 +108,205 @@ pub struct Service {
     pub scheduler: SchedulerKind,
     /// Whether the VIP is the director's at the moment.
     pub claimed: bool,
-    /// Servers in list order with their weights.
-    pub servers: Vec<(Reached, u32)>,
+    /// Servers in list order.
+    pub servers: Vec<Server>,
 }
 
-/// Every kind of service and server this version has.
-pub fn services() -> Vec<Service> {
-    use Reached::{Across, Back, Gone, Local, Narrow, Tagged, Unresolved};
-    let service = |last, port, protocol, scheduler, claimed, servers: &[(Reached, u32)]| Service {
-        vip: Ipv4Addr::new(192, 0, 2, last),
-        port,
-        protocol,
-        scheduler,
-        claimed,
-        servers: servers.to_vec(),
-    };
-    use SchedulerKind::{Rr, Wrr};
-    vec![
-        service(
-            1,
-            80,
-            6,
-            Rr,
-            true,
-            &[(Back, 1), (Across, 1), (Back, 0), (Tagged, 1)],
-        ),
-        service(1, 53, 17, Wrr, true, &[(Back, 4), (Across, 3), (Narrow, 2)]),
-        service(
-            2,
-            80,
-            6,
-            Wrr,
-            true,
-            &[(Unresolved, 1), (Local, 2), (Gone, 1), (Back, 5)],
-        ),
-        service(3, 80, 6, Rr, false, &[(Back, 1)]),
-        service(4, 80, 6, Rr, true, &[]),
-        service(4, 53, 17, Wrr, true, &[(Back, 0)]),
-    ]
+/// Address of a NAT server.
+pub const fn nat_address(host: u8, family: u8) -> IpAddr {
+    if family == 4 {
+        IpAddr::V4(Ipv4Addr::new(10, 0, 1, host))
+    } else {
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 2, 3, 4, 5, 6, host as u16))
+    }
 }
 
-fn next_hop(reached: Reached, slot: u32) -> NextHop {
-    let (ifindex, tag) = match reached {
+/// Where tunnels to IPv4 servers end: the first three bytes of the address.
+pub const TUNNELS4: [u8; 3] = [10, 0, 2];
+
+fn tunnel_address(slot: u32, family: u8) -> IpAddr {
+    let [a, b, c] = TUNNELS4;
+    if family == 4 {
+        IpAddr::V4(Ipv4Addr::new(a, b, c, slot as u8))
+    } else {
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 2, 2, 3, 4, 5, 6, slot as u16))
+    }
+}
+
+/// An address as it is stored: network byte order, IPv4 in the first word.
+fn words(address: IpAddr) -> [u32; 4] {
+    match address {
+        IpAddr::V4(address) => [u32::from_ne_bytes(address.octets()), 0, 0, 0],
+        IpAddr::V6(address) => bytemuck::cast(address.octets()),
+    }
+}
+
+fn folded(address: IpAddr) -> u32 {
+    words(address).iter().fold(0, |fold, word| fold ^ word)
+}
+
+const fn version(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 4 } else { 6 }
+}
+
+fn next_hop(server: &Server, service: &Service, slot: u32) -> NextHop {
+    let (ifindex, tag) = match server.reached {
         Reached::Back => (INGRESS, None),
         Reached::Tagged => (EGRESS, Some(OUR_VLAN)),
         _ => (EGRESS, None),
     };
-    let mut header = [0; 24];
-    header[..6].copy_from_slice(&[2, 0, 0, 1, 0, slot as u8]);
-    header[6..12].copy_from_slice(&OUR_MAC);
-    let header_len = match tag {
-        Some(tag) => {
-            header[12..14].copy_from_slice(&[0x81, 0]);
-            header[14..16].copy_from_slice(&tag.to_be_bytes());
-            header[16..18].copy_from_slice(&[0x08, 0]);
-            18
-        }
-        None => {
-            header[12..14].copy_from_slice(&[0x08, 0]);
-            14
-        }
+    let family = match server.how {
+        How::Tunnel { family, .. } => family,
+        How::Direct | How::Nat { .. } => version(service.vip),
     };
-    let mtu = if matches!(reached, Reached::Narrow) {
-        600
-    } else {
-        1500
-    };
+    let mut header = vec![2, 0, 0, 1, 0, slot as u8];
+    header.extend(OUR_MAC);
+    if let Some(tag) = tag {
+        header.extend([0x81, 0]);
+        header.extend(tag.to_be_bytes());
+    }
+    header.extend(if family == 4 { [0x08, 0] } else { [0x86, 0xdd] });
+    let header_len = header.len();
+    header.resize(24, 0);
     NextHop {
         ifindex,
-        mtu,
-        header_len,
-        header,
-        source: [0; 4],
+        mtu: match server.reached {
+            Reached::Narrow => 600,
+            _ => MTU,
+        },
+        header_len: header_len as u16,
+        header: header.try_into().expect("24 bytes"),
+        source: words(tunnel_address(250, family)),
         reserved: [0; 2],
     }
 }
 
-/// Writes `services` into `sink`, with the kernel's time-outs in `settings` or shorter ones.
+fn dest(server: &Server, service: &Service, slot: u32) -> DestEntry {
+    let mut flags = DestFlags::AVAILABLE | DestFlags::RESOLVED;
+    match server.reached {
+        Reached::Unresolved => flags &= !DestFlags::RESOLVED,
+        Reached::Local => flags |= DestFlags::LOCAL,
+        Reached::Gone => flags &= !DestFlags::AVAILABLE,
+        _ => {}
+    }
+    if service.claimed {
+        flags |= DestFlags::CLAIMED;
+    }
+    let family = version(service.vip);
+    let entry = DestEntry {
+        word: DestWord::new(slot, flags).0,
+        family,
+        ..DestEntry::default()
+    };
+    match server.how {
+        How::Direct => entry,
+        How::Nat { host, port } => DestEntry {
+            addr: words(nat_address(host, family)),
+            port: port.to_be(),
+            ..entry
+        },
+        How::Tunnel {
+            family,
+            kind,
+            checksum,
+        } => DestEntry {
+            addr: words(tunnel_address(slot, family)),
+            family,
+            tunnel_kind: kind as u8,
+            tunnel_checksum: checksum as u8,
+            tunnel_port: 6080_u16.to_be(),
+            ..entry
+        },
+    }
+}
+
+const fn method(how: How) -> ForwardMethod {
+    match how {
+        How::Direct => ForwardMethod::Route,
+        How::Nat { .. } => ForwardMethod::Masq,
+        How::Tunnel { .. } => ForwardMethod::Tunnel,
+    }
+}
+
+/// Writes the interfaces that are ours.
+fn write_ifaces(sink: &impl Sink) {
+    let mut taken = BTreeSet::new();
+    for (outer, inner) in [(0, 0), (OUR_VLAN, 0), (OUR_VLAN, OUR_INNER)] {
+        let key = IfaceKey {
+            ifindex: INGRESS,
+            outer,
+            inner,
+        };
+        let mut entry = IfaceEntry {
+            key: key.word(),
+            mtu: MTU.into(),
+            ..IfaceEntry::default()
+        };
+        entry.macs[2] = IfaceEntry::mac_word(OUR_MAC);
+        let slots = sink.params().iface_slots;
+        let index = (0..4)
+            .map(|i| key.home(slots).wrapping_add(i) & (slots - 1))
+            .find(|&index| taken.insert(index))
+            .expect("a place for the interface");
+        sink.iface(index, entry);
+    }
+}
+
+/// Writes `services` into `sink`, with the kernel's time-outs in `settings` or other ones.
 ///
 /// # Panics
 /// When a service finds no place: the tables are too small for the scene.
 pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
     let params = sink.params();
     sink.settings(settings);
-    for (key, mac) in [
-        (
-            IfaceKey {
-                ifindex: INGRESS,
-                outer: 0,
-                inner: 0,
-            },
-            OUR_MAC,
-        ),
-        (
-            IfaceKey {
-                ifindex: INGRESS,
-                outer: OUR_VLAN,
-                inner: 0,
-            },
-            OUR_MAC,
-        ),
-    ] {
-        let index = key.home(params.iface_slots);
-        let mut entry = IfaceEntry {
-            key: key.word(),
-            ..IfaceEntry::default()
-        };
-        entry.macs[2] = IfaceEntry::mac_word(mac);
-        sink.iface(index, entry);
-    }
-    let mut taken = std::collections::BTreeSet::new();
+    write_ifaces(sink);
+    let mut taken = BTreeSet::new();
     let mut slot = 0;
-    for (number, service) in services.iter().enumerate() {
+    for (number, service) in (0..).zip(services) {
         let list_start = slot;
-        for &(reached, weight) in &service.servers {
-            let mut flags = DestFlags::AVAILABLE | DestFlags::RESOLVED;
-            match reached {
-                Reached::Unresolved => flags &= !DestFlags::RESOLVED,
-                Reached::Local => flags |= DestFlags::LOCAL,
-                Reached::Gone => flags &= !DestFlags::AVAILABLE,
-                _ => {}
-            }
-            if service.claimed {
-                flags |= DestFlags::CLAIMED;
-            }
-            sink.next_hop(slot, next_hop(reached, slot));
-            let word = DestWord::new(slot, flags).0;
-            sink.dest(
+        for server in &service.servers {
+            sink.next_hop(slot, next_hop(server, service, slot));
+            sink.dest(slot, dest(server, service, slot));
+            let entry = ListEntry {
                 slot,
-                DestEntry {
-                    word,
-                    family: 4,
-                    ..DestEntry::default()
-                },
-            );
-            sink.list(
-                slot,
-                ListEntry {
-                    slot,
-                    weight,
-                    old_position: NO_OLD_POSITION,
-                    method: ForwardMethod::Route as u32,
-                },
-            );
+                weight: server.weight,
+                old_position: NO_OLD_POSITION,
+                method: method(server.how) as u32,
+            };
+            sink.list(slot, entry);
+            if let How::Nat { host, .. } = server.how {
+                let address = nat_address(host, version(service.vip));
+                sink.filter(reply_bit(folded(address), params.filter_seed));
+            }
             slot += 1;
         }
-        let address = u32::from_ne_bytes(service.vip.octets());
-        sink.filter(filter_bit(address, params.filter_seed));
+        sink.filter(filter_bit(folded(service.vip), params.filter_seed));
         let key = ServiceKey {
-            addr: [address, 0, 0, 0],
+            addr: words(service.vip),
             port: service.port.to_be(),
             protocol: service.protocol,
-            family: 4,
+            family: version(service.vip),
         };
         let home = key.home(params.service_seed, params.service_slots);
-        let index = (0..lb_common::layout::SERVICE_WINDOW)
+        let index = (0..SERVICE_WINDOW)
             .map(|i| home.wrapping_add(i) & (params.service_slots - 1))
             .find(|&index| taken.insert(index))
             .expect("a place for the service");
-        let (max_weight, gcd) = wrr::thresholds(service.servers.iter().map(|&(_, weight)| weight));
-        let number = number as u32;
-        sink.cursor(
-            number,
-            Cursor {
-                at: 0,
-                weight: 1,
-                generation: 1,
-            }
-            .word(),
-        );
+        let weights = service.servers.iter().map(|server| server.weight);
+        let (max_weight, gcd) = wrr::thresholds(weights);
+        let cursor = Cursor {
+            at: 0,
+            weight: 1,
+            generation: 1,
+        };
+        sink.cursor(number, cursor.word());
         sink.service(
             index,
             ServiceEntry {
                 addr: key.addr,
                 port: key.port,
                 protocol: key.protocol,
-                family: 4,
+                family: key.family,
                 flags: if service.claimed {
                     ServiceFlags::CLAIMED
                 } else {
@@ -349,15 +323,24 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
             },
         );
     }
-    sink.root(Root::new(1, 0, true, false));
+    let any = |family| services.iter().any(|it| version(it.vip) == family);
+    sink.root(Root::new(1, 0, any(4), any(6)));
 }
 
 /// Time-outs of a second, so that a test sees flows end.
 pub fn short_timeouts() -> Settings {
-    let one = seconds(1);
     let mut settings = Settings::kernel_defaults();
-    settings.tcp = [one; 12];
-    settings.udp = one;
-    assert!(settings.tcp.len() > tcp::STATES && udp::TIMEOUT > 1);
+    settings.tcp = [seconds(1); 12];
+    settings.udp = seconds(1);
+    settings
+}
+
+/// Time-outs that no test outlasts, another one for each state.
+pub fn long_timeouts() -> Settings {
+    let mut settings = Settings::kernel_defaults();
+    for (state, timeout) in (0..).zip(&mut settings.tcp) {
+        *timeout = seconds(3600 + state);
+    }
+    settings.udp = seconds(3700);
     settings
 }

@@ -11,6 +11,7 @@ mod namespace;
 mod offload;
 mod one_arm;
 mod process;
+mod routed;
 mod server;
 mod two_arm;
 
@@ -32,6 +33,7 @@ pub use namespace::{Door, Namespace};
 pub use offload::Offload;
 pub use one_arm::{OneArm, Options};
 pub use process::Background;
+pub use routed::{Answers, Routed};
 pub use server::{Server, nginx};
 pub use two_arm::TwoArm;
 

@@ -9,6 +9,7 @@ use std::{
     process::{Command, Stdio},
     sync::Arc,
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -138,6 +139,48 @@ impl Namespace {
         }
         namespace.ip("link set lo up")?;
         Ok(namespace)
+    }
+
+    /// Lets the namespace have IPv6 addresses, on interfaces that are there and
+    /// on later ones.
+    ///
+    /// # Errors
+    /// When the kernel has no IPv6.
+    pub fn enable_ipv6(&self) -> Result<()> {
+        let settings = Path::new("/proc/sys/net/ipv6/conf");
+        let interfaces = self.enter(|| -> Result<Vec<_>> {
+            let entries = fs::read_dir(settings).context("this kernel has no IPv6")?;
+            let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            names.collect()
+        })?;
+        for which in interfaces {
+            // Link-local addresses are good at once: without one nobody asks for
+            // a neighbour's station.
+            self.sysctl(&format!("net/ipv6/conf/{which}/accept_dad"), "0")?;
+            self.sysctl(&format!("net/ipv6/conf/{which}/disable_ipv6"), "0")?;
+        }
+        Ok(())
+    }
+
+    /// Waits until this many interfaces have an IPv6 address of their link. The
+    /// kernel notices up to a second late that a link is up, and asks for no
+    /// neighbour's station before.
+    ///
+    /// # Errors
+    /// When they have none within five seconds.
+    pub fn wait_for_ipv6(&self, interfaces: usize) -> Result<()> {
+        let limit = Instant::now() + Duration::from_secs(5);
+        let words = ["-6", "-o", "addr", "show", "scope", "link", "-tentative"];
+        loop {
+            let shown = self.ip_show(&words)?;
+            if shown.lines().count() >= interfaces {
+                return Ok(());
+            }
+            if Instant::now() > limit {
+                bail!("{}: too few link-local addresses: {shown}", self.name);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Its name, as `ip netns` shows it.

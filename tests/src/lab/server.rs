@@ -1,6 +1,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use anyhow::{Result, bail};
 use super::{Background, Lab, Namespace, Node, Segment, tool};
 use crate::http;
 
-/// A real server: a node with nginx on port 80 that answers its own name.
+/// A real server: a node with nginx on ports 80 and 8080 that answers its own name.
 #[derive(Debug)]
 pub struct Server {
     // Dropped before the node, so that nothing runs in a deleted namespace.
@@ -29,7 +30,7 @@ impl Server {
     pub fn new(lab: &Lab, name: &str, segment: &Segment, addr: Ipv4Addr) -> Result<Self> {
         let node = Node::new(lab, name, segment, addr)?;
         Ok(Self {
-            _nginx: nginx(&node.ns, name, 80)?,
+            _nginx: nginx(&node.ns, name, &[80, 8080])?,
             node,
             name: name.to_owned(),
         })
@@ -53,15 +54,20 @@ impl Server {
     }
 }
 
-/// Starts nginx in a namespace; every page is `name` and a line feed.
+/// Starts nginx in a namespace, on these ports of every address; every page is
+/// `name` and a line feed. Below `/files/` it has the lab's files, and stores
+/// what is put there.
 ///
 /// # Errors
 /// When it is not installed or does not come up within five seconds.
-pub fn nginx(ns: &Namespace, name: &str, port: u16) -> Result<Background> {
+///
+/// # Panics
+/// Without a port.
+pub fn nginx(ns: &Namespace, name: &str, ports: &[u16]) -> Result<Background> {
     let prefix = ns.lab().dir().join(format!("nginx-{name}"));
     fs::create_dir_all(&prefix)?;
     let config = prefix.join("nginx.conf");
-    fs::write(&config, configuration(name, port))?;
+    fs::write(&config, configuration(name, ports, ns.lab().dir()))?;
     let mut command = ns.command(tool("nginx"));
     command
         .arg("-p")
@@ -75,7 +81,7 @@ pub fn nginx(ns: &Namespace, name: &str, port: u16) -> Result<Background> {
             error.context("the lab's servers are nginx: install the package nginx-light (or nginx)")
         })?;
 
-    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, ports[0]);
     let limit = Instant::now() + Duration::from_secs(5);
     loop {
         match ns.enter(|| http::get(address, Duration::from_millis(500))) {
@@ -92,7 +98,11 @@ pub fn nginx(ns: &Namespace, name: &str, port: u16) -> Result<Background> {
 }
 
 /// One process, all of its files below its own prefix.
-fn configuration(name: &str, port: u16) -> String {
+fn configuration(name: &str, ports: &[u16], files: &Path) -> String {
+    let listen: String = ports
+        .iter()
+        .map(|port| format!("listen {port} backlog=4096; listen [::]:{port} backlog=4096;\n"))
+        .collect();
     format!(
         "daemon off;
 master_process off;
@@ -107,11 +117,17 @@ http {{
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
     server {{
-        listen {port} backlog=4096;
-        default_type text/plain;
+        {listen}        default_type text/plain;
+        location /files/ {{
+            root {};
+            dav_methods PUT;
+            client_max_body_size 0;
+            sendfile on;
+        }}
         location / {{ return 200 \"{name}\\n\"; }}
     }}
 }}
-"
+",
+        files.display()
     )
 }

@@ -186,7 +186,10 @@ fn touching_within_a_tick_only_reads<F: Family>() {
     found.cell.0.store(word::TIMES, 77);
     found.cell.touch(found.times, Times::new(10, TIMEOUT));
     assert_eq!(found.cell.times(), Times(77));
+    // What another packet wrote meanwhile stays, too.
     found.cell.touch(found.times, Times::new(11, TIMEOUT));
+    assert_eq!(found.cell.times(), Times(77));
+    found.cell.touch(Times(77), Times::new(11, TIMEOUT));
     assert_eq!(found.cell.times().deadline(), 11 + TIMEOUT);
 }
 

@@ -128,6 +128,9 @@ pub(super) fn audit<F: Family>(tables: &HostTables) -> usize {
         if index >= main {
             spills[flow::home::<F, _>(tables, &key) as usize] += 1;
         }
+        if cell.state().is_reverse() {
+            continue;
+        }
         let load = &mut loads[found.slot() as usize];
         match cell.state().counted() {
             2 => load.0 += 1,

@@ -5,4 +5,4 @@ mod answer;
 mod relay;
 
 pub use answer::{Answer, answer};
-pub use relay::{is_intact, relay_to_client, relay_to_server};
+pub use relay::{is_intact, relay};

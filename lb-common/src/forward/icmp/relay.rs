@@ -3,7 +3,7 @@ use crate::{
     facts::Facts,
     family::Family,
     forward::{
-        End, Ends, Part, Way,
+        Ends, Part, Way,
         hop::lives_on,
         nat::{addresses_at, changed, checksum_tail, halves, translate, updated, write_address},
         way::leave_by,
@@ -32,51 +32,15 @@ pub fn is_intact<F: Family, P: Packet>(packet: &P, facts: &Facts) -> bool {
     fold(sum) == 0xffff
 }
 
-/// NAT: an error from the client's side about a reply goes to the server that
-/// sent the reply. The error's destination and the source that it quotes
-/// become `server`. (By other methods errors go unchanged:
+/// NAT: an error about a packet of a connection, to the connection's other
+/// side. The error's own ends become `ends`, whoever sent it; what it quotes,
+/// the same ones the other way round. (By other methods errors go unchanged:
 /// [`route`](crate::forward::route), [`tunnel`](crate::forward::tunnel).)
 ///
 /// # Errors
 /// Why it cannot be sent; there is nobody to tell.
 #[inline(always)]
-pub fn relay_to_server<F: Family, P: Packet, W: Way>(
-    packet: &mut P,
-    facts: &mut Facts,
-    quoted: &Quoted,
-    server: End,
-    way: W,
-) -> Result<(), Reason> {
-    let ends = Ends {
-        src: None,
-        dst: Some(server),
-    };
-    relay::<F, P, W>(packet, facts, quoted, ends, way)
-}
-
-/// NAT: an error from the server's side about a request goes to the client.
-/// The error's source, whoever it was, and the destination that it quotes
-/// become `service`.
-///
-/// # Errors
-/// Why it cannot be sent; there is nobody to tell.
-#[inline(always)]
-pub fn relay_to_client<F: Family, P: Packet, W: Way>(
-    packet: &mut P,
-    facts: &mut Facts,
-    quoted: &Quoted,
-    service: End,
-    way: W,
-) -> Result<(), Reason> {
-    let ends = Ends {
-        src: Some(service),
-        dst: None,
-    };
-    relay::<F, P, W>(packet, facts, quoted, ends, way)
-}
-
-#[inline(always)]
-fn relay<F: Family, P: Packet, W: Way>(
+pub fn relay<F: Family, P: Packet, W: Way>(
     packet: &mut P,
     facts: &mut Facts,
     quoted: &Quoted,
@@ -147,6 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::forward::End;
     use crate::{
         family::{V4, V6},
         forward::testing::{about, about_from, any_frame, between, end, facts, header, way, words},
@@ -171,22 +136,19 @@ mod tests {
         let mut packet = HostPacket::new(frame, 7);
         let mut facts = facts(frame);
         let way = way(facts.family as u8, 1, 1500);
+        let ends = if to_server {
+            Ends::destination(end)
+        } else {
+            Ends::source(end)
+        };
         if facts.family == 4 {
             assert!(is_intact::<V4, _>(&packet, &facts));
             let quoted = parse::quoted::<V4, _>(&packet, &facts).unwrap();
-            if to_server {
-                relay_to_server::<V4, _, _>(&mut packet, &mut facts, &quoted, end, way)
-            } else {
-                relay_to_client::<V4, _, _>(&mut packet, &mut facts, &quoted, end, way)
-            }
+            relay::<V4, _, _>(&mut packet, &mut facts, &quoted, ends, way)
         } else {
             assert!(is_intact::<V6, _>(&packet, &facts));
             let quoted = parse::quoted::<V6, _>(&packet, &facts).unwrap();
-            if to_server {
-                relay_to_server::<V6, _, _>(&mut packet, &mut facts, &quoted, end, way)
-            } else {
-                relay_to_client::<V6, _, _>(&mut packet, &mut facts, &quoted, end, way)
-            }
+            relay::<V6, _, _>(&mut packet, &mut facts, &quoted, ends, way)
         }?;
         Ok(packet.bytes().to_vec())
     }

@@ -32,7 +32,7 @@ fn a_request_is_what_the_builder_makes_to_the_server() {
     to_server::<V4, _, _>(
         &mut packet,
         &mut facts,
-        server,
+        Ends::destination(server),
         Part::Whole,
         way(4, 1, 1500),
     )
@@ -54,7 +54,14 @@ fn an_ipv6_request_is_what_the_builder_makes_to_the_server() {
         port: 8080_u16.to_be(),
     };
     let way = way(6, 2, 60);
-    to_server::<V6, _, _>(&mut packet, &mut facts, server, Part::Whole, way).unwrap();
+    to_server::<V6, _, _>(
+        &mut packet,
+        &mut facts,
+        Ends::destination(server),
+        Part::Whole,
+        way,
+    )
+    .unwrap();
     let Any::Six(frame) = between("[2001:db8::1]:2000", "[fd00::7]:8080") else {
         unreachable!()
     };
@@ -75,8 +82,20 @@ fn a_request_that_is_too_big_has_one_hop_less_in_the_answer() {
         let mut facts = facts(&wanted);
         let end = end(facts.family, [9; 16], 80);
         let sent = match facts.family {
-            4 => to_server::<V4, _, _>(&mut packet, &mut facts, end, Part::Whole, way(4, 0, mtu)),
-            _ => to_server::<V6, _, _>(&mut packet, &mut facts, end, Part::Whole, way(6, 0, mtu)),
+            4 => to_server::<V4, _, _>(
+                &mut packet,
+                &mut facts,
+                Ends::destination(end),
+                Part::Whole,
+                way(4, 0, mtu),
+            ),
+            _ => to_server::<V6, _, _>(
+                &mut packet,
+                &mut facts,
+                Ends::destination(end),
+                Part::Whole,
+                way(6, 0, mtu),
+            ),
         };
         assert_eq!((sent, facts.mtu), (Err(Reason::DroppedTooBig), mtu.into()));
         wanted[ttl_at] -= 1;
@@ -95,7 +114,7 @@ fn a_reply_is_what_the_builder_makes_from_the_service() {
     to_client::<V4, _, _>(
         &mut packet,
         &mut facts,
-        service,
+        Ends::source(service),
         Part::Whole,
         way(4, 0, 1500),
     )
@@ -113,7 +132,13 @@ fn a_reply_that_is_too_big_keeps_its_ttl_for_the_answer() {
     let mut packet = frame.packet();
     let mut facts = facts(packet.bytes());
     let service = end_of(SERVICE);
-    let sent = to_client::<V4, _, _>(&mut packet, &mut facts, service, Part::Whole, way(4, 0, 39));
+    let sent = to_client::<V4, _, _>(
+        &mut packet,
+        &mut facts,
+        Ends::source(service),
+        Part::Whole,
+        way(4, 0, 39),
+    );
     assert_eq!((sent, facts.mtu), (Err(Reason::DroppedTooBig), 39));
     assert_eq!(packet.bytes(), frame.bytes());
 }

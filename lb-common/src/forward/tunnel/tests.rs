@@ -17,12 +17,12 @@ const SOURCE: [&str; 2] = ["10.8.0.254", "fd00::fe"];
 
 /// A tunnel to a server of family `family`.
 #[derive(Clone, Copy, Debug)]
-struct To {
-    family: u8,
-    kind: TunnelKind,
-    checksum: TunnelChecksum,
-    mtu: u16,
-    tags: usize,
+pub(crate) struct To {
+    pub(crate) family: u8,
+    pub(crate) kind: TunnelKind,
+    pub(crate) checksum: TunnelChecksum,
+    pub(crate) mtu: u16,
+    pub(crate) tags: usize,
 }
 
 const IPIP: To = To {
@@ -34,7 +34,7 @@ const IPIP: To = To {
 };
 
 /// Sends a frame; what came out or why not, and `facts.mtu`.
-fn send(bytes: &[u8], to: To) -> (Result<Vec<u8>, Reason>, u64) {
+pub(crate) fn send(bytes: &[u8], to: To) -> (Result<Vec<u8>, Reason>, u64) {
     let tables = tables();
     let i = usize::from(to.family == 6);
     let dest = DestEntry {

@@ -12,7 +12,7 @@ use etherparse::TcpHeader;
 use lvx_tests::lab::mac_of;
 
 pub use build::build;
-pub use show::{identification, show};
+pub use show::{ends, identification, show};
 
 /// What a frame is compared with: the one that was sent.
 #[derive(Debug, Default)]

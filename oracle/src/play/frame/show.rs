@@ -2,10 +2,13 @@
 
 use std::{
     fmt::Write as _,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use etherparse::{IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, TcpSlice, checksum::Sum16BitWords};
+use etherparse::{
+    IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice, NetSlice, SlicedPacket, TcpSlice, TransportSlice,
+    checksum::Sum16BitWords,
+};
 
 use super::{Sent, build::sum};
 
@@ -317,6 +320,35 @@ fn pattern(line: &mut String, data: &[u8]) {
     {
         line.push_str(" changed-data");
     }
+}
+
+/// Source and destination of the segment or datagram that a frame is.
+#[must_use]
+pub fn ends(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    let (from, to): (IpAddr, IpAddr) = match &packet.net {
+        Some(NetSlice::Ipv4(ip)) => {
+            let header = ip.header();
+            (
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            )
+        }
+        Some(NetSlice::Ipv6(ip)) => {
+            let header = ip.header();
+            (
+                header.source_addr().into(),
+                header.destination_addr().into(),
+            )
+        }
+        _ => return None,
+    };
+    let ports = match &packet.transport {
+        Some(TransportSlice::Tcp(tcp)) => (tcp.source_port(), tcp.destination_port()),
+        Some(TransportSlice::Udp(udp)) => (udp.source_port(), udp.destination_port()),
+        _ => return None,
+    };
+    Some((SocketAddr::new(from, ports.0), SocketAddr::new(to, ports.1)))
 }
 
 /// The number of the packet that a frame is, or that is in it, or that an error

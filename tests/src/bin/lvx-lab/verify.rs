@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table};
-use lb_userspace::dataplane::{Plane, Sizes};
+use lb_userspace::dataplane::{Decap, Plane, Sizes, Wanted};
 use lvx_tests::kernel::bpffs::Bpffs;
 use serde::Deserialize;
 
@@ -29,11 +29,17 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
     let mut tries = Vec::new();
     for _ in 0..3 {
         let bpffs = Bpffs::new()?;
-        tries.push(
-            Plane::load(&bpffs.pins(), Sizes::default())?
-                .facts()
-                .to_vec(),
-        );
+        let mut facts = Plane::load(&bpffs.pins(), Sizes::default())?
+            .facts()
+            .to_vec();
+        let wanted = Wanted {
+            own: Vec::new(),
+            vips: Vec::new(),
+            gue_port: 6080,
+        };
+        let pins = bpffs.pins().with_file_name("decap");
+        facts.push(Decap::load(&pins, &wanted)?.facts()?);
+        tries.push(facts);
     }
     let mut table = Table::new();
     table.set_header([

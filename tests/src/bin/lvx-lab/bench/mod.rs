@@ -11,6 +11,7 @@ mod report;
 #[expect(unreachable_pub, reason = "the programs' crate has the same file")]
 #[path = "../../../../../lb-ebpf/src/bench_run.rs"]
 mod run_record;
+mod streams;
 
 use std::{fs, path::PathBuf};
 
@@ -27,7 +28,10 @@ use self::{measure::Plan, programs::Programs};
 const FLOWS: [u32; 5] = [1, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Fewer rounds: less exact, below 20 seconds
     #[arg(long)]
     quick: bool,
@@ -39,7 +43,16 @@ pub(crate) struct Arguments {
     cpu: Option<usize>,
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    /// One TCP stream by each method, next to direct and to plain forwarding.
+    Streams(streams::Arguments),
+}
+
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(What::Streams(arguments)) = &arguments.what {
+        return streams::run(arguments);
+    }
     let cpus = std::thread::available_parallelism()?.get();
     let cpu = arguments.cpu.unwrap_or(cpus - 1);
     let mut only = CpuSet::new();

@@ -280,12 +280,12 @@ fn xdp<'a>(bench: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
 /// UDP, one server, reached by where the packets come from.
 fn service() -> Service {
     Service {
-        vip: VIP,
+        vip: VIP.into(),
         port: PORT,
         protocol: 17,
         scheduler: SchedulerKind::Rr,
         claimed: true,
-        servers: vec![(Reached::Back, 1)],
+        servers: vec![(Reached::Back, 1).into()],
     }
 }
 

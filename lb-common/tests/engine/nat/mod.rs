@@ -1,0 +1,8 @@
+//! NAT through the whole engine, both directions and both families.
+
+mod bed;
+mod life;
+mod random;
+mod trouble;
+mod way;
+mod wire;

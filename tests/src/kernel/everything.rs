@@ -1,0 +1,152 @@
+//! A scene with every kind of service and server there is, in both families.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lb_common::layout::{SchedulerKind, TunnelChecksum, TunnelKind};
+
+use super::scene::{
+    How, Reached,
+    Reached::{Across, Back, Gone, Local, Narrow, Tagged, Unresolved},
+    Server, Service,
+};
+
+/// The VIP with this number.
+pub const fn vip(family: u8, number: u8) -> IpAddr {
+    if family == 4 {
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, number))
+    } else {
+        IpAddr::V6(Ipv6Addr::new(
+            0x2001,
+            0xdb8,
+            0xffff,
+            0,
+            1,
+            2,
+            3,
+            number as u16,
+        ))
+    }
+}
+
+/// How many of the VIPs, from 1 on, have services.
+pub const VIPS: u8 = 8;
+
+/// Every kind of service and server.
+pub fn services() -> Vec<Service> {
+    [4, 6].into_iter().flat_map(of_family).collect()
+}
+
+fn nat(reached: Reached, weight: u32, host: u8, port: u16) -> Server {
+    Server {
+        reached,
+        weight,
+        how: How::Nat { host, port },
+    }
+}
+
+fn tunnel(reached: Reached, family: u8, kind: TunnelKind, checksum: TunnelChecksum) -> Server {
+    Server {
+        reached,
+        weight: 1,
+        how: How::Tunnel {
+            family,
+            kind,
+            checksum,
+        },
+    }
+}
+
+fn of_family(family: u8) -> Vec<Service> {
+    use SchedulerKind::{Rr, Wrr};
+    let service = |number, port, protocol, scheduler, servers| Service {
+        vip: vip(family, number),
+        port,
+        protocol,
+        scheduler,
+        claimed: true,
+        servers,
+    };
+    let direct = |servers: &[(Reached, u32)]| servers.iter().map(|&it| it.into()).collect();
+    let mut unclaimed = service(3, 80, 6, Rr, direct(&[(Back, 1)]));
+    unclaimed.claimed = false;
+    vec![
+        service(
+            1,
+            80,
+            6,
+            Rr,
+            direct(&[(Back, 1), (Across, 1), (Back, 0), (Tagged, 1)]),
+        ),
+        service(
+            1,
+            53,
+            17,
+            Wrr,
+            direct(&[(Back, 4), (Across, 3), (Narrow, 2)]),
+        ),
+        service(
+            2,
+            80,
+            6,
+            Wrr,
+            direct(&[(Unresolved, 1), (Local, 2), (Gone, 1), (Back, 5)]),
+        ),
+        unclaimed,
+        service(4, 80, 6, Rr, Vec::new()),
+        service(4, 53, 17, Wrr, direct(&[(Back, 0)])),
+        service(
+            5,
+            80,
+            6,
+            Rr,
+            vec![
+                nat(Back, 1, 1, 8080),
+                nat(Across, 1, 2, 0),
+                nat(Tagged, 1, 3, 8080),
+                nat(Narrow, 1, 4, 8081),
+                nat(Unresolved, 1, 5, 8080),
+                nat(Local, 1, 6, 8080),
+                nat(Gone, 1, 7, 8080),
+            ],
+        ),
+        service(
+            5,
+            53,
+            17,
+            Wrr,
+            vec![
+                nat(Back, 3, 1, 0),
+                nat(Across, 2, 2, 5353),
+                (Back, 1).into(),
+                tunnel(Back, 4, TunnelKind::Ipip, TunnelChecksum::None),
+            ],
+        ),
+        // The server of another service: two connections may have one reverse key.
+        service(6, 80, 6, Rr, vec![nat(Back, 1, 1, 8080)]),
+        service(7, 80, 6, Rr, tunnels()),
+        service(7, 53, 17, Rr, tunnels()),
+    ]
+}
+
+/// Every tunnel, over both families.
+fn tunnels() -> Vec<Server> {
+    use TunnelChecksum::{Full, None, Remote};
+    use TunnelKind::{Gre, Gue, Ipip};
+    let mut servers = Vec::new();
+    for outer in [4, 6] {
+        for (reached, kind, checksum) in [
+            (Back, Ipip, None),
+            (Across, Gue, None),
+            (Tagged, Gue, Full),
+            (Back, Gue, Remote),
+            (Across, Gre, None),
+            (Tagged, Gre, Full),
+        ] {
+            servers.push(tunnel(reached, outer, kind, checksum));
+        }
+    }
+    servers.push(tunnel(Narrow, 4, Ipip, None));
+    servers.push(tunnel(Narrow, 6, Ipip, None));
+    servers.push(tunnel(Unresolved, 4, Gue, Full));
+    servers
+}

@@ -149,7 +149,45 @@ pub fn in_guest(kernel: Kernel) -> Result<String> {
 /// # Errors
 /// When one fails.
 pub fn guest() -> Result<()> {
-    let stage = Stage::new()?;
+    tunnels()?;
+    bond()
+}
+
+/// lvx on the ports of a bond: a connection before and after the active port
+/// loses its carrier.
+fn bond() -> Result<()> {
+    let stage = Stage::new(Clients::Bonded)?;
+    let director = Director::start_with(
+        &stage.director,
+        Start::default().interfaces(&["e0", "e1", "eth1"]),
+    )?;
+    let case = &CASES[0];
+    stage
+        .try_one(&director, case, 9000)
+        .context("bond, first port")?;
+    println!("bond, first port: {LENGTH} bytes there and back");
+    let active = || stage.director.ip_show(&["-d", "link", "show", "bond0"]);
+    ensure!(active()?.contains("active_slave e0"), "{}", active()?);
+    stage.client.ip("link set p0 down")?;
+    thread::sleep(Duration::from_secs(1));
+    ensure!(active()?.contains("active_slave e1"), "{}", active()?);
+    stage
+        .try_one(&director, case, 9001)
+        .context("bond, second port")?;
+    println!("bond, second port after a failover: {LENGTH} bytes there and back");
+    let reasons = director.status()?.reasons;
+    let forwarded = reasons
+        .iter()
+        .find(|(name, _)| name == "forwarded-redirect");
+    ensure!(
+        forwarded.is_some_and(|(_, packets)| *packets > 200),
+        "the data plane did not see this: {reasons:?}"
+    );
+    Ok(())
+}
+
+fn tunnels() -> Result<()> {
+    let stage = Stage::new(Clients::Plain)?;
     let director = Director::start_with(
         &stage.director,
         Start::default().interfaces(&["eth0", "eth1"]),
@@ -168,6 +206,15 @@ pub fn guest() -> Result<()> {
     Ok(())
 }
 
+/// How the director is connected with the clients.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    /// By `eth0`.
+    Plain,
+    /// By a bond of `e0` and `e1`, active and backup; the client has a bridge.
+    Bonded,
+}
+
 struct Stage {
     // In the order of dropping.
     client: Namespace,
@@ -177,7 +224,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new() -> Result<Self> {
+    fn new(clients: Clients) -> Result<Self> {
         let lab = Lab::new()?;
         let client = lab.namespace("client")?;
         let director = lab.namespace("director")?;
@@ -188,20 +235,36 @@ impl Stage {
                 ns.sysctl(&format!("net/ipv6/conf/{key}/accept_dad"), "0")?;
             }
         }
-        client.ip(&format!(
-            "link add eth0 type veth peer name eth0 netns {}",
-            director.name()
-        ))?;
+        let (here, ports) = match clients {
+            Clients::Plain => {
+                client.ip(&format!(
+                    "link add eth0 type veth peer name eth0 netns {}",
+                    director.name()
+                ))?;
+                ("eth0", &[("eth0", "eth0")][..])
+            }
+            Clients::Bonded => {
+                client.ip(&format!(
+                    "link add p0 type veth peer name e0 netns {0}\n\
+                     link add p1 type veth peer name e1 netns {0}\n\
+                     link add eth0 type bridge forward_delay 0\n\
+                     link set p0 master eth0 up\nlink set p1 master eth0 up",
+                    director.name()
+                ))?;
+                director.ip("link add bond0 type bond mode active-backup miimon 100\n\
+                     link set e0 master bond0\nlink set e1 master bond0")?;
+                ("bond0", &[("p0", "e0"), ("p1", "e1")][..])
+            }
+        };
         director.ip(&format!(
             "link add eth1 type veth peer name eth0 netns {}",
             server.name()
         ))?;
-        for (ns, interface) in [
-            (&client, "eth0"),
-            (&director, "eth0"),
-            (&director, "eth1"),
-            (&server, "eth0"),
-        ] {
+        let others = [(&client, "eth0"), (&director, "eth1"), (&server, "eth0")];
+        let ports = ports
+            .iter()
+            .flat_map(|(theirs, ours)| [(&client, *theirs), (&director, *ours)]);
+        for (ns, interface) in ports.chain(others) {
             for feature in [
                 Offload::TransmitChecksum,
                 Offload::TcpSegmentation,
@@ -212,7 +275,7 @@ impl Stage {
         }
         client.ip("addr add 10.0.0.2/24 dev eth0\naddr add fd00::2/64 dev eth0 nodad\nlink set eth0 up\nroute add default via 10.0.0.1\nroute add ::/0 via fd00::1")?;
         server.ip(&format!("addr add {SERVER4}/24 dev eth0\naddr add {SERVER6}/64 dev eth0 nodad\nlink set eth0 up\naddr add {VIP4}/32 dev lo\naddr add {VIP6}/128 dev lo nodad\nroute add default via 10.8.0.254\nroute add ::/0 via fd00:8::fe"))?;
-        director.ip(&format!("addr add 10.0.0.1/24 dev eth0\naddr add fd00::1/64 dev eth0 nodad\nlink set eth0 up\naddr add 10.8.0.254/24 dev eth1\naddr add fd00:8::fe/64 dev eth1 nodad\nlink set eth1 up\naddr add {VIP4}/32 dev lo\naddr add {VIP6}/128 dev lo nodad"))?;
+        director.ip(&format!("addr add 10.0.0.1/24 dev {here}\naddr add fd00::1/64 dev {here} nodad\nlink set {here} up\naddr add 10.8.0.254/24 dev eth1\naddr add fd00:8::fe/64 dev eth1 nodad\nlink set eth1 up\naddr add {VIP4}/32 dev lo\naddr add {VIP6}/128 dev lo nodad"))?;
         for (key, value) in [
             ("net/ipv4/ip_forward", "1"),
             ("net/ipv6/conf/all/forwarding", "1"),
@@ -221,7 +284,9 @@ impl Stage {
         ] {
             director.sysctl(key, value)?;
         }
-        xdp::pass(&client, "eth0")?;
+        if clients == Clients::Plain {
+            xdp::pass(&client, "eth0")?;
+        }
         xdp::pass(&server, "eth0")?;
         Ok(Self {
             client,

@@ -10,9 +10,11 @@
 //! | [`results`] | what came of it as text, and what differs |
 //! | [`random`] | random scenarios from a seed |
 //! | [`batch`] | many scenarios, in the guest or on this machine |
+//! | [`devices`] | Linux's tunnel devices behind lvx, in the virtual machine |
 //! | [`self_check`] | whether random scenarios find defects that are planted |
 
 pub mod batch;
+pub mod devices;
 pub mod guest;
 pub mod play;
 pub mod random;

@@ -6,7 +6,7 @@ use crate::{
         Part,
         icmp::{self, Answer},
     },
-    layout::{DestView, NextHopView, Stats},
+    layout::{DestView, ForwardMethod, NextHopView, Stats},
     packet::Packet,
     reason::Reason,
     tables::{Cell, Table, Tables},
@@ -59,8 +59,10 @@ fn make<F: Family, P: Packet, T: Tables>(
         facts.dst
     };
     icmp::answer::<F, P, T>(packet, tables, facts, source, what).ok()?;
-    // The kernel counts an error about a connection as a packet to its client.
-    if !is_reply && matches!(what, Answer::TimeExceeded | Answer::TooBig { .. }) {
+    // The kernel counts an error about a connection as a packet to its client; of
+    // NAT's it does not find the connection, whose replies come from the server.
+    let is_nat = facts.method == ForwardMethod::Masq as u64;
+    if !is_reply && !is_nat && matches!(what, Answer::TimeExceeded | Answer::TooBig { .. }) {
         let (longest, around) = if F::VERSION == 4 {
             (576, 28)
         } else {

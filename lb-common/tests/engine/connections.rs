@@ -8,7 +8,7 @@ use lb_common::{
         sweep::{SweepState, run},
     },
     host::frame::Frame,
-    layout::{DestFlags, Settings, Stats},
+    layout::{DestFlags, ForwardMethod, Settings, Stats},
     reason::Reason,
     tables::{Table, Tables},
     time::seconds,
@@ -100,6 +100,25 @@ fn counters_take_the_ip_length() {
         ..Stats::default()
     };
     assert_eq!(lab.tables.stats(TX), wanted);
+}
+
+#[test]
+fn an_error_about_a_request_counts_as_a_reply_but_with_nat() {
+    for (method, count) in [(ForwardMethod::Route, 1), (ForwardMethod::Masq, 0)] {
+        let lab = Lab::with(&[TX]);
+        lab.forward_by(method, 1);
+        lab.run(&web(1, S));
+        assert_eq!(
+            lab.reason(&Frame {
+                ttl: 1,
+                ..web(1, A)
+            }),
+            Reason::DroppedTtl
+        );
+        let stats = lab.tables.stats(TX);
+        assert_eq!(stats.in_packets, 2, "{method:?}");
+        assert_eq!(stats.out_packets, count, "{method:?}");
+    }
 }
 
 #[test]

@@ -230,6 +230,18 @@ impl Lab {
         self.tables.set(Table::NextHop, index, hop);
     }
 
+    /// Gives the servers of the first half's web service another method.
+    pub(crate) fn forward_by(&self, method: ForwardMethod, servers: u32) {
+        for position in 0..servers {
+            let index = WEB_SLOT * 16 + position;
+            let entry = ListEntry {
+                method: method as u32,
+                ..self.tables.get(Table::List, index)
+            };
+            self.tables.set(Table::List, index, entry);
+        }
+    }
+
     /// Writes one half of the configuration and switches to it.
     pub(crate) fn configure(&self, side: u32, services: &[Service]) {
         self.write(side, services);

@@ -8,7 +8,7 @@ mod vm;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lvx_oracle::play::Engine;
+use lvx_oracle::{devices, play::Engine, vm::Kernel};
 
 /// lvx against the kernel's IPVS.
 #[derive(Parser)]
@@ -24,6 +24,15 @@ enum Verb {
     Vm(vm::Args),
     /// Play scenarios on the kernel's IPVS and on lvx, and show what differs
     Compare(compare::Args),
+    /// In the virtual machine: Linux's tunnel devices unwrap what lvx has wrapped
+    Devices {
+        /// Which kernel: 6.12, or Debian 12's own 6.1
+        #[arg(long, value_enum, default_value_t = Kernel::V6_12, hide_possible_values = true)]
+        kernel: Kernel,
+    },
+    /// Inside the virtual machine: the same
+    #[command(hide = true)]
+    GuestDevices,
     /// Inside the virtual machine: play what is in /scenarios
     #[command(hide = true)]
     Guest {
@@ -36,6 +45,11 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Vm(args) => vm::main(&args),
         Verb::Compare(args) => compare::main(&args),
+        Verb::Devices { kernel } => devices::in_guest(kernel).map(|said| {
+            print!("{said}");
+            ExitCode::SUCCESS
+        }),
+        Verb::GuestDevices => devices::guest().map(|()| ExitCode::SUCCESS),
         Verb::Guest { engines } => lvx_oracle::batch::guest(&engines).map(|()| ExitCode::SUCCESS),
     };
     match result {

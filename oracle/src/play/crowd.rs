@@ -118,7 +118,7 @@ impl Crowd<'_> {
     fn collect(&mut self, step: usize) -> Result<bool> {
         let mut any = false;
         for (leg, tap) in &self.player.taps {
-            while let Some(frame) = tap.next(Duration::ZERO, |_| true)? {
+            while let Some(frame) = tap.next(Duration::ZERO, frame::counts)? {
                 let nothing = Sent::default();
                 let (step, sent) = frame::identification(&frame)
                     .and_then(|id| self.sent.get(&id))

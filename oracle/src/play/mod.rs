@@ -7,7 +7,7 @@ pub mod stage;
 
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     thread,
     time::{Duration, Instant},
 };
@@ -117,7 +117,7 @@ pub fn play(
 }
 
 struct Player<'a> {
-    names: &'a BTreeMap<String, Ipv4Addr>,
+    names: &'a BTreeMap<String, IpAddr>,
     taps: Vec<(&'static str, Tap)>,
     server_leg: Ipv4Addr,
     one_leg: bool,
@@ -142,7 +142,10 @@ impl Player<'_> {
         self.packets = self.packets.wrapping_add(1);
         let by = packet.by.as_ref().and_then(|name| self.names.get(name));
         let (tap, macs) = match by {
-            Some(server) => (self.taps.last(), (mac_of(*server), mac_of(self.server_leg))),
+            Some(server) => (
+                self.taps.last(),
+                (frame::mac(*server), mac_of(self.server_leg)),
+            ),
             None => (self.taps.first(), (mac_of(GATEWAY), mac_of(CLIENT_SIDE))),
         };
         let frame = frame::build(packet, self.packets, macs);
@@ -207,12 +210,14 @@ impl Player<'_> {
                 // The two fields that differ from flow to flow.
                 let port = packet.from.port().to_string();
                 let id = format!(" id {}", self.packets);
+                let label = format!(" label {}", self.packets);
                 let look = frame::show(frame, &sent)
                     .split(' ')
                     .map(|word| if word == port { "*" } else { word })
                     .collect::<Vec<_>>()
                     .join(" ")
-                    .replace(&id, "");
+                    .replace(&id, "")
+                    .replace(&label, "");
                 let place = if self.one_leg { "each" } else { leg };
                 let look = format!("{place}: {look}");
                 if !looks.contains(&look) {
@@ -238,7 +243,7 @@ impl Player<'_> {
         loop {
             let mut any = false;
             for (leg, tap) in &self.taps {
-                while let Some(frame) = tap.next(Duration::ZERO, |_| true)? {
+                while let Some(frame) = tap.next(Duration::ZERO, frame::counts)? {
                     see(leg, &frame);
                     any = true;
                     count += 1;

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
-    net::SocketAddrV4,
+    net::SocketAddr,
     sync::Barrier,
     thread,
     time::{Duration, Instant},
@@ -43,7 +43,7 @@ pub struct Raced {
     /// Packets that came to a server, with those that came twice.
     pub arrived: usize,
     /// The servers of each flow, by its two ends.
-    pub servers: BTreeMap<(SocketAddrV4, SocketAddrV4), BTreeSet<String>>,
+    pub servers: BTreeMap<(SocketAddr, SocketAddr), BTreeSet<String>>,
 }
 
 /// Plays a scenario of two legs on lvx, on this machine's clock. Flows with even

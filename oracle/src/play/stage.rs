@@ -8,7 +8,7 @@
 use std::{
     fmt::Write as _,
     io::{Read as _, Write as _},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::{Child, ChildStderr, Command, Stdio},
 };
 
@@ -22,6 +22,7 @@ use lvx_tests::{
 };
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::frame;
 use crate::scenario::Scenario;
 
 /// The director towards the clients, and their gateway.
@@ -30,6 +31,11 @@ pub const CLIENT_SIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 /// The director towards the servers.
 pub const SERVER_SIDE: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 254);
+
+/// The same in IPv6.
+const CLIENT_SIDE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe);
+const SERVER_SIDE6: Ipv6Addr = Ipv6Addr::new(0xfd00, 8, 0, 0, 0, 0, 0, 0xfe);
 
 /// Who directs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,6 +83,9 @@ impl Stage {
             _lab: lab,
         };
         stage.legs(scenario)?;
+        if stage.has_ipv6(scenario) {
+            stage.director.sysctl("net/ipv6/icmp/ratelimit", "0")?;
+        }
         if engine == Engine::Lvx {
             for port in stage.ports() {
                 xdp::pass(&stage.outside, port)?;
@@ -111,9 +120,20 @@ impl Stage {
                 ("server", "eth1", SERVER_SIDE),
             ]
         };
-        for (port, interface, address) in legs {
+        let ipv6 = self.has_ipv6(scenario);
+        if ipv6 {
+            for key in [
+                "all/disable_ipv6",
+                "default/disable_ipv6",
+                "default/accept_ra",
+            ] {
+                let key = format!("net/ipv6/conf/{key}");
+                self.director.sysctl(&key, "0")?;
+            }
+        }
+        for ((port, interface, address), mtu) in legs.iter().zip(scenario.mtu) {
             self.outside.ip(&format!(
-                "link add {port} mtu 1500 type veth peer name {interface} netns {}\nlink set {port} arp off up",
+                "link add {port} mtu {mtu} type veth peer name {interface} mtu {mtu} netns {}\nlink set {port} arp off up",
                 self.director.name()
             ))?;
             for feature in [
@@ -135,18 +155,40 @@ impl Stage {
             let _ = writeln!(lines, "addr add {SERVER_SIDE}/24 brd + dev eth0");
         }
         let _ = writeln!(lines, "route add default via {GATEWAY}");
-        let neighbours = scenario.servers.values().map(|server| (*server, inner));
-        for (address, interface) in neighbours.chain([(GATEWAY, "eth0")]) {
+        if ipv6 {
+            let _ = writeln!(
+                lines,
+                "addr add {CLIENT_SIDE6}/64 dev eth0 nodad\n\
+                 addr add {SERVER_SIDE6}/64 dev {inner} nodad\n\
+                 route add ::/0 via {GATEWAY6} dev eth0"
+            );
+        }
+        let mut neighbour = |address: IpAddr, mac: [u8; 6], interface: &str| {
             let _ = writeln!(
                 lines,
                 "neigh replace {address} lladdr {} dev {interface} nud permanent",
-                show_mac(mac_of(address))
+                show_mac(mac)
             );
+        };
+        for server in scenario.servers.values() {
+            neighbour(*server, frame::mac(*server), inner);
+        }
+        neighbour(GATEWAY.into(), mac_of(GATEWAY), "eth0");
+        if ipv6 {
+            neighbour(GATEWAY6.into(), mac_of(GATEWAY), "eth0");
         }
         for vip in &scenario.vips {
-            let _ = writeln!(lines, "addr add {vip}/32 dev lo");
+            let _ = match vip {
+                IpAddr::V4(vip) => writeln!(lines, "addr add {vip}/32 dev lo"),
+                IpAddr::V6(vip) => writeln!(lines, "addr add {vip}/128 dev lo nodad"),
+            };
         }
         self.director.ip(&lines)
+    }
+
+    fn has_ipv6(&self, scenario: &Scenario) -> bool {
+        let all = scenario.vips.iter().chain(scenario.servers.values());
+        all.into_iter().any(IpAddr::is_ipv6)
     }
 
     /// Starts who directs.

@@ -1,16 +1,35 @@
 //! One random service with its servers, clients and packets.
 
-use super::dice::Dice;
+use super::{dice::Dice, gaps::BURST};
 
 /// Names of the servers that there are.
 pub(super) const SERVERS: [&str; 12] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "L", "M"];
+/// Those with IPv6 addresses.
+pub(super) const SERVERS6: [&str; 12] = [
+    "A6", "B6", "C6", "D6", "E6", "F6", "G6", "H6", "I6", "J6", "L6", "M6",
+];
 /// So many of them a service has at a time.
 const AT_A_TIME: usize = 6;
+
+/// A server without connections may be out of the trash so many seconds after
+/// it was removed, and has lost its counters then; when exactly depends on
+/// timers of a minute, which are late in the kernel (D-expiry).
+const TRASHED: u64 = 110;
 
 /// Schedulers that lvx has: one that is built is added here, and tried.
 const SCHEDULERS: &[&str] = &["rr", "wrr"];
 /// Forwarding methods that lvx has, as options of a server.
-const METHODS: &[&str] = &["-g"];
+const METHODS: &[&str] = &[
+    "-g",
+    "-g",
+    "-m",
+    "-m",
+    "-i",
+    "-i --tun-type gue --tun-port 6080",
+    "-i --tun-type gue --tun-port 5555 --tun-csum",
+    "-i --tun-type gre",
+    "-i --tun-type gre --tun-csum",
+];
 /// More options of a server, such as `-x 5 -y 2` once thresholds are built;
 /// one of them each time.
 const SERVER_OPTIONS: &[&str] = &[""];
@@ -43,12 +62,16 @@ const LATER: [(&str, usize); 10] = [
     ("SFA", 1),
 ];
 
+/// Flags of a server's segments.
+const REPLIES: [(&str, usize); 5] = [("SA", 40), ("A", 20), ("PA", 15), ("FA", 15), ("RA", 10)];
+
 /// A service of its own, so that many share a topology and its waits.
 #[derive(Debug)]
 pub(super) struct Cell {
     /// Its number, by which its VIP and its clients are named.
     number: usize,
     tcp: bool,
+    ipv6: bool,
     scheduler: &'static str,
     method: &'static str,
     options: &'static str,
@@ -59,8 +82,8 @@ pub(super) struct Cell {
     /// new one: the kernel counts for them then what it had not summed up when
     /// they went (D-counters).
     gone: Vec<&'static str>,
-    /// Servers removed one by one.
-    removed: Vec<&'static str>,
+    /// Servers removed one by one, and for at least how many seconds they are.
+    removed: Vec<(&'static str, u64)>,
     /// Client ports in use, the last one newest.
     flows: Vec<u16>,
     /// The packet before, to send it again.
@@ -81,6 +104,7 @@ impl Cell {
         let mut cell = Self {
             number,
             tcp: dice.percent(75),
+            ipv6: dice.percent(35),
             scheduler: dice.pick(SCHEDULERS),
             method: dice.pick(METHODS),
             options: dice.pick(SERVICE_OPTIONS),
@@ -93,6 +117,11 @@ impl Cell {
         };
         let lines = cell.create(dice);
         (cell, lines)
+    }
+
+    /// The address of its service.
+    pub(super) fn vip(&self) -> String {
+        vip(self.number, self.ipv6)
     }
 
     fn create(&mut self, dice: &mut Dice) -> Vec<String> {
@@ -140,7 +169,8 @@ impl Cell {
     }
 
     fn add(&mut self, dice: &mut Dice) -> Option<String> {
-        let free: Vec<_> = SERVERS
+        let all = if self.ipv6 { SERVERS6 } else { SERVERS };
+        let free: Vec<_> = all
             .into_iter()
             .filter(|name| !self.servers.contains(name) && !self.gone.contains(name))
             .collect();
@@ -149,12 +179,19 @@ impl Cell {
         }
         let name = dice.pick(&free);
         self.servers.push(name);
-        self.removed.retain(|server| *server != name);
+        self.removed.retain(|(server, _)| *server != name);
         Some(self.server('a', name, dice))
     }
 
-    /// A burst has ended.
-    pub(super) fn rest(&mut self) {
+    /// A burst has ended, and this many seconds pass.
+    pub(super) fn rest(&mut self, gap: u64) {
+        for (_, age) in &mut self.removed {
+            *age += gap + BURST;
+        }
+        let (old, young) = self.removed.iter().partition(|(_, age)| *age > TRASHED);
+        let old: Vec<(&str, u64)> = old;
+        self.gone.extend(old.into_iter().map(|(name, _)| name));
+        self.removed = young;
         if self.state == State::Deleted {
             self.state = State::Rested;
         }
@@ -165,7 +202,9 @@ impl Cell {
         match self.state {
             State::There => {}
             // Refused: there is no such service.
-            State::Deleted => return vec![self.server('a', "A", dice)],
+            State::Deleted => {
+                return vec![self.server('a', if self.ipv6 { "A6" } else { "A" }, dice)];
+            }
             State::Rested => return self.create(dice),
         }
         let (service, port) = (self.service(), self.port());
@@ -178,7 +217,7 @@ impl Cell {
             9..=12 if !self.servers.is_empty() => {
                 let place = dice.below(self.servers.len());
                 let line = delete(self.servers[place]);
-                self.removed.push(self.servers.swap_remove(place));
+                self.removed.push((self.servers.swap_remove(place), 0));
                 line
             }
             13 => {
@@ -192,7 +231,7 @@ impl Cell {
             }
             // One that was there before.
             16 | 14 if self.servers.len() < AT_A_TIME && !self.removed.is_empty() => {
-                let name = self.removed.swap_remove(dice.below(self.removed.len()));
+                let (name, _) = self.removed.swap_remove(dice.below(self.removed.len()));
                 self.servers.push(name);
                 self.server('a', name, dice)
             }
@@ -200,15 +239,44 @@ impl Cell {
                 self.state = State::Deleted;
                 self.last = None;
                 self.gone.append(&mut self.servers);
-                self.gone.append(&mut self.removed);
+                let removed = self.removed.drain(..);
+                self.gone.extend(removed.map(|(name, _)| name));
                 format!("ipvsadm -D {}", self.service())
             }
             _ => match self.add(dice) {
                 Some(line) => line,
                 // Refused: no service has this one.
+                None if self.ipv6 => format!("ipvsadm -d {service} -r [fd00:8::99]:{port}"),
                 None => format!("ipvsadm -d {service} -r 10.8.0.99:{port}"),
             },
         }]
+    }
+
+    fn client(&self, port: u16) -> String {
+        let last = self.number + 1;
+        if self.ipv6 {
+            format!("[2001:db8:1::{last}]:{port}")
+        } else {
+            format!("1.2.3.{last}:{port}")
+        }
+    }
+
+    /// What a server sends to a client's port: the one that has the connection,
+    /// or another one. The remark tells whose it is.
+    fn reply(&mut self, port: u16, dice: &mut Dice) -> String {
+        let server = dice.pick(&self.servers);
+        let flags = if self.tcp {
+            draw(&REPLIES, dice)
+        } else {
+            "len 9"
+        };
+        format!(
+            "{} {server}:{} > {} {flags} by {server} # V{}",
+            if self.tcp { "tcp" } else { "udp" },
+            self.port(),
+            self.client(port),
+            self.number
+        )
     }
 
     /// A packet of a new flow or of one before.
@@ -232,13 +300,14 @@ impl Cell {
                 dice.pick(&self.flows)
             }
         };
+        if !fresh && self.method == "-m" && dice.percent(40) && !self.servers.is_empty() {
+            let line = self.reply(port, dice);
+            self.last = Some(line.clone());
+            return line;
+        }
         let protocol = if self.tcp { "tcp" } else { "udp" };
-        let mut line = format!(
-            "{protocol} 1.2.3.{}:{port} > V{}:{}",
-            self.number + 1,
-            self.number,
-            self.port()
-        );
+        let client = self.client(port);
+        let mut line = format!("{protocol} {client} > V{}:{}", self.number, self.port());
         if self.tcp {
             let drawn = draw(if fresh { &FIRST } else { &LATER }, dice);
             // Where the service is gone, the stack would answer a port used again
@@ -253,7 +322,7 @@ impl Cell {
             line += &format!(" len {}", dice.below(64));
         }
         if dice.percent(10) {
-            line += &format!(" ttl {}", dice.below(254) + 2);
+            line += &format!(" ttl {}", dice.below(255) + 1);
         }
         if dice.percent(10) {
             line += &format!(" tos {}", dice.below(256));
@@ -264,6 +333,12 @@ impl Cell {
         self.last = Some(line.clone());
         line
     }
+}
+
+/// The address of a service.
+pub(super) fn vip(number: usize, ipv6: bool) -> String {
+    let prefix = if ipv6 { "2001:db8:9::" } else { "10.9.9." };
+    format!("{prefix}{}", number + 1)
 }
 
 /// One of the words, by their shares of a hundred.
@@ -284,7 +359,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_a_hundred() {
-        for shares in [&FIRST[..], &LATER[..]] {
+        for shares in [&FIRST[..], &LATER[..], &REPLIES[..]] {
             assert_eq!(shares.iter().map(|(_, share)| share).sum::<usize>(), 100);
         }
     }

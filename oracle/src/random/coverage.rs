@@ -107,9 +107,10 @@ impl Coverage {
 impl Service {
     fn packet(&mut self, packet: &Packet, words: &[&str], burst: usize) -> Vec<String> {
         self.packets += 1;
-        let flags = match packet.transport {
+        let flags = match &packet.transport {
             Transport::Tcp(_) => words[4].to_owned(),
             Transport::Udp => "datagram".to_owned(),
+            Transport::Icmp(_) | Transport::Tunnel(_) => "message".to_owned(),
         };
         let mut events = vec![flags.clone()];
         let before = self

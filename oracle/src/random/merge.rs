@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{cells_of, is_cell};
+use super::{cell::vip, cells_of, is_cell};
 
 /// Compares texts, those of one service that share listings, waits and servers
 /// in one file. `compare` is as [`super::shrink`] takes it.
@@ -51,7 +51,7 @@ pub fn merged(
 /// What merged texts have in common.
 fn shared(text: &str) -> String {
     text.lines()
-        .filter(|line| ["snapshot", "wait", "server"].contains(&word(line)))
+        .filter(|line| ["snapshot", "wait", "server", "sysctl"].contains(&word(line)))
         .map(|line| format!("{line}\n"))
         .collect()
 }
@@ -68,11 +68,14 @@ fn merge(texts: &[&str]) -> String {
     let mut variants = Vec::new();
     for (number, text) in texts.iter().enumerate() {
         // A string takes every write.
-        let _ = writeln!(head, "vip V{number} 10.9.9.{}", number + 1);
+        let ipv6 = text
+            .lines()
+            .any(|line| line.starts_with("vip ") && line.contains("2001:"));
+        let _ = writeln!(head, "vip V{number} {}", vip(number, ipv6));
         let mut runs = vec![Vec::new()];
         for line in text.lines() {
             match word(line) {
-                "server" => {
+                "server" | "sysctl" => {
                     servers.insert(line);
                 }
                 // Shared lines are where all the variants meet again.
@@ -131,6 +134,11 @@ fn renamed(line: &str, number: usize) -> String {
             Some((address, port)) if address.starts_with("1.2.3.") => {
                 format!("1.2.3.{}:{port}", number + 1)
             }
+            Some(_) if word.starts_with("[2001:db8:1::") => {
+                let (_, port) = word.rsplit_once(':').unwrap_or_default();
+                format!("[2001:db8:1::{}]:{port}", number + 1)
+            }
+            None if is_cell(word) => format!("V{number}"),
             _ => word.to_owned(),
         })
         .collect::<Vec<_>>()

@@ -18,7 +18,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use anyhow::Result;
 
 use crate::scenario::Scenario;
-use cell::{Cell, SERVERS};
+use cell::{Cell, SERVERS, SERVERS6};
 pub use coverage::Coverage;
 use dice::Dice;
 use gaps::gaps;
@@ -38,15 +38,18 @@ const EDITS: usize = 12;
 pub fn generate(seed: u64) -> String {
     let mut dice = Dice::new(seed);
     let mut head = format!("about {CELLS} random services of seed {seed}\ncrowded\n");
-    for (index, name) in SERVERS.iter().enumerate() {
+    // Replies of NAT's servers are on their way through the director.
+    head.push_str("sysctl net.ipv4.ip_forward = 1\nsysctl net.ipv6.conf.all.forwarding = 1\n");
+    for (index, (name, name6)) in SERVERS.iter().zip(SERVERS6).enumerate() {
         // A string takes every write.
         let _ = writeln!(head, "server {name} 10.8.0.{}", index + 1);
+        let _ = writeln!(head, "server {name6} fd00:8::{}", index + 1);
     }
     let mut body = String::new();
     let mut cells = Vec::new();
     for number in 0..CELLS {
-        let _ = writeln!(head, "vip V{number} 10.9.9.{}", number + 1);
         let (cell, lines) = Cell::new(number, &mut dice);
+        let _ = writeln!(head, "vip V{number} {}", cell.vip());
         cells.push(cell);
         for line in lines {
             let _ = writeln!(body, "{line}");
@@ -69,7 +72,7 @@ pub fn generate(seed: u64) -> String {
         }
         let _ = writeln!(body, "snapshot -Lnc\nsnapshot -Ln\nwait {gap}s");
         for cell in &mut cells {
-            cell.rest();
+            cell.rest(gap);
         }
     }
     body.push_str("snapshot -Lnc\nsnapshot -Ln\nsnapshot -Ln --stats --exact\nsnapshot -S -n\n");
@@ -109,22 +112,21 @@ pub fn cells_of(differences: &str) -> BTreeSet<String> {
     for line in differences.lines() {
         let step = !line.starts_with(' ');
         let differs = line.starts_with("  - ") || line.starts_with("  + ");
+        let mut client = false;
         if step {
             above = None;
-            cells.extend(
-                line.split([' ', ':'])
-                    .filter(|word| is_cell(word))
-                    .map(str::to_owned),
-            );
+            let names: Vec<_> = line
+                .split([' ', ':'])
+                .filter(|word| is_cell(word))
+                .collect();
+            // What a server sends names its service by the client alone.
+            client = names.is_empty();
+            cells.extend(names.into_iter().map(str::to_owned));
         }
-        let named = line
-            .split([' ', ':'])
-            .filter_map(|word| word.strip_prefix("10.9.9.")?.parse::<usize>().ok())
-            .map(|last| format!("V{}", last - 1))
-            .next();
+        let named = line.split(' ').find_map(|word| cell_at(word, client));
         match named {
             Some(name) => {
-                if differs {
+                if differs || client {
                     cells.insert(name.clone());
                 }
                 above = Some(name);
@@ -134,6 +136,24 @@ pub fn cells_of(differences: &str) -> BTreeSet<String> {
         }
     }
     cells
+}
+
+/// The cell that an address, with a port or not, belongs to: by its VIP, where
+/// it is asked for also by its client.
+fn cell_at(word: &str, client: bool) -> Option<String> {
+    let address = word.trim_start_matches('[');
+    let prefixes = [
+        ("10.9.9.", true),
+        ("2001:db8:9::", true),
+        ("1.2.3.", client),
+        ("2001:db8:1::", client),
+    ];
+    let rest = prefixes
+        .iter()
+        .find_map(|(prefix, counts)| address.strip_prefix(prefix).filter(|_| *counts))?;
+    let digits = rest.split(|letter: char| !letter.is_ascii_digit()).next()?;
+    let last: usize = digits.parse().ok()?;
+    Some(format!("V{}", last.checked_sub(1)?))
 }
 
 /// Reads a generated file.
@@ -201,6 +221,11 @@ mod tests {
             cells_of(text),
             ["V3", "V7"].map(str::to_owned).into_iter().collect()
         );
+        let reply = "x:9: tcp A:80 > [2001:db8:1::4]:1000 A by A\n  - client gateway: …\n";
+        assert_eq!(cells_of(reply), ["V3".to_owned()].into_iter().collect());
+        let listed =
+            "x:9: snapshot -Ln\n    TCP  [2001:db8:9::12]:80 rr\n  -   -> [fd00:8::1]:80\n";
+        assert_eq!(cells_of(listed), ["V11".to_owned()].into_iter().collect());
         let generated = generate(3);
         let small = only(&generated, &cells_of(text), &BTreeSet::new());
         assert!(small.lines().count() * 4 < generated.lines().count());

@@ -190,9 +190,9 @@ mod tests {
     /// Whether an FA follows an S of the same flow, with a change of one of
     /// its service's servers between them.
     fn planted(scenario: &Scenario) -> Option<&Step> {
-        let flags = |packet: &Packet| match packet.transport {
+        let flags = |packet: &Packet| match &packet.transport {
             Transport::Tcp(flags) => (flags.syn, flags.fin, flags.ack),
-            Transport::Udp => (false, false, false),
+            _ => (false, false, false),
         };
         let packets = |from: usize, wanted: (bool, bool, bool)| {
             scenario.steps[from..]

@@ -2,32 +2,53 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use super::{Flags, Packet, Transport};
+use super::{Extension, Flags, Icmp, Packet, Transport};
 
 /// Addresses by name.
-pub(super) type Names = BTreeMap<String, Ipv4Addr>;
+pub(super) type Names = BTreeMap<String, IpAddr>;
 
 /// What is wrong: the words end an error `FILE:LINE: …`.
 type Wrong<T> = Result<T, String>;
 
-/// Reads the words after `tcp` or `udp`.
-pub(super) fn packet(tcp: bool, words: &[&str], names: &Names) -> Wrong<Packet> {
-    let [from, ">", to, rest @ ..] = words else {
+/// So much of a packet an error quotes, unless it says otherwise.
+const QUOTE: u16 = 500;
+
+/// Reads a packet from its protocol on.
+pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
+    let [protocol, from, ">", to, ref rest @ ..] = *words else {
         return Err("expected FROM:PORT > TO:PORT".to_owned());
     };
-    let (from, to) = (endpoint(from, names)?, endpoint(to, names)?);
+    let ported = matches!(protocol, "tcp" | "udp");
+    let end = |word| {
+        if ported {
+            endpoint(word, names)
+        } else {
+            host(word, names)
+        }
+    };
+    let (from, to) = (end(from)?, end(to)?);
+    if from.is_ipv4() != to.is_ipv4() {
+        return Err("expected two addresses of one family".to_owned());
+    }
     let mut rest = rest.iter().copied();
-    let transport = if tcp {
-        let word = rest
-            .next()
-            .ok_or("expected the flags of the segment, such as S or FA, or - for none")?;
-        Transport::Tcp(flags(word)?)
-    } else {
-        Transport::Udp
+    let transport = match protocol {
+        "tcp" => {
+            let word = rest
+                .next()
+                .ok_or("expected the flags of the segment, such as S or FA, or - for none")?;
+            Transport::Tcp(flags(word)?)
+        }
+        "udp" => Transport::Udp,
+        "icmp" => Transport::Icmp(message(rest.next().unwrap_or_default())?),
+        "ipip" => {
+            let inner: Vec<_> = rest.by_ref().collect();
+            Transport::Tunnel(Box::new(packet(&inner, names)?))
+        }
+        _ => return Err(format!("expected tcp, udp, icmp or ipip, not {protocol:?}")),
     };
     let mut packet = Packet {
         from,
@@ -37,35 +58,93 @@ pub(super) fn packet(tcp: bool, words: &[&str], names: &Names) -> Wrong<Packet> 
         ttl: 64,
         tos: 0,
         df: false,
+        no_checksum: false,
+        id: None,
+        piece: None,
+        extensions: Vec::new(),
         by: None,
     };
-    while let Some(word) = rest.next() {
-        if word == "df" {
-            packet.df = true;
-            continue;
-        }
-        let value = rest.next().unwrap_or_default();
-        match word {
-            "len" => packet.data = number(word, value, 1400)?,
-            "ttl" => packet.ttl = number(word, value, 255)? as u8,
-            "tos" => packet.tos = number(word, value, 255)? as u8,
-            "by" if names.contains_key(value) => packet.by = Some(value.to_owned()),
-            "by" => {
-                return Err(format!(
-                    "expected the name of a server after by, not {value:?}"
-                ));
-            }
-            _ => {
-                return Err(format!(
-                    "expected len N, ttl N, tos N, df or by SERVER, not {word:?}"
-                ));
-            }
-        }
+    options(&mut packet, rest, names)?;
+    if packet.piece.is_some() && packet.id.is_none() {
+        return Err("expected id N, by which the pieces belong together".to_owned());
     }
     Ok(packet)
 }
 
-fn number(name: &str, value: &str, most: u16) -> Wrong<u16> {
+fn options<'a>(
+    packet: &mut Packet,
+    mut rest: impl Iterator<Item = &'a str>,
+    names: &Names,
+) -> Wrong<()> {
+    let mut quote = QUOTE;
+    while let Some(word) = rest.next() {
+        match word {
+            "df" => packet.df = true,
+            "nosum" => packet.no_checksum = true,
+            "hop" => packet.extensions.push(Extension::HopByHop),
+            "options" => packet.extensions.push(Extension::Destination),
+            "about" => {
+                let Transport::Icmp(message) = &mut packet.transport else {
+                    return Err("expected about in an icmp packet only".to_owned());
+                };
+                let words: Vec<_> = rest.by_ref().collect();
+                message.about = Some((Box::new(self::packet(&words, names)?), quote));
+            }
+            _ => {
+                let value = rest.next().unwrap_or_default();
+                match word {
+                    "len" => packet.data = number(word, value, 8000)?,
+                    "ttl" => packet.ttl = number(word, value, 255)? as u8,
+                    "tos" => packet.tos = number(word, value, 255)? as u8,
+                    "id" => packet.id = Some(number(word, value, u16::MAX)?),
+                    "quote" => quote = number(word, value, 1400)?,
+                    "frag" => packet.piece = Some(piece(value)?),
+                    "mtu" => {
+                        let Transport::Icmp(message) = &mut packet.transport else {
+                            return Err("expected mtu in an icmp packet only".to_owned());
+                        };
+                        message.mtu = number(word, value, u16::MAX)?.into();
+                    }
+                    "by" if names.contains_key(value) => packet.by = Some(value.to_owned()),
+                    "by" => {
+                        return Err(format!(
+                            "expected the name of a server after by, not {value:?}"
+                        ));
+                    }
+                    _ => {
+                        return Err(format!(
+                            "expected len N, ttl N, tos N, id N, df, nosum, frag K/N, hop, options, \
+                             by SERVER, or of an icmp packet mtu N, quote N, about PACKET, not {word:?}"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `3/4`.
+fn message(word: &str) -> Wrong<Icmp> {
+    let wrong = || format!("expected TYPE/CODE, not {word:?}");
+    let (kind, code) = word.split_once('/').ok_or_else(wrong)?;
+    Ok(Icmp {
+        kind: kind.parse().map_err(|_| wrong())?,
+        code: code.parse().map_err(|_| wrong())?,
+        mtu: 0,
+        about: None,
+    })
+}
+
+/// `1/2`.
+fn piece(word: &str) -> Wrong<(u8, u8)> {
+    word.split_once('/')
+        .and_then(|(piece, of)| Some((piece.parse().ok()?, of.parse().ok()?)))
+        .filter(|(piece, of)| (1..=*of).contains(piece))
+        .ok_or_else(|| format!("expected frag K/N, such as 1/2, not {word:?}"))
+}
+
+pub(super) fn number(name: &str, value: &str, most: u16) -> Wrong<u16> {
     value
         .parse()
         .ok()
@@ -73,10 +152,17 @@ fn number(name: &str, value: &str, most: u16) -> Wrong<u16> {
         .ok_or_else(|| format!("expected a number from 0 to {most} after {name}, not {value:?}"))
 }
 
-fn endpoint(word: &str, names: &Names) -> Wrong<SocketAddrV4> {
+fn endpoint(word: &str, names: &Names) -> Wrong<SocketAddr> {
     replace(word, names)
         .parse()
         .map_err(|_| format!("expected ADDRESS:PORT or NAME:PORT, not {word:?}"))
+}
+
+fn host(word: &str, names: &Names) -> Wrong<SocketAddr> {
+    let address = replace(word, names)
+        .parse()
+        .map_err(|_| format!("expected ADDRESS or NAME, not {word:?}"))?;
+    Ok(SocketAddr::new(address, 0))
 }
 
 fn flags(word: &str) -> Wrong<Flags> {
@@ -107,6 +193,7 @@ pub(super) fn replace(word: &str, names: &Names) -> String {
     let (name, port) = word.split_once(':').unwrap_or((word, ""));
     match names.get(name) {
         Some(address) if port.is_empty() => address.to_string(),
+        Some(IpAddr::V6(address)) => format!("[{address}]:{port}"),
         Some(address) => format!("{address}:{port}"),
         None => word.to_owned(),
     }

@@ -8,7 +8,7 @@ mod schedule;
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
     path::Path,
     time::Duration,
 };
@@ -30,9 +30,11 @@ pub struct Scenario {
     /// of a frame leave at once, commands go to an `ipvsadm -R` that stays.
     pub crowded: bool,
     /// Virtual addresses, on the director's `lo`.
-    pub vips: Vec<Ipv4Addr>,
+    pub vips: Vec<IpAddr>,
     /// Real servers by name.
-    pub servers: BTreeMap<String, Ipv4Addr>,
+    pub servers: BTreeMap<String, IpAddr>,
+    /// The MTU of the clients' leg and of the servers'.
+    pub mtu: [u16; 2],
     /// Settings below `/proc/sys`, with dots, for both directors.
     pub sysctls: Vec<(String, String)>,
     /// What happens, in order.
@@ -68,31 +70,66 @@ pub enum Action {
 /// A packet, as fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// Source address and port.
-    pub from: SocketAddrV4,
+    /// Source address and port; the family is that of both ends.
+    pub from: SocketAddr,
     /// Destination address and port.
-    pub to: SocketAddrV4,
-    /// TCP or UDP.
+    pub to: SocketAddr,
+    /// What the IP header carries.
     pub transport: Transport,
     /// Bytes of data.
     pub data: u16,
-    /// Time to live.
+    /// Time to live, hop limit.
     pub ttl: u8,
-    /// Type of service.
+    /// Type of service, traffic class.
     pub tos: u8,
-    /// Don't-fragment flag.
+    /// Don't-fragment flag, IPv4.
     pub df: bool,
+    /// UDP without a checksum.
+    pub no_checksum: bool,
+    /// IPv4 identification, IPv6 flow label (and identification of fragments);
+    /// without, the packet's number.
+    pub id: Option<u16>,
+    /// Which piece of the packet, counted from 1, of how many.
+    pub piece: Option<(u8, u8)>,
+    /// IPv6 extension headers, in order.
+    pub extensions: Vec<Extension>,
     /// Name of the server that sends it; a client without.
     pub by: Option<String>,
 }
 
-/// The transport header.
+/// An IPv6 extension header that holds padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// Hop-by-hop options, `hop`.
+    HopByHop,
+    /// Destination options, `options`.
+    Destination,
+}
+
+/// What an IP header carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// TCP with these flags.
     Tcp(Flags),
     /// UDP.
     Udp,
+    /// ICMP, or ICMPv6.
+    Icmp(Icmp),
+    /// Another packet: IP in IP.
+    Tunnel(Box<Packet>),
+}
+
+/// An ICMP message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// The MTU that it tells.
+    pub mtu: u32,
+    /// The packet that it is about, and how many bytes of it are quoted.
+    pub about: Option<(Box<Packet>, u16)>,
 }
 
 /// Flags of a TCP segment.

@@ -1,14 +1,14 @@
 //! Lines to steps; an error names file and line and says what was expected.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::{Result, bail};
 
 use super::{Action, Scenario, Step, fields};
 
 /// What a line may begin with.
-const WORDS: &str = "about, legs, crowded, vip, server, client, sysctl, ipvsadm, tcp, udp, flows, wait, \
-                     snapshot or deviates";
+const WORDS: &str = "about, legs, mtu, crowded, vip, server, client, sysctl, ipvsadm, tcp, udp, icmp, \
+                     ipip, flows, wait, snapshot or deviates";
 
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
     let mut reader = Reader {
@@ -20,6 +20,7 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
             crowded: false,
             vips: Vec::new(),
             servers: BTreeMap::new(),
+            mtu: [1500; 2],
             sysctls: Vec::new(),
             steps: Vec::new(),
         },
@@ -62,6 +63,11 @@ impl Reader {
             }
             ["legs", "1"] => return self.head(|scenario| scenario.one_leg = true),
             ["legs", "2"] => return self.head(|scenario| scenario.one_leg = false),
+            ["mtu", leg @ ("clients" | "servers"), bytes] => {
+                let bytes = fields::number("mtu", bytes, 9000)?;
+                return self.head(|scenario| scenario.mtu[usize::from(leg == "servers")] = bytes);
+            }
+            ["mtu", ..] => return Err("expected mtu clients N or mtu servers N".to_owned()),
             ["crowded"] => return self.head(|scenario| scenario.crowded = true),
             ["legs", ..] => return Err("expected legs 1 or legs 2".to_owned()),
             ["vip" | "server" | "client", ..] => return self.name(&words),
@@ -80,19 +86,19 @@ impl Reader {
                     .map(|word| fields::replace(word, &self.names))
                     .collect(),
             ),
-            [protocol @ ("tcp" | "udp"), ref rest @ ..] => {
-                Action::Packet(fields::packet(protocol == "tcp", rest, &self.names)?)
+            ["tcp" | "udp" | "icmp" | "ipip", ..] => {
+                Action::Packet(fields::packet(&words, &self.names)?)
             }
             ["flows", ..] if self.scenario.crowded => {
                 return Err("expected single packets in a crowded scenario".to_owned());
             }
-            ["flows", count, protocol @ ("tcp" | "udp"), ref rest @ ..] => {
+            ["flows", count, "tcp" | "udp", ..] => {
                 let count = count
                     .parse()
                     .ok()
                     .filter(|count| (1..=500).contains(count))
                     .ok_or_else(|| format!("expected a number from 1 to 500, not {count:?}"))?;
-                let packet = fields::packet(protocol == "tcp", rest, &self.names)?;
+                let packet = fields::packet(&words[2..], &self.names)?;
                 if packet.from.port().checked_add(count).is_none() {
                     return Err("expected a source port with room for all the flows".to_owned());
                 }
@@ -127,9 +133,9 @@ impl Reader {
         let [kind, name, address] = *words else {
             return Err(format!("expected {} NAME ADDRESS", words[0]));
         };
-        let address: Ipv4Addr = address
+        let address: IpAddr = address
             .parse()
-            .map_err(|_| format!("expected an IPv4 address, not {address:?}"))?;
+            .map_err(|_| format!("expected an address, not {address:?}"))?;
         if !name.starts_with(|first: char| first.is_ascii_uppercase()) {
             return Err(format!(
                 "expected a name with a capital letter, not {name:?}"
@@ -226,12 +232,25 @@ mod tests {
                 "x.scn:3: expected ADDRESS:PORT or NAME:PORT, not \"B:2\"",
             ),
             (
-                "udp A:1 > A:2 len 5000",
-                "x.scn:3: expected a number from 0 to 1400",
+                "udp A:1 > A:2 len 9000",
+                "x.scn:3: expected a number from 0 to 8000",
             ),
             (
                 "udp A:1 > A:2 by B",
                 "x.scn:3: expected the name of a server",
+            ),
+            ("mtu x 1400", "x.scn:3: expected mtu clients N"),
+            ("icmp A > A 3", "x.scn:3: expected TYPE/CODE"),
+            (
+                "icmp A > A 3/1 about udp A:1",
+                "x.scn:3: expected FROM:PORT > TO:PORT",
+            ),
+            ("udp A:1 > A:2 mtu 5", "x.scn:3: expected mtu in an icmp"),
+            ("udp A:1 > A:2 frag 1/2", "x.scn:3: expected id N"),
+            ("udp A:1 > A:2 frag 3/2 id 1", "x.scn:3: expected frag K/N"),
+            (
+                "udp A:1 > [fd00::1]:2",
+                "x.scn:3: expected two addresses of one family",
             ),
             ("wait 0.3s", "x.scn:3: expected a multiple of half a second"),
             ("wait 3", "x.scn:3: expected a time"),

@@ -119,8 +119,6 @@ pub struct HostTables {
 }
 
 const TABLES: usize = 15;
-/// Local addresses.
-const LOCALS: u32 = 16;
 
 impl HostTables {
     /// Empty tables of the sizes in `params`, with `dests` servers and
@@ -142,7 +140,7 @@ impl HostTables {
             (Table::DestLoad, 8, dests),
             (Table::NextHop, 8, dests),
             (Table::Settings, 8, 1),
-            (Table::Local, 4, LOCALS),
+            (Table::Local, 4, dests),
             (Table::Limits, 1, 1),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =

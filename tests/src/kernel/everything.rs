@@ -44,6 +44,14 @@ fn nat(reached: Reached, weight: u32, host: u8, port: u16) -> Server {
     }
 }
 
+fn fullnat(reached: Reached, host: u8, port: u16, pool: bool) -> Server {
+    Server {
+        reached,
+        weight: 1,
+        how: How::Fullnat { host, port, pool },
+    }
+}
+
 fn tunnel(reached: Reached, family: u8, kind: TunnelKind, checksum: TunnelChecksum) -> Server {
     Server {
         reached,
@@ -123,6 +131,21 @@ fn of_family(family: u8) -> Vec<Service> {
         ),
         // The server of another service: two connections may have one reverse key.
         service(6, 80, 6, Rr, vec![nat(Back, 1, 1, 8080)]),
+        service(
+            6,
+            53,
+            17,
+            Rr,
+            vec![
+                fullnat(Back, 1, 5353, true),
+                fullnat(Across, 2, 0, true),
+                fullnat(Tagged, 3, 5353, true),
+                fullnat(Narrow, 4, 5353, true),
+                fullnat(Gone, 5, 5353, true),
+                fullnat(Back, 6, 5353, false),
+            ],
+        ),
+        service(6, 443, 6, Rr, vec![fullnat(Across, 1, 8080, true)]),
         service(7, 80, 6, Rr, tunnels()),
         service(7, 53, 17, Rr, tunnels()),
     ]

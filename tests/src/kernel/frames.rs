@@ -8,15 +8,16 @@ use rand::{Rng, RngCore, rngs::StdRng, seq::IndexedRandom};
 use super::{
     errors,
     everything::{VIPS, vip},
-    scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Service, nat_address},
+    scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Service, local_end, nat_address},
 };
 
 const CLIENTS: u8 = 8;
 
 /// What the frames are about.
 pub struct Traffic {
-    /// Where NAT servers answer from, and by which protocol.
-    servers: Vec<(SocketAddr, u8)>,
+    /// Where NAT servers answer from, by which protocol, and to whom, if not to
+    /// the client.
+    servers: Vec<(SocketAddr, u8, Option<SocketAddr>)>,
     /// Services that are there.
     services: Vec<(SocketAddr, u8)>,
 }
@@ -33,14 +34,18 @@ impl Traffic {
     /// For the services of a scene.
     pub fn of(services: &[Service]) -> Self {
         let mut servers = Vec::new();
+        let mut slot = 0;
         for service in services {
             let family = if service.vip.is_ipv4() { 4 } else { 6 };
             for server in &service.servers {
-                if let How::Nat { host, port } = server.how {
+                if let How::Nat { host, port } | How::Fullnat { host, port, .. } = server.how {
                     let port = if port == 0 { service.port } else { port };
                     let address = SocketAddr::new(nat_address(host, family), port);
-                    servers.push((address, service.protocol));
+                    let is_full = matches!(server.how, How::Fullnat { .. });
+                    let local = is_full.then(|| local_end(slot, family));
+                    servers.push((address, service.protocol, local));
                 }
+                slot += 1;
             }
         }
         let services = services
@@ -70,14 +75,14 @@ impl Traffic {
     /// ends or from a router.
     fn error(&self, rng: &mut StdRng) -> Vec<u8> {
         let about_reply = rng.random();
-        let &(end, protocol) = if about_reply {
-            self.services.choose(rng)
+        let (end, protocol, local) = if about_reply {
+            let &(end, protocol) = self.services.choose(rng).expect("not empty");
+            (end, protocol, None)
         } else {
-            self.servers.choose(rng)
-        }
-        .expect("not empty");
+            *self.servers.choose(rng).expect("not empty")
+        };
         let family = if end.is_ipv4() { 4 } else { 6 };
-        let client = client(rng, family);
+        let client = local.unwrap_or_else(|| client(rng, family));
         let inner = if about_reply {
             [end, client]
         } else {
@@ -102,9 +107,9 @@ impl Traffic {
         match rng.random_range(0..20) {
             // A reply of a NAT server.
             0..6 => {
-                let &(server, protocol) = self.servers.choose(rng).expect("not empty");
+                let &(server, protocol, local) = self.servers.choose(rng).expect("not empty");
                 let family = if server.is_ipv4() { 4 } else { 6 };
-                let client = self::client(rng, family);
+                let client = local.unwrap_or_else(|| self::client(rng, family));
                 Flow {
                     source: server,
                     destination: client,

@@ -3,14 +3,15 @@
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use lb_common::{
     layout::{
         DestEntry, DestFlags, DestWord, ForwardMethod, IfaceEntry, IfaceKey, ListEntry,
-        NO_OLD_POSITION, NextHop, Root, SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags,
-        ServiceKey, Settings, TunnelChecksum, TunnelKind, filter_bit, reply_bit,
+        LocalAddress, LocalPool, NO_OLD_POSITION, NextHop, Root, SERVICE_WINDOW, SchedulerKind,
+        ServiceEntry, ServiceFlags, ServiceKey, Settings, TunnelChecksum, TunnelKind, filter_bit,
+        reply_bit,
     },
     sched::{Cursor, wrr},
     time::seconds,
@@ -61,6 +62,16 @@ pub enum How {
         host: u8,
         /// Its port.
         port: u16,
+    },
+    /// NAT of both ends, from an address and port of the server's own, or from
+    /// none. (There is nothing to choose, so that both engines choose the same.)
+    Fullnat {
+        /// As of NAT.
+        host: u8,
+        /// Its port.
+        port: u16,
+        /// Whether there is a local address.
+        pool: bool,
     },
     /// Tunnel.
     Tunnel {
@@ -121,6 +132,17 @@ pub const fn nat_address(host: u8, family: u8) -> IpAddr {
     }
 }
 
+/// The address and port from which connections to the FULLNAT server in `slot`
+/// are made.
+pub const fn local_end(slot: u32, family: u8) -> SocketAddr {
+    let address = if family == 4 {
+        IpAddr::V4(Ipv4Addr::new(10, 0, 3, slot as u8))
+    } else {
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 3, 2, 3, 4, 5, 6, slot as u16))
+    };
+    SocketAddr::new(address, 40_000)
+}
+
 /// Where tunnels to IPv4 servers end: the first three bytes of the address.
 pub const TUNNELS4: [u8; 3] = [10, 0, 2];
 
@@ -157,7 +179,7 @@ fn next_hop(server: &Server, service: &Service, slot: u32) -> NextHop {
     };
     let family = match server.how {
         How::Tunnel { family, .. } => family,
-        How::Direct | How::Nat { .. } => version(service.vip),
+        How::Direct | How::Nat { .. } | How::Fullnat { .. } => version(service.vip),
     };
     let mut header = vec![2, 0, 0, 1, 0, slot as u8];
     header.extend(OUR_MAC);
@@ -205,6 +227,12 @@ fn dest(server: &Server, service: &Service, slot: u32) -> DestEntry {
             port: port.to_be(),
             ..entry
         },
+        How::Fullnat { host, port, pool } => DestEntry {
+            addr: words(nat_address(host, family)),
+            port: port.to_be(),
+            local: LocalPool::new(slot, pool.into()).0,
+            ..entry
+        },
         How::Tunnel {
             family,
             kind,
@@ -224,6 +252,7 @@ const fn method(how: How) -> ForwardMethod {
     match how {
         How::Direct => ForwardMethod::Route,
         How::Nat { .. } => ForwardMethod::Masq,
+        How::Fullnat { .. } => ForwardMethod::Fullnat,
         How::Tunnel { .. } => ForwardMethod::Tunnel,
     }
 }
@@ -274,8 +303,19 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 method: method(server.how) as u32,
             };
             sink.list(slot, entry);
-            if let How::Nat { host, .. } = server.how {
-                let address = nat_address(host, version(service.vip));
+            let family = version(service.vip);
+            let local = local_end(slot, family);
+            sink.local(
+                slot,
+                LocalAddress {
+                    addr: words(local.ip()),
+                    first_port: local.port(),
+                    last_port: local.port(),
+                    ..LocalAddress::default()
+                },
+            );
+            if let How::Nat { host, .. } | How::Fullnat { host, .. } = server.how {
+                let address = nat_address(host, family);
                 sink.filter(reply_bit(folded(address), params.filter_seed));
             }
             slot += 1;

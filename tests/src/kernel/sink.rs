@@ -3,7 +3,8 @@
 use lb_common::{
     host::HostTables,
     layout::{
-        DestEntry, FILTER_WORDS, IfaceEntry, ListEntry, NextHop, Root, ServiceEntry, Settings,
+        DestEntry, FILTER_WORDS, IfaceEntry, ListEntry, LocalAddress, NextHop, Root, ServiceEntry,
+        Settings,
     },
     tables::{Params, Table},
 };
@@ -21,6 +22,8 @@ pub trait Sink {
     fn dest(&self, slot: u32, entry: DestEntry);
     /// Writes a next hop.
     fn next_hop(&self, index: u32, entry: NextHop);
+    /// Writes a local address of FULLNAT.
+    fn local(&self, index: u32, entry: LocalAddress);
     /// Writes an interface.
     fn iface(&self, index: u32, entry: IfaceEntry);
     /// Sets a filter bit of half 0.
@@ -48,6 +51,9 @@ impl Sink for Maps {
     }
     fn next_hop(&self, index: u32, entry: NextHop) {
         self.next_hops.set(index, entry);
+    }
+    fn local(&self, index: u32, entry: LocalAddress) {
+        self.locals.set(index, entry);
     }
     fn iface(&self, index: u32, entry: IfaceEntry) {
         self.ifaces.set(index, entry);
@@ -87,6 +93,9 @@ impl Sink for HostSink<'_> {
     }
     fn next_hop(&self, index: u32, entry: NextHop) {
         self.0.set(Table::NextHop, index, entry);
+    }
+    fn local(&self, index: u32, entry: LocalAddress) {
+        self.0.set(Table::Local, index, entry);
     }
     fn iface(&self, index: u32, entry: IfaceEntry) {
         self.0.set(Table::Iface, index, entry);

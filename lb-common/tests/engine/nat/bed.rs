@@ -103,7 +103,7 @@ fn folded(address: IpAddr) -> u32 {
 }
 
 /// What FULLNAT may use: one address.
-const POOL: LocalPool = LocalPool::new(5, 1);
+const POOL: LocalPool = LocalPool::new(1, 1);
 
 fn is_mapped(slot: u32) -> bool {
     matches!(slot, MAPPED | FULL)

@@ -64,13 +64,14 @@ pub enum How {
         port: u16,
     },
     /// NAT of both ends, from an address and port of the server's own, or from
-    /// none. (There is nothing to choose, so that both engines choose the same.)
+    /// none. (The pool holds that end twice: whatever is drawn, both engines
+    /// choose the same.)
     Fullnat {
         /// As of NAT.
         host: u8,
         /// Its port.
         port: u16,
-        /// Whether there is a local address.
+        /// Whether there is a local end.
         pool: bool,
     },
     /// Tunnel.
@@ -230,7 +231,7 @@ fn dest(server: &Server, service: &Service, slot: u32) -> DestEntry {
         How::Fullnat { host, port, pool } => DestEntry {
             addr: words(nat_address(host, family)),
             port: port.to_be(),
-            local: LocalPool::new(slot, pool.into()).0,
+            local: LocalPool::new(2 * slot, if pool { 2 } else { 0 }).0,
             ..entry
         },
         How::Tunnel {
@@ -305,15 +306,15 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
             sink.list(slot, entry);
             let family = version(service.vip);
             let local = local_end(slot, family);
-            sink.local(
-                slot,
-                LocalAddress {
+            for index in [2 * slot, 2 * slot + 1] {
+                let entry = LocalAddress {
                     addr: words(local.ip()),
                     first_port: local.port(),
                     last_port: local.port(),
                     ..LocalAddress::default()
-                },
-            );
+                };
+                sink.local(index, entry);
+            }
             if let How::Nat { host, .. } | How::Fullnat { host, .. } = server.how {
                 let address = nat_address(host, family);
                 sink.filter(reply_bit(folded(address), params.filter_seed));

@@ -16,7 +16,7 @@ use lb_common::{
     },
     host::{
         HostCell, HostPacket, HostTables,
-        frame::{Frame, Frame6},
+        frame::{Frame, Frame6, checksum},
         sums,
     },
     layout::{
@@ -123,6 +123,23 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// Sums up the ICMP message that the payload is.
+    pub(super) fn seal(&mut self) {
+        self.payload[2..4].fill(0);
+        let pseudo = match (self.source, self.destination) {
+            (SocketAddr::V6(source), SocketAddr::V6(destination)) => [
+                &source.ip().octets()[..],
+                &destination.ip().octets(),
+                &(self.payload.len() as u32).to_be_bytes(),
+                &[0, 0, 0, self.protocol],
+            ]
+            .concat(),
+            _ => Vec::new(),
+        };
+        let sum = checksum(&[&pseudo[..], &self.payload].concat());
+        self.payload[2..4].copy_from_slice(&sum);
+    }
+
     pub(super) fn build(&self) -> Vec<u8> {
         match (self.source, self.destination) {
             (SocketAddr::V4(source), SocketAddr::V4(destination)) => Frame {
@@ -237,13 +254,18 @@ impl<F: Family> Bed<F> {
 
     /// The ports of [`Self::local`], all that FULLNAT has.
     pub(super) fn set_ports(&self, first_port: u16, last_port: u16) {
+        self.set_local(POOL.start(), Self::local(0).ip(), first_port, last_port);
+    }
+
+    /// A local address and its ports.
+    pub(super) fn set_local(&self, index: u32, address: IpAddr, first_port: u16, last_port: u16) {
         let entry = LocalAddress {
-            addr: words(Self::local(0).ip()),
+            addr: words(address),
             first_port,
             last_port,
             ..LocalAddress::default()
         };
-        self.tables.set(Table::Local, POOL.start(), entry);
+        self.tables.set(Table::Local, index, entry);
     }
 
     /// Gives a server other flags.

@@ -265,7 +265,10 @@ fn a_taken_port_leads_to_another_of_any_address<F: Family>() {
                     });
                 assert!(ends.insert(found.expect("one of the pool")), "twice");
             }
-            Reason::DroppedNoLocalPort => refused += 1,
+            Reason::DroppedNoLocalPort => {
+                assert!(ends.len() >= 7, "refused with {} taken", ends.len());
+                refused += 1;
+            }
             other => panic!("{other:?}"),
         }
     }

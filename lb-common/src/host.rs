@@ -119,6 +119,8 @@ pub struct HostTables {
 }
 
 const TABLES: usize = 15;
+/// Local addresses, at least.
+const LOCALS: u32 = 16;
 
 impl HostTables {
     /// Empty tables of the sizes in `params`, with `dests` servers and
@@ -140,7 +142,7 @@ impl HostTables {
             (Table::DestLoad, 8, dests),
             (Table::NextHop, 8, dests),
             (Table::Settings, 8, 1),
-            (Table::Local, 4, dests),
+            (Table::Local, 4, dests.max(LOCALS)),
             (Table::Limits, 1, 1),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =

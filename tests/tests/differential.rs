@@ -26,7 +26,7 @@ const SIZES: Sizes = Sizes {
     connections: 4096,
     connections6: 4096,
     services: 32,
-    dests: 128,
+    dests: 256,
 };
 
 fn code(verdict: Verdict) -> u32 {
@@ -193,7 +193,7 @@ fn compare_servers(kernel: &Unswept, host: &HostTables, services: &[Service]) {
             gone || alone || (stats.out_packets > 0) == taken,
             "{slot}: {server:?}"
         );
-        if let How::Nat { .. } = server.how {
+        if let How::Nat { .. } | How::Fullnat { pool: true, .. } = server.how {
             assert!(gone || stats.out_packets > 10, "{slot}: {server:?}");
         }
     }

@@ -142,10 +142,19 @@ fn of_family(family: u8) -> Vec<Service> {
                 fullnat(Tagged, 3, 5353, true),
                 fullnat(Narrow, 4, 5353, true),
                 fullnat(Gone, 5, 5353, true),
-                fullnat(Back, 6, 5353, false),
+                fullnat(Unresolved, 6, 5353, true),
+                fullnat(Local, 7, 5353, true),
+                fullnat(Back, 8, 5353, false),
             ],
         ),
-        service(6, 443, 6, Rr, vec![fullnat(Across, 1, 8080, true)]),
+        // Connections that end make room for others.
+        service(
+            6,
+            443,
+            6,
+            Rr,
+            vec![fullnat(Across, 1, 8080, true), fullnat(Back, 2, 8080, true)],
+        ),
         service(7, 80, 6, Rr, tunnels()),
         service(7, 53, 17, Rr, tunnels()),
     ]

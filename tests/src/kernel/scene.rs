@@ -64,13 +64,14 @@ pub enum How {
         port: u16,
     },
     /// NAT of both ends, from an address and port of the server's own, or from
-    /// none. (There is nothing to choose, so that both engines choose the same.)
+    /// none. (The pool holds that end twice: whatever is drawn, both engines
+    /// choose the same.)
     Fullnat {
         /// As of NAT.
         host: u8,
         /// Its port.
         port: u16,
-        /// Whether there is a local address.
+        /// Whether there is a local end.
         pool: bool,
     },
     /// Tunnel.
@@ -203,7 +204,7 @@ fn next_hop(server: &Server, service: &Service, slot: u32) -> NextHop {
     }
 }
 
-fn dest(server: &Server, service: &Service, slot: u32) -> DestEntry {
+fn dest(server: &Server, service: &Service, slot: u32, locals: u32) -> DestEntry {
     let mut flags = DestFlags::AVAILABLE | DestFlags::RESOLVED;
     match server.reached {
         Reached::Unresolved => flags &= !DestFlags::RESOLVED,
@@ -230,7 +231,7 @@ fn dest(server: &Server, service: &Service, slot: u32) -> DestEntry {
         How::Fullnat { host, port, pool } => DestEntry {
             addr: words(nat_address(host, family)),
             port: port.to_be(),
-            local: LocalPool::new(slot, pool.into()).0,
+            local: LocalPool::new(locals, if pool { 2 } else { 0 }).0,
             ..entry
         },
         How::Tunnel {
@@ -290,12 +291,12 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
     sink.settings(settings);
     write_ifaces(sink);
     let mut taken = BTreeSet::new();
-    let mut slot = 0;
+    let (mut slot, mut locals) = (0, 0);
     for (number, service) in (0..).zip(services) {
         let list_start = slot;
         for server in &service.servers {
             sink.next_hop(slot, next_hop(server, service, slot));
-            sink.dest(slot, dest(server, service, slot));
+            sink.dest(slot, dest(server, service, slot, locals));
             let entry = ListEntry {
                 slot,
                 weight: server.weight,
@@ -304,16 +305,18 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
             };
             sink.list(slot, entry);
             let family = version(service.vip);
-            let local = local_end(slot, family);
-            sink.local(
-                slot,
-                LocalAddress {
+            if let How::Fullnat { .. } = server.how {
+                let local = local_end(slot, family);
+                let entry = LocalAddress {
                     addr: words(local.ip()),
                     first_port: local.port(),
                     last_port: local.port(),
                     ..LocalAddress::default()
-                },
-            );
+                };
+                sink.local(locals, entry);
+                sink.local(locals + 1, entry);
+                locals += 2;
+            }
             if let How::Nat { host, .. } | How::Fullnat { host, .. } = server.how {
                 let address = nat_address(host, family);
                 sink.filter(reply_bit(folded(address), params.filter_seed));

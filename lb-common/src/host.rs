@@ -284,9 +284,13 @@ impl<'a> Tables for &'a HostTables {
     }
 
     fn random(self) -> u32 {
-        // Reproducible: the same packets give the same bytes.
+        // Reproducible: the same packets give the same bytes. The low bits must be
+        // as good as the others (murmur3's finish): remainders are taken.
         let count = self.random.fetch_add(1, Ordering::SeqCst);
-        count.wrapping_add(1).wrapping_mul(0x9e37_79b1)
+        let mut bits = count.wrapping_add(1).wrapping_mul(0x9e37_79b1);
+        bits = (bits ^ bits >> 16).wrapping_mul(0x85eb_ca6b);
+        bits = (bits ^ bits >> 13).wrapping_mul(0xc2b2_ae35);
+        bits ^ bits >> 16
     }
 
     fn fragment(self, datagram: &Datagram) -> Option<(u64, Tick)> {

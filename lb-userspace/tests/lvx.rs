@@ -22,6 +22,9 @@ fn help_fits_a_screen() {
         &["run", "--help"],
         &["down", "--help"],
         &["status", "--help"],
+        &["laddr", "--help"],
+        &["laddr", "add", "--help"],
+        &["laddr", "del", "--help"],
     ] {
         let (status, text, errors) = lvx(args);
         assert_eq!((status, errors.as_str()), (Some(0), ""), "{args:?}");
@@ -57,6 +60,9 @@ fn usage_errors_exit_with_2_and_name_the_argument() {
         ),
         (&["down", "--now"], "--now"),
         (&["status", "eth0"], "eth0"),
+        (&["laddr"], "Usage: lvx laddr"),
+        (&["laddr", "add", "10.0.0.1/8"], "more than 1024 addresses"),
+        (&["laddr", "add", "-t", "10.0.0.1", "10.0.0.2"], "10.0.0.1"),
     ] {
         let (status, output, errors) = lvx(args);
         assert_eq!((status, output.as_str()), (Some(2), ""), "{args:?}");
@@ -70,7 +76,10 @@ fn ipvsadm_has_its_own_grammar() {
     assert_eq!(status, Some(255), "{errors}");
     let (status, text, errors) = lvx(&["ipvsadm", "-h"]);
     assert_eq!(status, Some(0), "{errors}");
-    assert!(text.contains("--add-service"), "{text}");
+    assert!(
+        text.contains("--add-service") && text.contains("--fullnat"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod decap;
 mod down;
 mod ipvsadm;
+mod laddr;
 mod rs_setup;
 mod run;
 mod status;
@@ -34,6 +35,8 @@ enum Verb {
     Decap(decap::Args),
     /// On a real server: print, apply or take back what its method needs
     RsSetup(rs_setup::Args),
+    /// Local addresses that FULLNAT connections are made from
+    Laddr(laddr::Args),
     /// The ipvsadm command line ('lvx ipvsadm -h' for its options)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -75,6 +78,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Status(args) => {
             enter_softly();
             end(status::main(&args))
+        }
+        Verb::Laddr(args) => {
+            enter_softly();
+            end(laddr::main(args))
         }
         Verb::Ipvsadm { args } => {
             enter_softly();

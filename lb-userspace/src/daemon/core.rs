@@ -17,8 +17,8 @@ use super::{
     files::Files,
     ifaces,
     interfaces::Interfaces,
-    next_hops::NextHops,
-    publish::{self, Unresolved, World},
+    locals,
+    publish::{self, Found, Shared, World},
     report, snapshot,
     state::{Limits, State},
     stats,
@@ -40,12 +40,12 @@ const ESTIMATOR_PAUSE: u64 = 4;
 pub struct Core {
     plane: Plane,
     state: State,
-    hops: NextHops,
+    shared: Shared,
     files: Files,
     interfaces: Interfaces,
     any_vip: bool,
     view: Arc<View>,
-    unresolved: Unresolved,
+    found: Found,
     /// Frames that are ours and not claimed.
     unclaimed: Vec<String>,
     /// What bypasses the firewall or the data plane.
@@ -64,16 +64,16 @@ impl Core {
         let root = Root(plane.maps.root.get(0));
         let limits = Limits::of(plane.maps.sizes, &plane.maps.params);
         let state = files.load(root.epoch(), limits)?;
-        let hops = NextHops::restore(&tables);
+        let shared = Shared::restore(&tables);
         compile::settle_cursors(&tables, root.side());
         Ok(Self {
             state,
-            hops,
+            shared,
             files,
             interfaces,
             any_vip,
             view: Arc::default(),
-            unresolved: Unresolved::new(),
+            found: Found::default(),
             unclaimed: Vec::new(),
             coexistence: Vec::new(),
             claimed: BTreeSet::new(),
@@ -103,7 +103,7 @@ impl Core {
     /// Opens a transaction; a grace period has passed since the last.
     pub fn begin(&mut self) {
         self.state.begin();
-        self.hops.begin();
+        self.shared.begin();
         let tables = Tables::from(&self.plane.maps);
         self.state
             .expire_trash(&tables, tables.raw, clock::seconds());
@@ -188,7 +188,8 @@ impl Core {
     /// Logs each warning when it is new, and again when it comes back.
     fn log_new(&self, warnings: &[String]) {
         for warning in warnings {
-            if !self.unclaimed.contains(warning) && !self.coexistence.contains(warning) {
+            let known = [&self.unclaimed, &self.coexistence, &self.found.warnings];
+            if !known.iter().any(|known| known.contains(warning)) {
                 tracing::warn!("{warning}");
             }
         }
@@ -198,6 +199,7 @@ impl Core {
         let world = World {
             view: &self.view,
             any_vip: self.any_vip,
+            ports: None,
         };
         let ids = self.state.services().map(|(id, _)| *id);
         let ids = ids.chain(self.state.trash().iter().map(|trashed| trashed.service));
@@ -219,11 +221,14 @@ impl Core {
         let world = World {
             view: &self.view,
             any_vip: self.any_vip,
+            ports: locals::free_ports(),
         };
-        self.unresolved = publish::publish(&tables, &self.state, &mut self.hops, &world);
-        publish::withdraw(&tables, &self.state, &mut self.hops, &world);
+        let found = publish::publish(&tables, &self.state, &mut self.shared, &world);
+        self.log_new(&found.warnings);
+        self.found = found;
+        publish::withdraw(&tables, &self.state, &mut self.shared, &world);
         self.interfaces
-            .open_egress(&mut self.plane, &self.view, &self.hops.interfaces());
+            .open_egress(&mut self.plane, &self.view, &self.shared.hops.interfaces());
         Ok(())
     }
 
@@ -237,6 +242,7 @@ impl Core {
         let world = World {
             view: &self.view,
             any_vip: self.any_vip,
+            ports: locals::free_ports(),
         };
         let root = Root(self.plane.maps.root.get(0));
         let side = root.side() ^ 1;
@@ -246,7 +252,9 @@ impl Core {
                 .into()
         });
         self.state.number();
-        self.unresolved = publish::publish(&tables, &self.state, &mut self.hops, &world);
+        let found = publish::publish(&tables, &self.state, &mut self.shared, &world);
+        self.log_new(&found.warnings);
+        self.found = found;
         let carries = compile::compile(&tables, &self.state, side, &|vip| claimed.contains(&vip));
         if let Err(error) = self.files.save(&self.state) {
             self.state = self
@@ -256,12 +264,12 @@ impl Core {
         }
         compile::switch(&tables, &self.state, side);
         compile::carry_over(&tables, &carries);
-        publish::withdraw(&tables, &self.state, &mut self.hops, &world);
+        publish::withdraw(&tables, &self.state, &mut self.shared, &world);
         self.state.finish();
         self.files.keep_only(self.state.epoch);
         self.claimed = claimed;
         self.interfaces
-            .open_egress(&mut self.plane, &self.view, &self.hops.interfaces());
+            .open_egress(&mut self.plane, &self.view, &self.shared.hops.interfaces());
         Ok(())
     }
 
@@ -276,6 +284,7 @@ impl Core {
             Request::Zero(id) => {
                 refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
             }
+            Request::Locals => Response::Locals(self.state.pool_list()),
             Request::Connections => Response::Connections(connections(&self.plane.maps)),
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Down { force: false } if self.connections() > 0 => {
@@ -296,9 +305,13 @@ impl Core {
             &self.plane.maps,
             &self.state,
             self.files.netns(),
-            Some(&self.unresolved),
+            Some(&self.found.unresolved),
         );
-        let warnings = self.unclaimed.iter().chain(&self.coexistence);
+        let warnings = self
+            .unclaimed
+            .iter()
+            .chain(&self.coexistence)
+            .chain(&self.found.warnings);
         status.warnings.extend(warnings.cloned());
         Status {
             daemon: Some(std::process::id()),

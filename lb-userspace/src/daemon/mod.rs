@@ -4,7 +4,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
-//! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`ifaces`] | from the configuration and the network to the maps |
+//! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`ifaces`] | from the configuration and the network to the maps |
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
@@ -21,6 +21,7 @@ pub mod files;
 pub mod grace;
 pub mod ifaces;
 pub mod interfaces;
+pub mod locals;
 pub mod namespaces;
 pub mod next_hops;
 pub mod offline;

@@ -65,6 +65,7 @@ impl Offline {
                 Ok(listing.map_or_else(Response::Refused, Response::Listing))
             }
             Request::Connections => Ok(Response::Connections(connections(&self.maps))),
+            Request::Locals => Ok(Response::Locals(self.state.pool_list())),
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
             _ => bail!("lvx: the daemon is not running: {START}"),
         }

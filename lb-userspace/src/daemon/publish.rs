@@ -2,21 +2,25 @@
 //! halves.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    ops::RangeInclusive,
     sync::atomic::Ordering,
 };
 
-use lb_common::layout::{DestEntry, DestFlags, DestWord, StatsPage, TunnelKind};
+use lb_common::layout::{
+    DestEntry, DestFlags, DestWord, LocalAddress, LocalPool, StatsPage, TunnelKind,
+};
 
 use super::{
+    locals::Locals,
     next_hops::NextHops,
     state::{Node, Service, State},
     tables::Tables,
 };
 use crate::{
     address::words,
-    model::{Dest, Method, ServiceId},
+    model::{Dest, Family, LocalRange, Method, ServiceId},
     netlink::{PacketFamily, Resolution, View, next_hop},
 };
 
@@ -26,35 +30,82 @@ pub struct World<'a> {
     pub view: &'a View,
     /// Service addresses are ours wherever they are (`--vip-scope any`).
     pub any_vip: bool,
+    /// Local ports of FULLNAT where none were configured; `None` when the
+    /// director's own connections use all.
+    pub ports: Option<RangeInclusive<u16>>,
 }
 
 impl World<'_> {
     /// Whether packets to `vip` may be claimed.
     pub fn claims(&self, vip: IpAddr) -> bool {
-        self.any_vip
-            || matches!(self.view.targets.get(&vip), Some(Resolution::Local))
+        self.any_vip || self.has(vip)
+    }
+
+    /// Whether `addr` is an address of this director.
+    fn has(&self, addr: IpAddr) -> bool {
+        matches!(self.view.targets.get(&addr), Some(Resolution::Local))
             || self
                 .view
                 .addresses
-                .range((vip, 0)..=(vip, u32::MAX))
+                .range((addr, 0)..=(addr, u32::MAX))
                 .next()
                 .is_some()
+    }
+}
+
+/// Entries that servers share, and that never change while one refers to them.
+pub struct Shared {
+    /// Next hops.
+    pub hops: NextHops,
+    /// Local addresses.
+    pub locals: Locals,
+}
+
+impl Shared {
+    /// What servers refer to already, as a dead daemon left it.
+    pub fn restore(tables: &Tables<'_>) -> Self {
+        Self {
+            hops: NextHops::restore(tables),
+            locals: Locals::restore(tables),
+        }
+    }
+
+    /// Opens a transaction: no packet uses what was withdrawn before.
+    pub fn begin(&mut self) {
+        self.hops.begin();
+        self.locals.begin();
     }
 }
 
 /// Servers that cannot be reached, with the reason.
 pub type Unresolved = BTreeMap<IpAddr, String>;
 
+/// How a warning about foreign local addresses begins.
+pub const FOREIGN: &str = "no address of this director, so replies to it do not come back: ";
+
+/// Most addresses that a warning names.
+const NAMED: usize = 8;
+
+/// What publishing found wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Servers that cannot be reached.
+    pub unresolved: Unresolved,
+    /// Local addresses that do not work, a line each.
+    pub warnings: Vec<String>,
+}
+
 /// Publishes new servers, and every configured server's word: before the
-/// switch, so that no packet finds a server it cannot use. Returns who is
-/// unresolved.
+/// switch, so that no packet finds a server it cannot use. Returns what is
+/// wrong.
 pub fn publish(
     tables: &Tables<'_>,
     state: &State,
-    hops: &mut NextHops,
+    shared: &mut Shared,
     world: &World<'_>,
-) -> Unresolved {
+) -> Found {
     let mut unresolved = Unresolved::new();
+    let mut pools = Pools::new(tables, state, world);
     for (id, service) in state.services() {
         start_service_page(tables, service);
         let claimed = claimed(id, world);
@@ -66,7 +117,7 @@ pub fn publish(
             };
             let way = way(
                 tables,
-                hops,
+                &mut shared.hops,
                 world,
                 &node.dest,
                 DestWord(known),
@@ -75,19 +126,35 @@ pub fn publish(
             let word = DestWord::new(way.next_hop(), way.flags() | claimed | DestFlags::AVAILABLE);
             start_page(tables, node);
             let old = tables.dests.get(node.slot);
-            let new = entry(service, node, word, &old);
+            let local = match node.dest.spec.method {
+                Method::Fullnat => pools.of(&mut shared.locals, id, &node.dest),
+                _ => None,
+            };
+            // Packets that still choose the server by FULLNAT need what it had.
+            let known = if node.fresh { 0 } else { old.local };
+            let local = local.map_or(known, |pool| pool.0);
+            let new = DestEntry {
+                local,
+                ..entry(service, node, word, &old)
+            };
             if new != old {
                 tables.dests.set(node.slot, new);
             }
         }
     }
-    unresolved
+    let mut warnings = pools.warnings;
+    warnings.extend(foreign_addresses(state, world));
+    Found {
+        unresolved,
+        warnings,
+    }
 }
 
 /// Publishes the words of removed servers, which are no longer available:
 /// after the switch, when no new connection can be given to them. Then
-/// withdraws next hops that nobody uses.
-pub fn withdraw(tables: &Tables<'_>, state: &State, hops: &mut NextHops, world: &World<'_>) {
+/// withdraws next hops and local addresses that nobody uses.
+pub fn withdraw(tables: &Tables<'_>, state: &State, shared: &mut Shared, world: &World<'_>) {
+    let Shared { hops, locals } = shared;
     for trashed in state.trash() {
         let word = tables.dests.word(trashed.slot, 0);
         let known = DestWord(word.load(Ordering::Relaxed));
@@ -112,13 +179,132 @@ pub fn withdraw(tables: &Tables<'_>, state: &State, hops: &mut NextHops, world: 
         .flat_map(|(_, service)| &service.dests)
         .map(|node| node.slot);
     let slots = nodes.chain(state.trash().iter().map(|trashed| trashed.slot));
-    let words = slots.map(|slot| DestWord(tables.dests.word(slot, 0).load(Ordering::Relaxed)));
-    hops.retain(
-        &words
-            .filter(|word| word.has(DestFlags::RESOLVED))
-            .map(DestWord::next_hop)
-            .collect::<BTreeSet<_>>(),
-    );
+    let (mut used_hops, mut used_locals) = (BTreeSet::new(), BTreeSet::new());
+    for slot in slots {
+        let dest = tables.dests.get(slot);
+        let word = DestWord(dest.word);
+        if word.has(DestFlags::RESOLVED) {
+            used_hops.insert(word.next_hop());
+        }
+        used_locals.insert(dest.local);
+    }
+    hops.retain(&used_hops);
+    locals.retain(|pool| used_locals.contains(&pool.0));
+}
+
+/// Pools as runs of entries, each looked up once in a transaction.
+struct Pools<'a> {
+    tables: &'a Tables<'a>,
+    state: &'a State,
+    world: &'a World<'a>,
+    made: HashMap<(Option<ServiceId>, Family), Option<LocalPool>>,
+    warnings: Vec<String>,
+}
+
+impl<'a> Pools<'a> {
+    fn new(tables: &'a Tables<'a>, state: &'a State, world: &'a World<'a>) -> Self {
+        Self {
+            tables,
+            state,
+            world,
+            made: HashMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Where connections to a server come from: its service's pool or, if there
+    /// is none, the address that the kernel would use towards it. `None` while
+    /// that is not known, or cannot be had.
+    fn of(&mut self, locals: &mut Locals, id: &ServiceId, dest: &Dest) -> Option<LocalPool> {
+        let Some(owner) = self.state.pool_of(id) else {
+            let Some(Resolution::Via {
+                source: Some(source),
+                ..
+            }) = self.world.view.targets.get(&dest.id.addr)
+            else {
+                return None;
+            };
+            let mut addresses = Vec::new();
+            self.add(&mut addresses, *source, None);
+            return self.run(locals, &addresses);
+        };
+        let family = id.family();
+        if let Some(pool) = self.made.get(&(owner, family)) {
+            return *pool;
+        }
+        let mut addresses = Vec::new();
+        for range in self.state.pool_ranges(owner, family) {
+            for addr in range.addresses() {
+                self.add(&mut addresses, addr, range.ports);
+            }
+        }
+        let pool = self.run(locals, &addresses);
+        self.made.insert((owner, family), pool);
+        pool
+    }
+
+    fn add(&mut self, to: &mut Vec<LocalAddress>, addr: IpAddr, ports: Option<(u16, u16)>) {
+        let free = self.world.ports.as_ref();
+        let Some((first, last)) = ports.or(free.map(|free| (*free.start(), *free.end()))) else {
+            self.warn(
+                "net.ipv4.ip_local_port_range leaves no port to FULLNAT: \
+                 'lvx laddr add ADDRESS --ports FIRST-LAST' gives it some, \
+                 of an address that the director's own connections do not use",
+            );
+            return;
+        };
+        to.push(LocalAddress {
+            addr: words(addr).0,
+            first_port: first,
+            last_port: last,
+            ..LocalAddress::default()
+        });
+    }
+
+    fn run(&mut self, locals: &mut Locals, addresses: &[LocalAddress]) -> Option<LocalPool> {
+        if addresses.is_empty() {
+            return None;
+        }
+        let run = locals.run(self.tables, addresses);
+        if run.is_none() {
+            self.warn(&format!(
+                "the table of local addresses is full ({}): a change of a pool was not carried out; \
+                 'lvx laddr del' makes room",
+                self.tables.locals.len()
+            ));
+        }
+        run
+    }
+
+    fn warn(&mut self, text: &str) {
+        if !self.warnings.iter().any(|known| known == text) {
+            self.warnings.push(text.to_owned());
+        }
+    }
+}
+
+/// A line for each pool with addresses that are not this director's.
+fn foreign_addresses(state: &State, world: &World<'_>) -> Vec<String> {
+    let line = |(owner, ranges): (Option<ServiceId>, &[LocalRange])| {
+        let addresses = ranges.iter().flat_map(|range| range.addresses());
+        let foreign: Vec<String> = addresses
+            .filter(|addr| !world.has(*addr))
+            .map(|addr| addr.to_string())
+            .collect();
+        let named = foreign.iter().take(NAMED).map(String::as_str);
+        let mut names = named.collect::<Vec<_>>().join(", ");
+        if foreign.len() > NAMED {
+            names.push_str(&format!(" and {} more", foreign.len() - NAMED));
+        }
+        let whose = owner.map_or("the director".into(), |id| id.to_string());
+        (!foreign.is_empty()).then(|| {
+            format!(
+                "{FOREIGN}{names} in the pool of {whose} \
+                 ('ip address add' takes it, 'lvx laddr del' does without)"
+            )
+        })
+    };
+    state.pools().filter_map(line).collect()
 }
 
 fn claimed(id: &ServiceId, world: &World<'_>) -> u32 {

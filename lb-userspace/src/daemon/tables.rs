@@ -2,7 +2,8 @@
 
 use lb_common::{
     layout::{
-        DestEntry, DestLoad, ListEntry, NextHop, ServiceEntry, ServiceState, Stats, StatsPage,
+        DestEntry, DestLoad, ListEntry, LocalAddress, NextHop, ServiceEntry, ServiceState, Stats,
+        StatsPage,
     },
     tables::Params,
 };
@@ -34,6 +35,8 @@ pub struct Tables<'a> {
     pub dest_loads: &'a Mapping<DestLoad>,
     /// See [`Maps::next_hops`].
     pub next_hops: &'a Mapping<NextHop>,
+    /// See [`Maps::locals`].
+    pub locals: &'a Mapping<LocalAddress>,
     /// See [`Maps::pages`].
     pub pages: &'a Mapping<StatsPage>,
     /// Raw counters of servers.
@@ -53,6 +56,7 @@ impl<'a> From<&'a Maps> for Tables<'a> {
             dests: &maps.dests,
             dest_loads: &maps.dest_loads,
             next_hops: &maps.next_hops,
+            locals: &maps.locals,
             pages: &maps.pages,
             raw: maps,
         }
@@ -104,6 +108,7 @@ pub(crate) mod memory {
         dests: Mapping<DestEntry>,
         dest_loads: Mapping<DestLoad>,
         next_hops: Mapping<NextHop>,
+        locals: Mapping<LocalAddress>,
         pages: Mapping<StatsPage>,
         pub(crate) counters: Counted,
     }
@@ -148,6 +153,7 @@ pub(crate) mod memory {
                 dests: Mapping::anonymous(dests).unwrap(),
                 dest_loads: Mapping::anonymous(dests).unwrap(),
                 next_hops: Mapping::anonymous(64).unwrap(),
+                locals: Mapping::anonymous(64).unwrap(),
                 pages: Mapping::anonymous(services + dests).unwrap(),
                 counters: Counted::default(),
             }
@@ -165,6 +171,7 @@ pub(crate) mod memory {
                 dests: &self.dests,
                 dest_loads: &self.dest_loads,
                 next_hops: &self.next_hops,
+                locals: &self.locals,
                 pages: &self.pages,
                 raw: &self.counters,
             }

@@ -7,8 +7,8 @@ use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
 use lb_common::{
     flow,
     layout::{
-        DestEntry, DestLoad, FILTER_WORDS, IfaceEntry, ListEntry, NextHop, ServiceEntry,
-        ServiceState, Settings, Stats, StatsPage, SweepStatus,
+        DestEntry, DestLoad, FILTER_WORDS, IfaceEntry, ListEntry, LocalAddress, NextHop,
+        ServiceEntry, ServiceState, Settings, Stats, StatsPage, SweepStatus,
     },
     reason::Reason,
     tables::Params,
@@ -50,6 +50,10 @@ pub fn default_connections6(connections: u32) -> u32 {
 /// Slots of the interface table.
 const IFACE_SLOTS: u32 = 256;
 
+/// Local addresses of FULLNAT: the pools of all services and of the director,
+/// old and new ones while a change takes place.
+const LOCALS: u32 = 4096;
+
 impl Sizes {
     /// As a data plane made with these sizes shows them: the flow tables have a
     /// power of two of cells.
@@ -77,7 +81,7 @@ impl Sizes {
     }
 
     /// Entries of every map whose size is not fixed.
-    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 15] {
+    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 16] {
         let flow4 = flow::total_cells(params.flow4_cells);
         let flow6 = flow::total_cells(params.flow6_cells);
         [
@@ -93,6 +97,7 @@ impl Sizes {
             ("DESTS", self.dests),
             ("DEST_LOADS", self.dests),
             ("NEXT_HOPS", self.dests.max(1024)),
+            ("LOCALS", LOCALS),
             ("SETTINGS", 1),
             ("PAGES", self.dests + self.services),
             ("DEST_STATS", self.dests),
@@ -133,6 +138,8 @@ pub struct Maps {
     pub dest_loads: Mapping<DestLoad>,
     /// Next hops.
     pub next_hops: Mapping<NextHop>,
+    /// Addresses that FULLNAT connections are made from.
+    pub locals: Mapping<LocalAddress>,
     /// Time-outs and the heartbeat: one record.
     pub settings: Mapping<Settings>,
     /// Statistics pages: `sizes.dests` of servers, then `sizes.services` of services.
@@ -177,6 +184,7 @@ impl Maps {
             dests,
             dest_loads: mapped(pins, "DEST_LOADS")?,
             next_hops: mapped(pins, "NEXT_HOPS")?,
+            locals: mapped(pins, "LOCALS")?,
             settings: mapped(pins, "SETTINGS")?,
             pages: mapped(pins, "PAGES")?,
             dest_stats: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "DEST_STATS")?))?,

@@ -244,7 +244,7 @@ fn service_rules(line: &Line) -> Result<(), Failure> {
 fn server_rules(line: &mut Line) -> Result<(), Failure> {
     // Neither direct routing nor a tunnel can change the port.
     if let (Some(ServiceId::Address { port, .. }), Some(server)) = (line.service, &mut line.server)
-        && line.method != Method::Masq
+        && !line.method.translates()
     {
         server.port = port;
     }

@@ -219,7 +219,11 @@ impl FakeControl {
                 }
                 return Ok(Response::Batch(answers));
             }
-            Request::Status | Request::Down { .. } => return Err(Refusal::Invalid),
+            Request::AddLocal(..)
+            | Request::DeleteLocal(..)
+            | Request::Locals
+            | Request::Status
+            | Request::Down { .. } => return Err(Refusal::Invalid),
         }
         Ok(Response::Ok)
     }

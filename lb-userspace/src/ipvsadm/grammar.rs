@@ -101,6 +101,7 @@ pub(super) enum OptionId {
     Gatewaying,
     Ipip,
     Masquerading,
+    Fullnat,
     Weight,
     UThreshold,
     LThreshold,
@@ -177,6 +178,8 @@ pub(super) enum Block {
     VirtualService,
     Options,
     Daemon,
+    /// lvx has it and ipvsadm does not: shown by lvx only.
+    Extension,
 }
 
 const SERVICE_PARAMETERS: &[Class] = &[
@@ -297,6 +300,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "direct routing (default)"),
     option!(Ipip, Some('i'), "ipip", NoArgument, Some(Class::Forward), Options, "tunnelling"),
     option!(Masquerading, Some('m'), "masquerading", NoArgument, Some(Class::Forward), Options, "NAT"),
+    option!(Fullnat, None, "fullnat", NoArgument, Some(Class::Forward), Extension,
+        "NAT of both ends: servers see a local address ('lvx laddr')"),
     option!(Weight, Some('w'), "weight", Required("N"), Some(Class::Weight), Options, "share of the server (1)"),
     option!(UThreshold, Some('x'), "u-threshold", Required("N"), Some(Class::UThreshold), Options,
         "no new connections above this many"),

@@ -207,6 +207,7 @@ impl Line {
             OptionId::Gatewaying => self.method = Method::Route,
             OptionId::Ipip => self.method = Method::Tunnel,
             OptionId::Masquerading => self.method = Method::Masq,
+            OptionId::Fullnat => self.method = Method::Fullnat,
             OptionId::Weight => {
                 self.weight = in_range(text, 0..=MAX_WEIGHT, "illegal weight specified")?
             }

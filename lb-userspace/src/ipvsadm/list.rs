@@ -285,6 +285,7 @@ fn method(method: Method) -> &'static str {
         Method::Local => "Local",
         Method::Tunnel => "Tunnel",
         Method::Route => "Route",
+        Method::Fullnat => "FullNat",
     }
 }
 

@@ -249,3 +249,26 @@ fn unsorted_keeps_the_order_given() {
         "{got}"
     );
 }
+
+#[test]
+fn fullnat_fits_its_column() {
+    let mut service = fake::service("10.0.0.1", 80);
+    let mut dest = fake::dest("10.0.1.1", 8080);
+    dest.dest.spec.method = Method::Fullnat;
+    service.dests.push(dest);
+    let listing = Listing {
+        size: 4096,
+        services: vec![service],
+    };
+    let options = ListOptions {
+        layout: Layout::TunInfo,
+        numeric: true,
+        exact: false,
+        sort: true,
+    };
+    let text = render(&listing, false, options, Style { names: None });
+    assert_eq!(
+        text.lines().last().map(str::trim_end),
+        Some("  -> 10.0.1.1:8080                FullNat n/a           1      0          0")
+    );
+}

@@ -84,6 +84,7 @@ fn parameters(id: ServiceId, spec: &ServiceSpec) -> String {
 fn server_parameters(dest: &Dest) -> String {
     let method = match dest.spec.method {
         Method::Masq => "-m",
+        Method::Fullnat => "--fullnat",
         Method::Tunnel => "-i",
         Method::Route | Method::Local => "-g",
     };

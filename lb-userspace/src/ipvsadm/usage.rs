@@ -13,6 +13,10 @@ const COLUMNS: usize = 118;
 /// Where the second option of a line starts.
 const HALF: usize = 61;
 
+/// What `lvx` calls itself here. Under the name `ipvsadm` the text has only what
+/// any ipvsadm would understand.
+const LVX: &str = "lvx ipvsadm";
+
 /// The whole help text.
 pub(super) fn text(argv0: &str) -> String {
     let mut out =
@@ -32,6 +36,10 @@ pub(super) fn text(argv0: &str) -> String {
     block(&mut out, Block::Options);
     out.push_str("Daemon Options:\n");
     block(&mut out, Block::Daemon);
+    if argv0 == LVX {
+        out.push_str("Options that only lvx has:\n");
+        block(&mut out, Block::Extension);
+    }
     out.push_str("(*) not supported by this version of lvx yet\n");
     out
 }
@@ -114,10 +122,11 @@ mod tests {
             "{} lines\n{text}",
             text.lines().count()
         );
+        let options = OPTIONS.iter().filter(|o| o.block != Block::Extension);
         for long in COMMANDS
             .iter()
             .map(|c| c.long)
-            .chain(OPTIONS.iter().map(|o| o.long))
+            .chain(options.map(|o| o.long))
         {
             assert!(text.contains(&format!("--{long}")), "{long}");
         }
@@ -131,5 +140,14 @@ mod tests {
             assert!(text.contains(&format!("\n{title}")), "{title}");
         }
         assert!(!text.lines().any(|line| line.ends_with(' ')));
+    }
+
+    #[test]
+    fn what_only_lvx_has_is_shown_by_lvx_only() {
+        for name in ["ipvsadm", "/usr/sbin/ipvsadm"] {
+            assert!(!text(name).contains("fullnat"), "{name}");
+        }
+        let text = text(LVX);
+        assert!(text.contains("\n  --fullnat  "), "{text}");
     }
 }

@@ -2,10 +2,12 @@
 //! daemon about them. Everything here is plain data that also travels over the
 //! control socket and stands in the saved configuration.
 
+mod local;
 mod request;
 mod service;
 mod snapshot;
 
+pub use local::{LocalRange, Pool};
 pub use request::{Refusal, Request, Response};
 pub use service::{
     Dest, DestId, DestSpec, Family, Method, Protocol, ServiceId, ServiceSpec, Tunnel,

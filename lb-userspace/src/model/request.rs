@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Dest, DestId, Listing, ServiceId, ServiceSpec};
+use super::{Connection, Dest, DestId, Listing, LocalRange, Pool, ServiceId, ServiceSpec};
 use crate::daemon::Status;
 
 /// What the command line asks of the daemon. Every change is done whole or
@@ -22,6 +22,10 @@ pub enum Request {
     EditDest(ServiceId, Dest),
     /// `-d`.
     DeleteDest(ServiceId, DestId),
+    /// `lvx laddr add`: to the pool of a service, or of the director.
+    AddLocal(Option<ServiceId>, Vec<LocalRange>),
+    /// `lvx laddr del`; what ports they have does not matter.
+    DeleteLocal(Option<ServiceId>, Vec<LocalRange>),
     /// `-Z`, of one service or of everything.
     Zero(Option<ServiceId>),
     /// Changes that become one transaction, each done or refused for itself in
@@ -32,6 +36,8 @@ pub enum Request {
     List(Option<ServiceId>),
     /// `-L -c`.
     Connections,
+    /// `lvx laddr list`.
+    Locals,
     /// `lvx status`.
     Status,
     /// `lvx down`: detach and remove the data plane.
@@ -52,10 +58,13 @@ impl Request {
             | Self::AddDest(..)
             | Self::EditDest(..)
             | Self::DeleteDest(..)
+            | Self::AddLocal(..)
+            | Self::DeleteLocal(..)
             | Self::Batch(_) => true,
             Self::Zero(_)
             | Self::List(_)
             | Self::Connections
+            | Self::Locals
             | Self::Status
             | Self::Down { .. } => false,
         }
@@ -76,6 +85,8 @@ pub enum Response {
     Listing(Listing),
     /// Answer to [`Request::Connections`].
     Connections(Vec<Connection>),
+    /// Answer to [`Request::Locals`]: every pool that is not empty.
+    Locals(Vec<Pool>),
     /// Answer to [`Request::Status`].
     Status(Box<Status>),
 }

@@ -1,4 +1,7 @@
-use std::net::IpAddr;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use lb_common::layout::{self, ForwardMethod};
 use serde::{Deserialize, Serialize};
@@ -84,6 +87,34 @@ pub enum ServiceId {
     },
 }
 
+impl fmt::Display for ServiceId {
+    /// As it is said to ipvsadm: `-t 10.0.0.1:80`, `-u [fd00::1]:53`, `-f 7`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Address {
+                protocol,
+                addr,
+                port,
+            } => {
+                let option = match protocol {
+                    Protocol::Tcp => "-t",
+                    Protocol::Udp => "-u",
+                    Protocol::Sctp => "--sctp-service",
+                };
+                write!(f, "{option} {}", SocketAddr::new(addr, port))
+            }
+            Self::Mark {
+                mark,
+                family: Family::V4,
+            } => write!(f, "-f {mark}"),
+            Self::Mark {
+                mark,
+                family: Family::V6,
+            } => write!(f, "-f {mark} -6"),
+        }
+    }
+}
+
 impl ServiceId {
     /// Family of the packets it is for.
     pub fn family(self) -> Family {
@@ -128,6 +159,8 @@ pub enum Method {
     Tunnel,
     /// Direct routing (`-g`).
     Route,
+    /// NAT of both ends, from a local address (`--fullnat`).
+    Fullnat,
 }
 
 impl Method {
@@ -138,7 +171,14 @@ impl Method {
             Self::Local => ForwardMethod::Local,
             Self::Tunnel => ForwardMethod::Tunnel,
             Self::Route => ForwardMethod::Route,
+            Self::Fullnat => ForwardMethod::Fullnat,
         }
+    }
+
+    /// Whether addresses are translated: the server may have a port of its own,
+    /// and its replies come back through this director.
+    pub fn translates(self) -> bool {
+        self.forward().translates()
     }
 }
 

@@ -55,7 +55,8 @@ impl Server {
 }
 
 /// Starts nginx in a namespace, on these ports of every address; every page is
-/// `name` and a line feed. Below `/files/` it has the lab's files, and stores
+/// `name` and a line feed, `/client` the address and port that it is asked
+/// from. Below `/files/` it has the lab's files, and stores
 /// what is put there.
 ///
 /// # Errors
@@ -124,6 +125,7 @@ http {{
             client_max_body_size 0;
             sendfile on;
         }}
+        location = /client {{ return 200 \"$remote_addr $remote_port\\n\"; }}
         location / {{ return 200 \"{name}\\n\"; }}
     }}
 }}

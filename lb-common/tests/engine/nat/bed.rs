@@ -21,8 +21,9 @@ use lb_common::{
     },
     layout::{
         DestEntry, DestFlags, DestLoad, DestWord, FILTER_WORDS, ForwardMethod, IFACE_WINDOW,
-        IfaceEntry, IfaceKey, ListEntry, NO_OLD_POSITION, NextHop, Root, SERVICE_WINDOW,
-        SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, filter_bit, reply_bit,
+        IfaceEntry, IfaceKey, ListEntry, LocalAddress, LocalPool, NO_OLD_POSITION, NextHop, Root,
+        SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState,
+        filter_bit, reply_bit,
     },
     reason::Reason,
     sched::Cursor,
@@ -40,11 +41,13 @@ pub(super) const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xa1];
 pub(super) const OTHER_GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xa2];
 const STATION: [u8; 6] = [2, 0, 0, 0, 9, 9];
 
-/// Servers: NAT to port 8080, NAT that keeps the port, direct routing.
+/// Servers: NAT to port 8080, NAT that keeps the port, direct routing, and
+/// FULLNAT to port 8080.
 pub(super) const MAPPED: u32 = 0;
 pub(super) const KEPT: u32 = 1;
 pub(super) const DIRECT: u32 = 2;
-const SERVERS: u32 = 3;
+pub(super) const FULL: u32 = 3;
+const SERVERS: u32 = 4;
 /// Ports of the services: two of TCP, one of UDP.
 pub(super) const WEB: u16 = 80;
 pub(super) const WEB_TOO: u16 = 81;
@@ -97,6 +100,13 @@ fn words(address: IpAddr) -> [u32; 4] {
 
 fn folded(address: IpAddr) -> u32 {
     words(address).iter().fold(0, |fold, word| fold ^ word)
+}
+
+/// What FULLNAT may use: one address.
+const POOL: LocalPool = LocalPool::new(5, 1);
+
+fn is_mapped(slot: u32) -> bool {
+    matches!(slot, MAPPED | FULL)
 }
 
 /// A packet to be sent.
@@ -160,6 +170,16 @@ impl<F: Family> Bed<F> {
         Self::of(params, servers)
     }
 
+    /// As [`Self::with`]; the table has so many cells.
+    pub(super) fn with_cells(cells: u32, servers: &[u32]) -> Self {
+        let params = Params {
+            flow4_cells: cells,
+            flow6_cells: cells,
+            ..PARAMS
+        };
+        Self::of(params, servers)
+    }
+
     fn of(params: Params, servers: &[u32]) -> Self {
         let bed = Self {
             tables: HostTables::new(params, SERVERS, SERVICES.len() as u32),
@@ -173,6 +193,7 @@ impl<F: Family> Bed<F> {
             bed.write_server(slot);
             bed.set_flags(slot, Self::flags());
         }
+        bed.set_ports(1024, 32_767);
         bed.configure(0, servers, 1);
         bed
     }
@@ -214,13 +235,25 @@ impl<F: Family> Bed<F> {
         self.tables.set(Table::NextHop, slot, hop);
     }
 
+    /// The ports of [`Self::local`], all that FULLNAT has.
+    pub(super) fn set_ports(&self, first_port: u16, last_port: u16) {
+        let entry = LocalAddress {
+            addr: words(Self::local(0).ip()),
+            first_port,
+            last_port,
+            ..LocalAddress::default()
+        };
+        self.tables.set(Table::Local, POOL.start(), entry);
+    }
+
     /// Gives a server other flags.
     pub(super) fn set_flags(&self, slot: u32, flags: u32) {
         let entry = DestEntry {
             word: DestWord::new(slot, flags).0,
             addr: words(Self::server(slot, 0).ip()),
-            port: if slot == MAPPED { 8080_u16.to_be() } else { 0 },
+            port: if is_mapped(slot) { 8080_u16.to_be() } else { 0 },
             family: F::VERSION,
+            local: if slot == FULL { POOL.0 } else { 0 },
             ..DestEntry::default()
         };
         self.tables.set(Table::Dest, slot, entry);
@@ -234,7 +267,7 @@ impl<F: Family> Bed<F> {
             self.tables.set(Table::Filter, at, word | 1 << (bit % 64));
         };
         filter(filter_bit(folded(Self::vip(0).ip()), PARAMS.filter_seed));
-        for slot in [MAPPED, KEPT] {
+        for slot in [MAPPED, KEPT, FULL] {
             filter(reply_bit(
                 folded(Self::server(slot, 0).ip()),
                 PARAMS.filter_seed,
@@ -243,10 +276,10 @@ impl<F: Family> Bed<F> {
         for (number, (port, protocol)) in (0..).zip(SERVICES) {
             let list_start = number * 8;
             for (position, &slot) in (0..).zip(servers) {
-                let method = if slot == DIRECT {
-                    ForwardMethod::Route
-                } else {
-                    ForwardMethod::Masq
+                let method = match slot {
+                    DIRECT => ForwardMethod::Route,
+                    FULL => ForwardMethod::Fullnat,
+                    _ => ForwardMethod::Masq,
                 };
                 let entry = ListEntry {
                     slot,
@@ -325,8 +358,13 @@ impl<F: Family> Bed<F> {
 
     /// A server's end of a connection to a service's `port`.
     pub(super) fn server(slot: u32, port: u16) -> SocketAddr {
-        let port = if slot == MAPPED { 8080 } else { port };
+        let port = if is_mapped(slot) { 8080 } else { port };
         SocketAddr::new(address::<F>([10, 7, 0, 1 + slot as u8], 3), port)
+    }
+
+    /// Our end of a FULLNAT connection.
+    pub(super) fn local(port: u16) -> SocketAddr {
+        SocketAddr::new(address::<F>([10, 7, 0, 200], 3), port)
     }
 
     /// From the client to a service.
@@ -425,7 +463,8 @@ impl<F: Family> Bed<F> {
     /// Sweeps all of the table, twice: a reverse cell may be met before its connection.
     pub(super) fn sweep(&self) {
         let mut state = SweepState::default();
-        let blocks = total_cells(PARAMS.flow4_cells) / flow::BLOCK;
+        let main = (&self.tables).param(F::CELLS) as u32;
+        let blocks = total_cells(main) / flow::BLOCK;
         for _ in 0..2 * blocks {
             run::<F, _>(&self.tables, &mut state);
         }

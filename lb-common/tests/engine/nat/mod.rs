@@ -1,6 +1,7 @@
 //! NAT through the whole engine, both directions and both families.
 
 mod bed;
+mod fullnat;
 mod life;
 mod random;
 mod trouble;

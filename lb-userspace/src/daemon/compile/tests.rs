@@ -203,10 +203,16 @@ fn replies_of_servers_that_were_ever_reached_by_nat_are_filtered_in() {
         dest.spec.method = Method::Masq;
         dest
     };
-    for dest in [masq(1), masq(2), masq(3), dest(4, 1)] {
+    let fullnat = |last| {
+        let mut dest = dest(last, 1);
+        dest.spec.method = Method::Fullnat;
+        dest
+    };
+    for dest in [masq(1), masq(2), fullnat(3), dest(4, 1)] {
         lab.apply(Request::AddDest(id(0), dest));
     }
     lab.commit();
+    assert_eq!(lab.list(id(0))[1].method, ForwardMethod::Fullnat as u32);
     let seen =
         |lab: &Lab| ["10.8.0.1", "10.8.0.2", "10.8.0.3", "10.8.0.4"].map(|addr| lab.replies(addr));
     assert_eq!(seen(&lab), [true, true, true, false]);

@@ -9,6 +9,8 @@ use crate::{
     netlink::{Link, LinkKind},
 };
 
+mod fullnat;
+
 const SERVICE: &str = "2001:db8::1";
 const SERVER: &str = "10.8.0.1";
 
@@ -49,8 +51,9 @@ fn view() -> View {
 struct Lab {
     memory: Memory,
     state: State,
-    hops: NextHops,
+    shared: Shared,
     view: Arc<View>,
+    ports: Option<RangeInclusive<u16>>,
 }
 
 impl Lab {
@@ -69,12 +72,13 @@ impl Lab {
         state
             .apply(&add, &memory.counters, &memory.tables(), 0)
             .unwrap();
-        let hops = NextHops::restore(&memory.tables());
+        let shared = Shared::restore(&memory.tables());
         Self {
             memory,
             state,
-            hops,
+            shared,
             view: Arc::new(view()),
+            ports: Some(1024..=32_767),
         }
     }
 
@@ -94,18 +98,26 @@ impl Lab {
             l_threshold: 0,
             tunnel,
         };
+        self.change(request(service(), Dest { id, spec }))
+            .unresolved
+    }
+
+    /// A transaction with this request, the grace period before it included.
+    fn change(&mut self, request: Request) -> Found {
+        self.shared.begin();
         let tables = self.memory.tables();
-        let request = request(service(), Dest { id, spec });
         self.state
             .apply(&request, &self.memory.counters, &tables, 0)
             .unwrap();
         let world = World {
             view: &self.view,
             any_vip: false,
+            ports: self.ports.clone(),
         };
-        let unresolved = publish(&tables, &self.state, &mut self.hops, &world);
+        let found = publish(&tables, &self.state, &mut self.shared, &world);
+        withdraw(&tables, &self.state, &mut self.shared, &world);
         self.state.finish();
-        unresolved
+        found
     }
 
     fn entry(&self) -> DestEntry {

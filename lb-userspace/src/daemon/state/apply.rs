@@ -56,10 +56,13 @@ impl State {
             Request::AddDest(id, dest) => self.add_dest(*id, *dest, stats, loads),
             Request::EditDest(id, dest) => self.edit_dest(*id, *dest),
             Request::DeleteDest(id, dest) => self.delete_dest(*id, *dest, now),
+            Request::AddLocal(owner, ranges) => self.add_local(*owner, ranges),
+            Request::DeleteLocal(owner, ranges) => self.delete_local(*owner, ranges),
             Request::Batch(_)
             | Request::Zero(_)
             | Request::List(_)
             | Request::Connections
+            | Request::Locals
             | Request::Status
             | Request::Down { .. } => Ok(()),
         }
@@ -164,7 +167,7 @@ impl State {
             })?)
         };
         let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
-        let masq = dest.spec.method == Method::Masq;
+        let masq = dest.spec.method.translates();
         let node = match self.trash.take(&id, dest.id) {
             Some(trashed) if trashed.service_slot == Some(service.slot) => Node {
                 slot: trashed.slot,
@@ -208,7 +211,7 @@ impl State {
         service.changing();
         let node = &mut service.dests[position];
         node.dest = dest;
-        node.masq |= dest.spec.method == Method::Masq;
+        node.masq |= dest.spec.method.translates();
         service.record(None);
         self.dirty = true;
         Ok(())
@@ -336,7 +339,7 @@ fn supported_dest(service: ServiceId, dest: &Dest) -> Result<(), Refusal> {
     let what = match spec.method {
         Method::Local => "local delivery as a forwarding method",
         _ if spec.u_threshold != 0 => "connection thresholds",
-        Method::Masq | Method::Tunnel | Method::Route => return Ok(()),
+        Method::Masq | Method::Fullnat | Method::Tunnel | Method::Route => return Ok(()),
     };
     Err(Refusal::Unsupported(what.into()))
 }

@@ -1,6 +1,7 @@
 //! The configuration as the daemon holds it.
 
 mod apply;
+mod locals;
 mod placement;
 mod slots;
 mod text;
@@ -23,7 +24,7 @@ use self::{placement::Placement, slots::Slots, trash::Trash};
 use super::cursor::{Step, Wrr};
 use crate::{
     dataplane::Sizes,
-    model::{Dest, Refusal, ServiceId, ServiceSpec},
+    model::{Dest, LocalRange, Refusal, ServiceId, ServiceSpec},
 };
 
 /// What the tables can hold.
@@ -114,6 +115,8 @@ pub struct State {
     limits: Limits,
     services: IndexMap<ServiceId, Service>,
     trash: Trash,
+    /// Pools of local addresses by service; `None` is the director's.
+    locals: IndexMap<Option<ServiceId>, Vec<LocalRange>>,
     service_slots: Slots,
     dest_slots: Slots,
     placement: Placement,
@@ -128,6 +131,7 @@ impl State {
             limits,
             services: IndexMap::new(),
             trash: Trash::default(),
+            locals: IndexMap::new(),
             service_slots: Slots::new(limits.services, []),
             dest_slots: Slots::new(limits.dests, []),
             placement: Placement::new(limits.table, limits.seed),
@@ -163,8 +167,8 @@ impl State {
         self.placement.place(id)
     }
 
-    /// Addresses whose whereabouts matter: VIPs and servers, removed ones with
-    /// connections included.
+    /// Addresses whose whereabouts matter: VIPs, servers (removed ones with
+    /// connections included) and local addresses.
     pub fn targets(&self) -> impl Iterator<Item = IpAddr> {
         let vip = |id: &ServiceId| match id {
             ServiceId::Address { addr, .. } => Some(*addr),
@@ -180,6 +184,12 @@ impl State {
             )
             .chain(dests.map(|node| node.dest.id.addr))
             .chain(trash.iter().map(|trashed| trashed.dest.id.addr))
+            .chain(
+                self.locals
+                    .values()
+                    .flatten()
+                    .flat_map(|range| range.addresses()),
+            )
     }
 
     /// Whether anything changed since the last compilation.

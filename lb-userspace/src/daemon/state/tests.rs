@@ -5,6 +5,7 @@ use lb_common::layout::Stats;
 use super::*;
 use crate::model::{DestId, DestSpec, Method, Protocol, Request, Tunnel};
 
+mod locals;
 mod methods;
 
 /// Counters and references by slot.

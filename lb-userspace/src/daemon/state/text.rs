@@ -5,7 +5,7 @@ use lb_common::layout::Stats;
 use serde::{Deserialize, Serialize};
 
 use super::{Limits, Node, Service, Slots, State, Trash, Trashed};
-use crate::model::{Counters, Dest, ServiceId, ServiceSpec};
+use crate::model::{Counters, Dest, Pool, ServiceId, ServiceSpec};
 
 /// Changes when the text changes shape.
 const FORMAT: u32 = 1;
@@ -17,6 +17,8 @@ struct Saved<S, T> {
     trash_due: Option<u64>,
     services: Vec<S>,
     trash: Vec<T>,
+    #[serde(default)]
+    locals: Vec<Pool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,7 +81,9 @@ impl State {
                 idle_since: trashed.idle_since,
             }));
         }
-        text.push_str("]}\n");
+        text.push_str("],\n\"locals\":");
+        text.push_str(&json(&self.pool_list()));
+        text.push_str("}\n");
         text
     }
 
@@ -146,6 +150,8 @@ impl State {
             distinct(&mut dest_slots, limits.dests),
             "the saved server slots clash"
         );
+        let locals = saved.locals.into_iter();
+        state.locals = locals.map(|pool| (pool.service, pool.ranges)).collect();
         state.trash = Trash::restore(trash, saved.trash_due);
         state.service_slots = Slots::new(limits.services, service_slots);
         state.dest_slots = Slots::new(limits.dests, dest_slots);

@@ -109,6 +109,51 @@ fn lines_to_requests() {
 }
 
 #[test]
+fn fullnat_is_a_method_with_a_port_of_its_own() {
+    for command in ["-a", "-e"] {
+        let line = format!("{command} -t 10.0.0.1:80 -r 10.0.0.2:8080 --fullnat");
+        let (Request::AddDest(_, dest) | Request::EditDest(_, dest)) = request(&line) else {
+            panic!("{line}")
+        };
+        assert_eq!((dest.spec.method, dest.id.port), (Method::Fullnat, 8080));
+    }
+    let error = |line: &str| {
+        let (status, _, error) = run(line, "", &mut FakeControl::default());
+        (status, error.trim_end().to_owned())
+    };
+    let server = "-a -t 10.0.0.1:80 -r 10.0.0.2";
+    for (line, status, text) in [
+        (
+            format!("{server} -m --fullnat"),
+            2,
+            "multiple 'forwarding-method' options specified",
+        ),
+        (
+            format!("{server} --fullnat --tun-type ipip"),
+            2,
+            "Tunnel options conflict with forward method",
+        ),
+        (
+            "-a -t 10.0.0.1:80 -r [fd00::1]:80 --fullnat".into(),
+            2,
+            "Different address family is allowed only for tunneling servers",
+        ),
+        (
+            "-A -t 10.0.0.1:80 --fullnat".into(),
+            2,
+            "Illegal 'forwarding-method' option with the 'add-service' command",
+        ),
+        (
+            format!("{server} --fullnat=1"),
+            255,
+            "--fullnat=1: option does not take an argument",
+        ),
+    ] {
+        assert_eq!(error(&line), (status, text.to_owned()), "{line}");
+    }
+}
+
+#[test]
 fn a_scheduler_nobody_knows_is_cut_and_asked_for() {
     let Request::AddService(_, spec) =
         request("-A -t 10.0.0.1:80 -s averyveryverylongschedulername")
@@ -167,10 +212,12 @@ fn what_is_saved_restores_the_same() {
 -a -t 10.0.0.1:80 -r 10.0.1.3:8080 -m -w 1
 -a -t 10.0.0.1:80 -r 10.0.1.4:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-remcsum
 -a -t 10.0.0.1:80 -r 10.0.1.5:80 -i -w 1 --tun-type gre --tun-csum
+-a -t 10.0.0.1:80 -r 10.0.1.6:8080 --fullnat -w 3
 -A -u 10.0.0.1:53 -s rr
 -A -t [2001:db8::1]:80 -s rr
 -a -t [2001:db8::1]:80 -r 10.0.1.6:80 -i -w 1 --tun-type ipip
 -a -t [2001:db8::1]:80 -r [2001:db8::2]:8080 -m -w 2
+-a -t [2001:db8::1]:80 -r [2001:db8::3]:8080 --fullnat -w 1
 ";
     assert_eq!(
         run("-R", table, &mut control),

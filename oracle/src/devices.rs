@@ -149,8 +149,8 @@ pub fn in_guest(kernel: Kernel) -> Result<String> {
 /// # Errors
 /// When one fails.
 pub fn guest() -> Result<()> {
-    tunnels()?;
-    bond()
+    bond()?;
+    tunnels()
 }
 
 /// lvx on the ports of a bond: a connection before and after the active port
@@ -284,8 +284,13 @@ impl Stage {
         ] {
             director.sysctl(key, value)?;
         }
-        if clients == Clients::Plain {
-            xdp::pass(&client, "eth0")?;
+        // What XDP sends back, a veth takes only with a program of its own.
+        let answered = match clients {
+            Clients::Plain => &["eth0"][..],
+            Clients::Bonded => &["p0", "p1"],
+        };
+        for port in answered {
+            xdp::pass(&client, port)?;
         }
         xdp::pass(&server, "eth0")?;
         Ok(Self {

@@ -35,6 +35,7 @@ const MODULES: &[&str] = &[
     "fou",
     "fou6",
     "bonding",
+    "bridge",
     "8021q",
     "ip_vs",
     "ip_vs_rr",

@@ -84,6 +84,9 @@ fn packet(line: &mut String, bytes: &[u8], sent: &Sent, outermost: bool) -> Opti
     Some(())
 }
 
+/// Where tunnels begin.
+const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 254);
+
 // A string takes every write, here and below.
 
 fn ipv4<'a>(line: &mut String, bytes: &'a [u8], sent: &Sent) -> Option<Ip<'a>> {
@@ -96,7 +99,11 @@ fn ipv4<'a>(line: &mut String, bytes: &'a [u8], sent: &Sent) -> Option<Ip<'a>> {
         Ipv4Addr::from(header.destination),
         header.time_to_live
     );
-    name(line, "id", header.identification.into(), sent);
+    // That of a tunnel packet which may be fragmented is drawn at random: now and
+    // then it is 0, or that of the packet inside.
+    if header.dont_fragment || from != DIRECTOR {
+        name(line, "id", header.identification.into(), sent);
+    }
     let tos = header.dscp.value() << 2 | header.ecn.value();
     if tos != 0 {
         let _ = write!(line, " tos {tos}");

@@ -10,6 +10,7 @@ use etherparse::{
     checksum::Sum16BitWords,
 };
 
+use super::super::stage::SERVER_SIDE;
 use super::{Sent, build::sum};
 
 const ETHERNET: usize = 14;
@@ -84,9 +85,6 @@ fn packet(line: &mut String, bytes: &[u8], sent: &Sent, outermost: bool) -> Opti
     Some(())
 }
 
-/// Where tunnels begin.
-const DIRECTOR: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 254);
-
 // A string takes every write, here and below.
 
 fn ipv4<'a>(line: &mut String, bytes: &'a [u8], sent: &Sent) -> Option<Ip<'a>> {
@@ -101,7 +99,7 @@ fn ipv4<'a>(line: &mut String, bytes: &'a [u8], sent: &Sent) -> Option<Ip<'a>> {
     );
     // That of a tunnel packet which may be fragmented is drawn at random: now and
     // then it is 0, or that of the packet inside.
-    if header.dont_fragment || from != DIRECTOR {
+    if header.dont_fragment || from != SERVER_SIDE {
         name(line, "id", header.identification.into(), sent);
     }
     let tos = header.dscp.value() << 2 | header.ecn.value();

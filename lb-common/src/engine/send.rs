@@ -1,6 +1,6 @@
 //! The last part of a walk: out by the connection's method.
 
-use super::{LOST, Stages, Stop, Verdict, pair::local_end, stage_answer, stage_done};
+use super::{LOST, Stages, Stop, Verdict, local, pair::local_end, stage_answer, stage_done};
 use crate::{
     facts::Facts,
     family::Family,
@@ -22,7 +22,7 @@ pub(super) fn send<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     dest: DestWord,
 ) -> Result<Verdict, Stop> {
     if dest.has(DestFlags::LOCAL) {
-        return Err(Reason::PassedLocalServer.into());
+        return local::deliver::<F, P, S>(packet, stages, facts);
     }
     if !dest.has(DestFlags::RESOLVED) {
         return Err(Reason::DroppedUnresolved.into());

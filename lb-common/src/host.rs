@@ -101,7 +101,14 @@ impl Packet for HostPacket {
         } else {
             checksum::updated(old, pseudo + rest)
         };
-        self.write(offset, if zero_is_none && new == 0 { 0xffff } else { new })
+        self.write(
+            offset,
+            if zero_is_none && new == 0 {
+                0xffff
+            } else {
+                new
+            },
+        )
     }
 
     fn grow_front(&mut self, bytes: i32) -> Option<()> {

@@ -32,7 +32,14 @@ pub trait Packet {
     ) -> Option<()> {
         let old = self.read::<u16>(offset)?;
         let new = checksum::updated(old, pseudo.wrapping_add(rest));
-        self.write(offset, if zero_is_none && new == 0 { 0xffff } else { new })
+        self.write(
+            offset,
+            if zero_is_none && new == 0 {
+                0xffff
+            } else {
+                new
+            },
+        )
     }
     /// Moves the start by `bytes` (positive makes the frame longer; the new
     /// bytes are undefined). `None`, and nothing changed, without room.

@@ -2,10 +2,7 @@
 //! director itself, which no interface sees come in.
 
 use super::{
-    LOST, Stop, Verdict, connection,
-    send::client_ends,
-    stage_answer, stage_done,
-    walk::is_marked,
+    LOST, Stop, Verdict, connection, send::client_ends, stage_answer, stage_done, walk::is_marked,
 };
 use crate::{
     conn::Protocol,

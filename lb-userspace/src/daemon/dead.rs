@@ -12,10 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use super::{
-    files::Files,
-    offline,
-};
+use super::{files::Files, offline};
 use crate::{dataplane::any_attached, netns};
 
 /// Cookies of dead namespaces of which something is left.
@@ -23,7 +20,8 @@ use crate::{dataplane::any_attached, netns};
 /// # Errors
 /// When the living ones cannot be told: nothing is then called dead.
 pub fn namespaces() -> Result<Vec<u64>> {
-    let own = netns::cookie().context("the kernel does not tell this network namespace's cookie")?;
+    let own =
+        netns::cookie().context("the kernel does not tell this network namespace's cookie")?;
     let mut left = Files::all_namespaces();
     left.retain(|cookie| *cookie != own && Files::of(*cookie).daemon().is_none());
     if left.is_empty() {

@@ -80,7 +80,10 @@ pub(super) fn attach(pins: &Path, program: &mut SchedClassifier, ifindex: u32) -
     let name = nix::net::if_::if_indextoname(ifindex)
         .with_context(|| format!("the interface with index {ifindex} is gone"))?
         .into_string()?;
-    for (_, hold) in held(pins)?.into_iter().filter(|&(index, _)| index == ifindex) {
+    for (_, hold) in held(pins)?
+        .into_iter()
+        .filter(|&(index, _)| index == ifindex)
+    {
         let path = path(pins, ifindex, hold);
         match hold {
             Hold::Link => {
@@ -95,7 +98,8 @@ pub(super) fn attach(pins: &Path, program: &mut SchedClassifier, ifindex: u32) -
                     }
                     Err(ProgramError::SyscallError(error)) if is_severed(&error.io_error) => {}
                     Err(error) => {
-                        return Err(error).with_context(|| format!("cannot update the link {}", path.display()));
+                        return Err(error)
+                            .with_context(|| format!("cannot update the link {}", path.display()));
                     }
                 }
             }

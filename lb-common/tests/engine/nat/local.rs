@@ -164,7 +164,11 @@ fn replies_by_direct_routing_are_followed<F: Family>() {
     bed.run(&Bed::<F>::request(1000, WEB, A));
     assert_eq!(bed.state(1000, WEB), tcp::ESTABLISHED);
     bed.run(&Bed::<F>::request(1000, WEB, TCP_FIN | A));
-    assert_eq!(bed.state(1000, WEB), tcp::CLOSE_WAIT, "input only: FIN_WAIT");
+    assert_eq!(
+        bed.state(1000, WEB),
+        tcp::CLOSE_WAIT,
+        "input only: FIN_WAIT"
+    );
     leave(&bed, &own(TCP_FIN | A));
     assert_eq!(bed.state(1000, WEB), tcp::TIME_WAIT);
 }

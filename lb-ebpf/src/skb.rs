@@ -61,8 +61,7 @@ impl SkbPacket {
         let sum = checksum::fold(sum).into();
         // SAFETY: the helper checks the context and the offset. A size of 0 (the
         // low bits of the flags) makes `to` a difference.
-        let refused =
-            unsafe { bpf_l4_csum_replace(self.ctx, offset, 0, sum, u64::from(flags)) };
+        let refused = unsafe { bpf_l4_csum_replace(self.ctx, offset, 0, sum, u64::from(flags)) };
         (refused == 0).then_some(())
     }
 }
@@ -89,9 +88,8 @@ impl Packet for SkbPacket {
     fn write<V: NoUninit>(&mut self, offset: u32, value: V) -> Option<()> {
         let size = size_of::<V>() as u32;
         // SAFETY: the helper checks the context and the offset; the value is ours.
-        let refused = unsafe {
-            bpf_skb_store_bytes(self.ctx, offset, (&raw const value).cast(), size, 0)
-        };
+        let refused =
+            unsafe { bpf_skb_store_bytes(self.ctx, offset, (&raw const value).cast(), size, 0) };
         (refused == 0).then_some(())
     }
 
@@ -103,7 +101,11 @@ impl Packet for SkbPacket {
         rest: u64,
         zero_is_none: bool,
     ) -> Option<()> {
-        let flags = if zero_is_none { BPF_F_MARK_MANGLED_0 } else { 0 };
+        let flags = if zero_is_none {
+            BPF_F_MARK_MANGLED_0
+        } else {
+            0
+        };
         self.change(offset, pseudo, flags | BPF_F_PSEUDO_HDR)?;
         self.change(offset, rest, flags)
     }

@@ -3,7 +3,7 @@
 
 use lb_common::{
     checksum::fold,
-    conn::tcp,
+    conn::tcp::state,
     engine::Verdict,
     family::Family,
     host::{HostPacket, sums},
@@ -134,7 +134,7 @@ fn a_reset_of_the_stack_closes_the_connection<F: Family>() {
     for slot in [MAPPED, DIRECT] {
         let bed = local::<F>(slot);
         bed.run(&Bed::<F>::request(1000, WEB, S));
-        assert_eq!(bed.state(1000, WEB), tcp::SYN_RECV);
+        assert_eq!(bed.state(1000, WEB), state::SYN_RECV);
         let mut reset = Bed::<F>::reply(slot, WEB, 1000, R | A);
         if slot == DIRECT {
             // By direct routing the stack answers for the service itself.
@@ -146,7 +146,7 @@ fn a_reset_of_the_stack_closes_the_connection<F: Family>() {
             ..reset
         };
         assert_eq!((verdict, bytes), (Verdict::Pass, wanted.build()));
-        assert_eq!(bed.state(1000, WEB), tcp::CLOSE);
+        assert_eq!(bed.state(1000, WEB), state::CLOSE);
         assert_eq!(bed.tables.stats(slot).out_packets, 1);
     }
 }
@@ -162,15 +162,15 @@ fn replies_by_direct_routing_are_followed<F: Family>() {
     bed.run(&Bed::<F>::request(1000, WEB, S));
     leave(&bed, &own(S | A));
     bed.run(&Bed::<F>::request(1000, WEB, A));
-    assert_eq!(bed.state(1000, WEB), tcp::ESTABLISHED);
+    assert_eq!(bed.state(1000, WEB), state::ESTABLISHED);
     bed.run(&Bed::<F>::request(1000, WEB, TCP_FIN | A));
     assert_eq!(
         bed.state(1000, WEB),
-        tcp::CLOSE_WAIT,
+        state::CLOSE_WAIT,
         "input only: FIN_WAIT"
     );
     leave(&bed, &own(TCP_FIN | A));
-    assert_eq!(bed.state(1000, WEB), tcp::TIME_WAIT);
+    assert_eq!(bed.state(1000, WEB), state::TIME_WAIT);
 }
 
 fn what_is_nobodys_leaves_as_it_is<F: Family>() {
@@ -208,7 +208,7 @@ fn what_is_nobodys_leaves_as_it_is<F: Family>() {
         let mut packet = HostPacket::new(&bytes, 0);
         assert_eq!(bed.tables.leave(&mut packet), Verdict::Pass);
         assert_eq!(packet.bytes(), bytes);
-        assert_eq!(bed.state(1000, WEB), tcp::SYN_RECV);
+        assert_eq!(bed.state(1000, WEB), state::SYN_RECV);
     }
     assert_eq!(bed.tables.stats(MAPPED), stats);
     // Every way to be cut off.
@@ -254,7 +254,7 @@ fn loopback_is_refused<F: Family>() {
         ..Stats::default()
     };
     assert_eq!(bed.tables.stats(MAPPED), wanted);
-    assert_eq!(bed.state(1000, WEB), tcp::SYN_RECV);
+    assert_eq!(bed.state(1000, WEB), state::SYN_RECV);
 }
 
 fn errors_about_a_connection_with_the_stack<F: Family>() {

@@ -41,6 +41,12 @@ pub trait Packet {
             },
         )
     }
+    /// `offset`, which is below 256. In the kernel the verifier knows no more of it
+    /// afterwards: the rounds of a loop look alike to it.
+    #[inline(always)]
+    fn offset(&self, offset: u32) -> u32 {
+        offset
+    }
     /// Moves the start by `bytes` (positive makes the frame longer; the new
     /// bytes are undefined). `None`, and nothing changed, without room.
     fn grow_front(&mut self, bytes: i32) -> Option<()>;

@@ -94,6 +94,14 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
+    fn offset(&self, offset: u32) -> u32 {
+        let mut offset = u64::from(offset);
+        // SAFETY: one instruction on a register.
+        unsafe { asm!("{offset} &= 255", offset = inout(reg) offset, options(nostack)) };
+        offset as u32
+    }
+
+    #[inline(always)]
     fn adjust_checksum(
         &mut self,
         offset: u32,

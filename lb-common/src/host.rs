@@ -442,7 +442,7 @@ impl LeavingStages<HostPacket> for HostStages<'_> {
         engine::retell::<F, _, _>(packet, self.0, facts)
     }
 
-    fn from_local<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::from_local::<F, _, _>(packet, self.0, facts)
+    fn of_local<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::of_local::<F, _, _>(packet, self.0, facts)
     }
 }

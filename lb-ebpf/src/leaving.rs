@@ -69,8 +69,8 @@ impl LeavingStages<SkbPacket> for OutStages {
     }
 
     #[inline(always)]
-    fn from_local<F: Family>(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
-        by_family!(lvx_from_local4, lvx_from_local6, packet, facts)
+    fn of_local<F: Family>(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_of_local4, lvx_of_local6, packet, facts)
     }
 }
 
@@ -86,7 +86,7 @@ stage!(lvx_retell4, __sk_buff, ctx, facts =>
     engine::retell::<V4, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_retell6, __sk_buff, ctx, facts =>
     engine::retell::<V6, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
-stage!(lvx_from_local4, __sk_buff, ctx, facts =>
-    engine::from_local::<V4, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
-stage!(lvx_from_local6, __sk_buff, ctx, facts =>
-    engine::from_local::<V6, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
+stage!(lvx_of_local4, __sk_buff, ctx, facts =>
+    engine::of_local::<V4, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
+stage!(lvx_of_local6, __sk_buff, ctx, facts =>
+    engine::of_local::<V6, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));

@@ -29,8 +29,8 @@ pub trait LeavingStages<P> {
     fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`retell`].
     fn retell<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
-    /// [`from_local`].
-    fn from_local<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`of_local`].
+    fn of_local<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
 }
 
 /// Looks at one packet of this director's own stack on its way out:
@@ -141,7 +141,7 @@ fn reply<F: Family, P: Packet, T: Tables, S: LeavingStages<P>>(
             return Err(Reason::PassedNoConnection.into());
         }
         connection::follow_reply(tables, &conn, facts, protocol)?;
-        let answer = stages.from_local::<F>(packet, facts);
+        let answer = stages.of_local::<F>(packet, facts);
         return stage_done(facts, answer);
     }
     connection::pass_reply::<F, T>(tables, &key, facts, protocol).map(|_| ())
@@ -150,7 +150,7 @@ fn reply<F: Family, P: Packet, T: Tables, S: LeavingStages<P>>(
 /// Stage: gives a reply, found by the reverse cell `facts.reverse`, its
 /// service's address and port.
 #[inline(always)]
-pub fn from_local<F: Family, P: Packet, T: Tables>(
+pub fn of_local<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: T,
     facts: &mut Facts,

@@ -120,13 +120,18 @@ pub fn next_hop(
     }))
 }
 
-/// The device at the bottom, and the tags (EtherType, identifier) on the way
-/// down, behind those in `above`.
+/// EtherType and identifier of a tag.
+type Tag = (u16, u16);
+/// The one nearest to the packet first.
+type Tags = Vec<Tag>;
+
+/// The device at the bottom, and the tags on the way down, behind those in
+/// `above`.
 fn descend<'a>(
     top: &'a Link,
-    above: &[(u16, u16)],
+    above: &[Tag],
     links: &'a BTreeMap<u32, Link>,
-) -> Result<(&'a Link, Vec<(u16, u16)>), NextHopError> {
+) -> Result<(&'a Link, Tags), NextHopError> {
     let mut tags = above.to_vec();
     let mut link = top;
     for _ in 0..MAX_DEPTH {

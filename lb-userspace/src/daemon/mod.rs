@@ -6,7 +6,7 @@
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`ifaces`] | from the configuration and the network to the maps |
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
-//! | [`core`], [`interfaces`], [`writer`], [`server`], [`run`] | the daemon's loop |
+//! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
 //! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
 
@@ -25,6 +25,7 @@ pub mod locals;
 pub mod namespaces;
 pub mod next_hops;
 pub mod offline;
+pub mod offloads;
 pub mod publish;
 pub mod report;
 pub mod run;
@@ -36,4 +37,4 @@ mod status;
 pub mod tables;
 pub mod writer;
 
-pub use status::{FlowTable, Status};
+pub use status::{Attachments, FlowTable, Status, Sweep};

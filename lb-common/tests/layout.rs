@@ -38,7 +38,7 @@ fn sizes() {
     assert_eq!(size_of::<NextHop>(), 64);
     assert_eq!(size_of::<ServiceEntry>(), 128);
     assert_eq!(size_of::<ServiceState>(), 64);
-    assert_eq!(size_of::<Settings>(), 64);
+    assert_eq!(size_of::<Settings>(), 120);
     assert_eq!(size_of::<Stats>(), 40);
     assert_eq!(size_of::<StatsPage>(), 192);
     assert_eq!(size_of::<SweepStatus>(), 64);
@@ -252,6 +252,7 @@ fn settings() {
         other: 201,
         heartbeat: 202,
         reserved: 0,
+        sctp: core::array::from_fn(|state| 300 + state as u32),
     };
     let tables = tables();
     let view = SettingsView(written(&tables, Table::Settings, entry));
@@ -262,6 +263,13 @@ fn settings() {
         );
         assert_eq!(view.timeout(Protocol::Udp, state), 200);
     }
+    for state in 0..14 {
+        assert_eq!(
+            view.timeout(Protocol::Sctp, state),
+            entry.sctp[usize::from(state)]
+        );
+    }
+    assert_eq!(view.timeout(Protocol::Sctp, 14), entry.sctp[0]);
     assert_eq!(
         view.timeout(Protocol::Tcp, 12),
         entry.tcp[0],

@@ -1,5 +1,6 @@
 //! Protocols, their states and what a state means for a server's load.
 
+pub mod sctp;
 pub mod tcp;
 pub mod udp;
 
@@ -7,7 +8,7 @@ use crate::{
     facts::Facts,
     layout::Settings,
     time::seconds,
-    wire::{IPPROTO_TCP, IPPROTO_UDP},
+    wire::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, TCP_SYN},
 };
 
 /// A transport protocol that is balanced.
@@ -17,6 +18,8 @@ pub enum Protocol {
     Tcp,
     /// 17.
     Udp,
+    /// 132.
+    Sctp,
 }
 
 impl Protocol {
@@ -26,6 +29,7 @@ impl Protocol {
         match number {
             IPPROTO_TCP => Some(Self::Tcp),
             IPPROTO_UDP => Some(Self::Udp),
+            IPPROTO_SCTP => Some(Self::Sctp),
             _ => None,
         }
     }
@@ -36,16 +40,30 @@ impl Protocol {
         match self {
             Self::Tcp => IPPROTO_TCP,
             Self::Udp => IPPROTO_UDP,
+            Self::Sctp => IPPROTO_SCTP,
         }
     }
 
     /// Whether a packet of this protocol may start a connection: UDP always,
-    /// TCP with SYN and without RST (ACK and FIN do not matter).
+    /// TCP with SYN and without RST (ACK and FIN do not matter), SCTP whose first
+    /// chunk is INIT.
     #[inline(always)]
     pub const fn may_start(self, facts: &Facts) -> bool {
         match self {
             Self::Tcp => tcp::may_start(facts.flags()),
             Self::Udp => true,
+            Self::Sctp => sctp::may_start(facts.flags()),
+        }
+    }
+
+    /// Whether a packet on a connection in `state` re-uses the port of one that
+    /// is over (`conn_reuse_mode` 1, the default).
+    #[inline(always)]
+    pub const fn starts_anew(self, state: u8, facts: &Facts) -> bool {
+        match self {
+            Self::Tcp => facts.flags() & TCP_SYN != 0 && tcp::is_reusable(state),
+            Self::Udp => false,
+            Self::Sctp => sctp::may_start(facts.flags()) && sctp::is_reusable(state),
         }
     }
 
@@ -55,6 +73,7 @@ impl Protocol {
         match self {
             Self::Tcp => tcp::next(state, facts.flags(), seen),
             Self::Udp => udp::STATE,
+            Self::Sctp => sctp::next(state, &facts.columns, seen),
         }
     }
 
@@ -63,6 +82,7 @@ impl Protocol {
     pub const fn counted(self, state: u8) -> Counted {
         match self {
             Self::Tcp if tcp::is_active(state) => Counted::Active,
+            Self::Sctp if sctp::is_active(state) => Counted::Active,
             _ => Counted::Inactive,
         }
     }
@@ -72,6 +92,7 @@ impl Protocol {
         match self {
             Self::Tcp => tcp::name(state),
             Self::Udp => udp::NAME,
+            Self::Sctp => sctp::name(state),
         }
     }
 }
@@ -106,6 +127,10 @@ impl Settings {
         for (ticks, timeout) in tcp_ticks.iter_mut().zip(tcp::TIMEOUTS) {
             *ticks = seconds(timeout);
         }
+        let mut sctp_ticks = [0; sctp::STATES];
+        for (ticks, timeout) in sctp_ticks.iter_mut().zip(sctp::TIMEOUTS) {
+            *ticks = seconds(timeout);
+        }
         let udp = seconds(udp::TIMEOUT);
         Self {
             tcp: tcp_ticks,
@@ -113,6 +138,7 @@ impl Settings {
             other: udp,
             heartbeat: 0,
             reserved: 0,
+            sctp: sctp_ticks,
         }
     }
 }

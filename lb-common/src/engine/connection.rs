@@ -2,7 +2,7 @@
 
 use super::{LOST, Stop, Verdict};
 use crate::{
-    conn::{Protocol, Seen, tcp},
+    conn::{Protocol, Seen},
     facts::Facts,
     family::Family,
     flow::{self, Found, Times},
@@ -10,17 +10,7 @@ use crate::{
     layout::{DestFlags, DestView, DestWord, SettingsView, Stats},
     reason::Reason,
     tables::{Table, Tables},
-    wire::TCP_SYN,
 };
-
-/// Whether a SYN re-uses the port of a connection that is over
-/// (`conn_reuse_mode` 1).
-#[inline(always)]
-pub(super) fn starts_anew<C>(protocol: Protocol, found: &Found<C>, facts: &Facts) -> bool {
-    protocol == Protocol::Tcp
-        && facts.flags() & TCP_SYN != 0
-        && tcp::is_reusable(found.state.protocol_state())
-}
 
 /// The word of the server of `facts.dest`.
 #[inline(always)]

@@ -75,11 +75,11 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         return Ok(send::leave(tables, facts, facts.egress as u32));
     }
     let protocol = Protocol::from_number(next).ok_or(Reason::PassedProtocol)?;
-    if facts.part == Part::Whole as u64 {
+    if facts.part == Part::Whole as u64 && protocol != Protocol::Sctp {
         parse::transport(packet, protocol, facts)?;
     } else {
         facts.ports = next.into();
-        let answer = stages.fragment(packet, facts);
+        let answer = stages.transport(packet, facts);
         stage_done(facts, answer)?;
     }
     steer::<F, P, T, S>(packet, tables, stages, facts, protocol, to_vip)
@@ -148,7 +148,7 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
                     return Ok(send::leave(tables, facts, facts.egress as u32));
                 }
             } else if to_vip && !found.times.is_dead(facts.tick()) {
-                if !connection::starts_anew(protocol, &found, facts) {
+                if !protocol.starts_anew(found.state.protocol_state(), facts) {
                     let dest = connection::follow(tables, &found, facts, protocol)?;
                     if connection::is_time_to_learn(&found, facts) {
                         let mut answer = stages.learn::<F>(packet, facts);

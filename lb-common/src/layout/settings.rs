@@ -1,3 +1,5 @@
+use core::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::{conn::Protocol, tables::Cell};
@@ -16,7 +18,12 @@ pub struct Settings {
     pub heartbeat: u32,
     /// Zero.
     pub reserved: u32,
+    /// SCTP time-outs by state number, in ticks.
+    pub sctp: [u32; 14],
 }
+
+/// Where the time-outs of SCTP start, in 32 bits.
+const SCTP: usize = offset_of!(Settings, sctp) / 4;
 
 /// [`Settings`] as the engine reads it.
 #[derive(Clone, Copy)]
@@ -29,10 +36,20 @@ impl<C: Cell> SettingsView<C> {
         match protocol {
             Protocol::Tcp => {
                 let state = if state > 11 { 0 } else { state };
-                let word = self.0.load(state as usize / 2);
-                (word >> (u32::from(state & 1) * 32)) as u32
+                self.half(state.into())
             }
             Protocol::Udp => self.0.load(6) as u32,
+            Protocol::Sctp => {
+                let state = if state > 13 { 0 } else { state };
+                self.half(usize::from(state).wrapping_add(SCTP))
+            }
         }
+    }
+
+    /// The `half`-th 32 bits of the record.
+    #[inline(always)]
+    fn half(self, half: usize) -> u32 {
+        let shift = half as u32 & 1;
+        (self.0.load(half / 2) >> (shift * 32)) as u32
     }
 }

@@ -1,5 +1,8 @@
 //! In the machine: Linux's own tunnel devices take what lvx has wrapped, and a
-//! real TCP connection passes, path MTU discovery included.
+//! real TCP connection passes, path MTU discovery included; and real SCTP by
+//! every method.
+
+mod sctp;
 
 use std::{
     io::{Read as _, Write as _},
@@ -130,6 +133,7 @@ pub fn in_guest(kernel: Kernel) -> Result<String> {
             .into(),
         files: Vec::new(),
         programs: vec![&lvx],
+        modules: &["sctp"],
         limit: Duration::from_secs(600),
         clock: Clock::Virtual,
     };
@@ -150,7 +154,8 @@ pub fn in_guest(kernel: Kernel) -> Result<String> {
 /// When one fails.
 pub fn guest() -> Result<()> {
     bond()?;
-    tunnels()
+    tunnels()?;
+    sctp::associations()
 }
 
 /// lvx on the ports of a bond: a connection before and after the active port

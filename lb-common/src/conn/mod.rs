@@ -127,7 +127,7 @@ impl Settings {
         for (ticks, timeout) in tcp_ticks.iter_mut().zip(tcp::TIMEOUTS) {
             *ticks = seconds(timeout);
         }
-        let mut sctp_ticks = [0; sctp::STATES];
+        let mut sctp_ticks = [0; 16];
         for (ticks, timeout) in sctp_ticks.iter_mut().zip(sctp::TIMEOUTS) {
             *ticks = seconds(timeout);
         }

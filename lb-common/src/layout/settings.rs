@@ -18,8 +18,9 @@ pub struct Settings {
     pub heartbeat: u32,
     /// Zero.
     pub reserved: u32,
-    /// SCTP time-outs by state number, in ticks.
-    pub sctp: [u32; 14],
+    /// SCTP time-outs by state number, in ticks; of 16, so that any four bits are
+    /// inside.
+    pub sctp: [u32; 16],
 }
 
 /// Where the time-outs of SCTP start, in 32 bits.
@@ -39,10 +40,7 @@ impl<C: Cell> SettingsView<C> {
                 self.half(state.into())
             }
             Protocol::Udp => self.0.load(6) as u32,
-            Protocol::Sctp => {
-                let state = if state > 13 { 0 } else { state };
-                self.half(usize::from(state).wrapping_add(SCTP))
-            }
+            Protocol::Sctp => self.half(usize::from(state & 15).wrapping_add(SCTP)),
         }
     }
 

@@ -375,7 +375,7 @@ pub fn short_timeouts() -> Settings {
     let mut settings = Settings::kernel_defaults();
     settings.tcp = [seconds(1); 12];
     settings.udp = seconds(1);
-    settings.sctp = [seconds(1); 14];
+    settings.sctp = [seconds(1); 16];
     settings
 }
 

@@ -190,7 +190,9 @@ fn sctp_without_a_new_port_keeps_its_checksum_even_a_wrong_one() {
 
 #[test]
 fn a_large_sctp_packet_to_another_port_has_the_checksum_of_the_whole() {
-    for size in [0, 1, 200, 1452, 8952, 65_000] {
+    // Miri has no time for the long ones.
+    let sizes = [0, 1, 200, 1452, 8952, 65_000];
+    for size in sizes.into_iter().take(if cfg!(miri) { 3 } else { 6 }) {
         let chunk = sctp_chunk(0, 3, &vec![0xa5; size]);
         let frame = Frame::sctp(CLIENT.parse().unwrap(), SERVICE.parse().unwrap(), chunk);
         let mut packet = HostPacket::new(&frame.build(), 7);

@@ -65,8 +65,11 @@ pub struct Facts {
     pub fragment: u64,
     /// Interface to send by.
     pub egress: u64,
-    /// SCTP: what the packet's event does to the state.
+    /// Of SCTP and UDP, what the packet does to the state.
     pub columns: Columns,
+    /// Of SCTP and UDP, where in the [`Settings`](crate::layout::Settings) the
+    /// time-out of state 0 is, in 32 bits.
+    pub timeouts: u64,
     /// [`Reason`](crate::reason::Reason) that ended the walk, as a number.
     pub reason: u64,
 }

@@ -1,7 +1,7 @@
 //! The daemon writes structs, the engine reads words: both mean the same.
 
 use lb_common::{
-    conn::Protocol,
+    conn::Tracking,
     host::{HostCell, HostTables},
     layout::*,
     tables::{Params, Table, Tables},
@@ -258,23 +258,23 @@ fn settings() {
     let view = SettingsView(written(&tables, Table::Settings, entry));
     for state in 0..12 {
         assert_eq!(
-            view.timeout(Protocol::Tcp, state),
+            view.timeout(Tracking::Flags, 0, state),
             entry.tcp[usize::from(state)]
         );
-        assert_eq!(view.timeout(Protocol::Udp, state), 200);
+        assert_eq!(view.timeout(Tracking::Columns, Settings::UDP, 0), 200);
     }
     for state in 0..16 {
         assert_eq!(
-            view.timeout(Protocol::Sctp, state),
+            view.timeout(Tracking::Columns, Settings::SCTP, state),
             entry.sctp[usize::from(state)]
         );
     }
     assert_eq!(
-        view.timeout(Protocol::Tcp, 12),
+        view.timeout(Tracking::Flags, 0, 12),
         entry.tcp[0],
         "a state that does not exist"
     );
-    assert_eq!(view.timeout(Protocol::Tcp, 255), entry.tcp[0]);
+    assert_eq!(view.timeout(Tracking::Flags, 0, 255), entry.tcp[0]);
 }
 
 #[test]

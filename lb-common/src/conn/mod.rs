@@ -56,37 +56,6 @@ impl Protocol {
         }
     }
 
-    /// Whether a packet on a connection in `state` re-uses the port of one that
-    /// is over (`conn_reuse_mode` 1, the default).
-    #[inline(always)]
-    pub const fn starts_anew(self, state: u8, facts: &Facts) -> bool {
-        match self {
-            Self::Tcp => facts.flags() & TCP_SYN != 0 && tcp::is_reusable(state),
-            Self::Udp => false,
-            Self::Sctp => sctp::may_start(facts.flags()) && sctp::is_reusable(state),
-        }
-    }
-
-    /// The state after a packet.
-    #[inline(always)]
-    pub const fn next(self, state: u8, facts: &Facts, seen: Seen) -> u8 {
-        match self {
-            Self::Tcp => tcp::next(state, facts.flags(), seen),
-            Self::Udp => udp::STATE,
-            Self::Sctp => sctp::next(state, &facts.columns, seen),
-        }
-    }
-
-    /// How a connection in `state` counts on its server.
-    #[inline(always)]
-    pub const fn counted(self, state: u8) -> Counted {
-        match self {
-            Self::Tcp if tcp::is_active(state) => Counted::Active,
-            Self::Sctp if sctp::is_active(state) => Counted::Active,
-            _ => Counted::Inactive,
-        }
-    }
-
     /// The state's name in `-L -c`.
     pub const fn state_name(self, state: u8) -> &'static str {
         match self {
@@ -96,6 +65,60 @@ impl Protocol {
         }
     }
 }
+
+/// How packets move a connection's state. Two ways and not one for each
+/// protocol: the verifier follows each of them through the rest of the walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    /// TCP, by its flags.
+    Flags,
+    /// Everything else, by [`Facts::columns`]; those of UDP lead to its one state.
+    Columns,
+}
+
+impl Tracking {
+    /// Of a protocol's number.
+    #[inline(always)]
+    pub const fn of(number: u8) -> Self {
+        if number == IPPROTO_TCP {
+            Self::Flags
+        } else {
+            Self::Columns
+        }
+    }
+
+    /// Whether a packet on a connection in `state` re-uses the port of one that
+    /// is over (`conn_reuse_mode` 1, the default).
+    #[inline(always)]
+    pub const fn starts_anew(self, state: u8, facts: &Facts) -> bool {
+        match self {
+            Self::Flags => facts.flags() & TCP_SYN != 0 && tcp::is_reusable(state),
+            Self::Columns => sctp::may_start(facts.flags()) && sctp::is_reusable(state),
+        }
+    }
+
+    /// The state after a packet.
+    #[inline(always)]
+    pub const fn next(self, state: u8, facts: &Facts, seen: Seen) -> u8 {
+        match self {
+            Self::Flags => tcp::next(state, facts.flags(), seen),
+            Self::Columns => sctp::next(state, &facts.columns, seen),
+        }
+    }
+
+    /// How a connection in `state` counts on its server.
+    #[inline(always)]
+    pub const fn counted(self, state: u8) -> Counted {
+        match self {
+            Self::Flags if tcp::is_active(state) => Counted::Active,
+            Self::Columns if sctp::is_active(state) => Counted::Active,
+            _ => Counted::Inactive,
+        }
+    }
+}
+
+// UDP's one state is none that SCTP gives a meaning to.
+const _: () = assert!(!sctp::is_active(udp::STATE) && !sctp::is_reusable(udp::STATE));
 
 /// Whose packet it is, and whether the other side's are seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

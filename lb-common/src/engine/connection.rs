@@ -2,7 +2,7 @@
 
 use super::{LOST, Stop, Verdict};
 use crate::{
-    conn::{Protocol, Seen},
+    conn::{Seen, Tracking},
     facts::Facts,
     family::Family,
     flow::{self, Found, Times},
@@ -25,7 +25,7 @@ pub(super) fn follow<T: Tables>(
     tables: T,
     found: &Found<T::Cell>,
     facts: &mut Facts,
-    protocol: Protocol,
+    tracking: Tracking,
 ) -> Result<DestWord, Stop> {
     facts.cell = found.index.into();
     facts.dest = found.slot().into();
@@ -50,7 +50,7 @@ pub(super) fn follow<T: Tables>(
     } else {
         Seen::FromClientOnly
     };
-    advance(tables, found, facts, protocol, seen)?;
+    advance(tables, found, facts, tracking, seen)?;
     Ok(dest)
 }
 
@@ -90,7 +90,7 @@ pub(super) fn follow_reply<T: Tables>(
     tables: T,
     conn: &Found<T::Cell>,
     facts: &Facts,
-    protocol: Protocol,
+    tracking: Tracking,
 ) -> Result<(), Stop> {
     if dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
         tables.count_dest(
@@ -102,7 +102,7 @@ pub(super) fn follow_reply<T: Tables>(
             },
         );
     }
-    advance(tables, conn, facts, protocol, Seen::FromServer)
+    advance(tables, conn, facts, tracking, Seen::FromServer)
 }
 
 /// A packet that is not for a service's address: of a service's address, it may
@@ -112,7 +112,7 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
     tables: T,
     key: &F::Key,
     facts: &mut Facts,
-    protocol: Protocol,
+    tracking: Tracking,
 ) -> Result<Verdict, Stop> {
     let Some(conn) = flow::find::<F, T>(tables, &F::opposite(key)) else {
         return Err(Reason::PassedNoVip.into());
@@ -121,7 +121,7 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
         return Err(Reason::PassedNoVip.into());
     }
     facts.dest = conn.slot().into();
-    follow_reply(tables, &conn, facts, protocol)?;
+    follow_reply(tables, &conn, facts, tracking)?;
     Err(Reason::PassedReply.into())
 }
 
@@ -131,7 +131,7 @@ fn advance<T: Tables>(
     tables: T,
     conn: &Found<T::Cell>,
     facts: &Facts,
-    protocol: Protocol,
+    tracking: Tracking,
     seen: Seen,
 ) -> Result<(), Stop> {
     let was = conn.state.protocol_state();
@@ -139,14 +139,14 @@ fn advance<T: Tables>(
     let state = if facts.part == Part::Later as u64 {
         was
     } else {
-        protocol.next(was, facts, seen)
+        tracking.next(was, facts, seen)
     };
     let known = match seen {
         // From now on both sides decide.
         Seen::FromServer => conn.state.seeing_replies(),
         Seen::FromClient | Seen::FromClientOnly => conn.state,
     };
-    let new = known.live(state, protocol.counted(state));
+    let new = known.live(state, tracking.counted(state));
     if new != conn.state {
         // The loser of a race has lost to another packet of this connection:
         // either order of the two is right.
@@ -155,7 +155,10 @@ fn advance<T: Tables>(
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     conn.cell.touch(
         conn.times,
-        Times::new(facts.tick(), settings.timeout(protocol, state)),
+        Times::new(
+            facts.tick(),
+            settings.timeout(tracking, facts.timeouts, state),
+        ),
     );
     Ok(())
 }

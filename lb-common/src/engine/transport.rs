@@ -3,6 +3,7 @@ use crate::{
     conn::Protocol,
     facts::Facts,
     forward::Part,
+    layout::Settings,
     packet::Packet,
     parse,
     reason::Reason,
@@ -46,6 +47,10 @@ fn find_ports<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) ->
         Some((ports, first)) if now.wrapping_sub(first) <= LIFE => {
             facts.ports = ports;
             facts.flags = 0;
+            facts.timeouts = match protocol {
+                Protocol::Sctp => Settings::SCTP,
+                Protocol::Tcp | Protocol::Udp => Settings::UDP,
+            };
             Ok(())
         }
         _ => Err(Reason::DroppedFragment.into()),

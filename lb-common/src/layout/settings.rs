@@ -2,7 +2,7 @@ use core::mem::offset_of;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{conn::Protocol, tables::Cell};
+use crate::{conn::Tracking, tables::Cell};
 
 /// Time-outs and knobs that packets read. Written by the daemon, word by word.
 #[repr(C)]
@@ -23,24 +23,29 @@ pub struct Settings {
     pub sctp: [u32; 16],
 }
 
-/// Where the time-outs of SCTP start, in 32 bits.
-const SCTP: usize = offset_of!(Settings, sctp) / 4;
+impl Settings {
+    /// Where UDP's time-out is, in 32 bits.
+    pub const UDP: u64 = offset_of!(Self, udp) as u64 / 4;
+    /// Where the time-outs of SCTP start.
+    pub const SCTP: u64 = offset_of!(Self, sctp) as u64 / 4;
+}
 
 /// [`Settings`] as the engine reads it.
 #[derive(Clone, Copy)]
 pub struct SettingsView<C>(pub C);
 
 impl<C: Cell> SettingsView<C> {
-    /// Time-out, in ticks, of a connection of `protocol` in `state`.
+    /// Time-out, in ticks, of a connection in `state`; `first` is
+    /// [`Facts::timeouts`](crate::facts::Facts::timeouts).
     #[inline(always)]
-    pub fn timeout(self, protocol: Protocol, state: u8) -> u32 {
-        match protocol {
-            Protocol::Tcp => {
+    pub fn timeout(self, tracking: Tracking, first: u64, state: u8) -> u32 {
+        match tracking {
+            Tracking::Flags => {
                 let state = if state > 11 { 0 } else { state };
                 self.half(state.into())
             }
-            Protocol::Udp => self.0.load(6) as u32,
-            Protocol::Sctp => self.half(usize::from(state & 15).wrapping_add(SCTP)),
+            // Masked: inside the record whatever the facts say.
+            Tracking::Columns => self.half((first as usize).wrapping_add(state.into()) & 31),
         }
     }
 

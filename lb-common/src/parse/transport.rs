@@ -2,9 +2,11 @@ use crate::{
     conn::{
         Protocol,
         sctp::{Event, chunk, columns},
+        udp,
     },
     facts::Facts,
     forward::Part,
+    layout::Settings,
     packet::Packet,
     reason::Reason,
     wire::{
@@ -48,12 +50,15 @@ pub fn transport<P: Packet>(
         Protocol::Udp => {
             let words: [u32; 2] = packet.read(l4).ok_or(CUT)?;
             facts.flags = 0;
+            facts.columns = udp::COLUMNS;
+            facts.timeouts = Settings::UDP;
             words[0]
         }
         Protocol::Sctp => {
             let event = sctp_event(packet, facts);
             facts.flags = event as u64;
             facts.columns = columns(event);
+            facts.timeouts = Settings::SCTP;
             packet.read(l4).ok_or(CUT)?
         }
     };

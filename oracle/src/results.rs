@@ -225,8 +225,7 @@ fn counted(told: &BTreeMap<String, u64>, kernel: &mut [String], lvx: &[String]) 
     let (mut most, mut bytes, mut uses) = (0, 0, 0);
     for (kernel, lvx) in kernel.iter_mut().zip(lvx) {
         let mut words = lvx.split_whitespace();
-        if let (Some(protocol @ ("TCP" | "UDP" | "SCTP")), Some(end)) =
-            (words.next(), words.next())
+        if let (Some(protocol @ ("TCP" | "UDP" | "SCTP")), Some(end)) = (words.next(), words.next())
         {
             let (vip, _) = end.rsplit_once(':').unwrap_or((end, ""));
             let vip = vip.trim_matches(['[', ']']);

@@ -49,7 +49,11 @@ pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
             let inner: Vec<_> = rest.by_ref().collect();
             Transport::Tunnel(Box::new(packet(&inner, names)?))
         }
-        _ => return Err(format!("expected tcp, udp, sctp, icmp or ipip, not {protocol:?}")),
+        _ => {
+            return Err(format!(
+                "expected tcp, udp, sctp, icmp or ipip, not {protocol:?}"
+            ));
+        }
     };
     let mut packet = Packet {
         from,

@@ -8,9 +8,7 @@ use lb_common::layout::{SchedulerKind, Stats};
 use super::{Change, Node, Service, State, trash::Trashed};
 use crate::{
     daemon::cursor::{MAX_LIST, Step},
-    model::{
-        Dest, DestId, Family, Method, Refusal, Request, ServiceId, ServiceSpec, Tunnel,
-    },
+    model::{Dest, DestId, Family, Method, Refusal, Request, ServiceId, ServiceSpec, Tunnel},
 };
 
 /// The raw counters of a server's slot.

@@ -176,7 +176,7 @@ impl HostTables {
             (Table::Dest, 8, dests),
             (Table::DestLoad, 8, dests),
             (Table::NextHop, 8, dests),
-            (Table::Settings, 8, 1),
+            (Table::Settings, size_of::<Settings>() / 8, 1),
             (Table::Local, 4, dests.max(LOCALS)),
             (Table::Limits, 1, 1),
         ];
@@ -376,8 +376,8 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::extensions(packet, facts)
     }
 
-    fn fragment(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::fragment(packet, self.0, facts)
+    fn transport(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::transport(packet, self.0, facts)
     }
 
     fn icmp<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
@@ -430,8 +430,8 @@ impl LeavingStages<HostPacket> for HostStages<'_> {
         engine::extensions(packet, facts)
     }
 
-    fn fragment(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::fragment(packet, self.0, facts)
+    fn transport(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::transport(packet, self.0, facts)
     }
 
     fn icmp<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {

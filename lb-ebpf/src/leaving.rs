@@ -54,8 +54,8 @@ impl LeavingStages<SkbPacket> for OutStages {
     }
 
     #[inline(always)]
-    fn fragment(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
-        lvx_out_fragment(packet.context(), facts)
+    fn transport(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
+        lvx_out_transport(packet.context(), facts)
     }
 
     #[inline(always)]
@@ -76,8 +76,8 @@ impl LeavingStages<SkbPacket> for OutStages {
 
 stage!(lvx_out_extensions, __sk_buff, ctx, facts =>
     engine::extensions(&SkbPacket::new(ctx), facts));
-stage!(lvx_out_fragment, __sk_buff, ctx, facts =>
-    engine::fragment(&SkbPacket::new(ctx), TABLES, facts));
+stage!(lvx_out_transport, __sk_buff, ctx, facts =>
+    engine::transport(&SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_out_icmp4, __sk_buff, ctx, facts =>
     engine::icmp::<V4, _, _>(&SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_out_icmp6, __sk_buff, ctx, facts =>

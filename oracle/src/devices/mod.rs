@@ -4,9 +4,11 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`stage`] | client, director and server, and what is between them |
+//! | [`sctp`] | real SCTP by every method |
 //! | [`stacked`] | bonds, VLANs and bridges that `--interface` names |
 //! | [`tunnels`] | tunnel devices that take what lvx has wrapped |
 
+mod sctp;
 mod stacked;
 mod stage;
 mod tunnels;
@@ -29,6 +31,7 @@ pub fn in_guest(kernel: Kernel, only: &[String]) -> Result<String> {
         command: command.into_iter().chain(only.iter().cloned()).collect(),
         files: Vec::new(),
         programs: vec![&lvx],
+        modules: &["sctp"],
         limit: Duration::from_secs(600),
         clock: Clock::Virtual,
     };
@@ -51,7 +54,8 @@ pub fn in_guest(kernel: Kernel, only: &[String]) -> Result<String> {
 pub fn guest(only: &[String]) -> Result<()> {
     let wanted = |name: &str| only.is_empty() || only.iter().any(|word| name.contains(word));
     stacked::all(&wanted)?;
-    tunnels::all(&wanted)
+    tunnels::all(&wanted)?;
+    sctp::all(&wanted)
 }
 
 /// Tells what has been tried; on the console too, which is there when the rest

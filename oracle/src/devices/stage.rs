@@ -21,7 +21,7 @@ pub(super) const SERVER6: &str = "fd00:8::1";
 /// Bytes of each connection, each way: many segments of full length.
 pub(super) const LENGTH: usize = 200_000;
 /// No connection takes longer.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// What is between the director and the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

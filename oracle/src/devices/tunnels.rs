@@ -21,7 +21,7 @@ struct Case {
     device: &'static str,
 }
 
-const IPIP: &str = "link add t0 type ipip local 10.8.0.1";
+pub(super) const IPIP: &str = "link add t0 type ipip local 10.8.0.1";
 const SIT: &str = "link add t0 type sit local 10.8.0.1";
 const IP6TNL: &str = "link add t0 type ip6tnl local fd00:8::1 remote :: mode any";
 const GUE: &str = "--tun-type gue --tun-port 6080";

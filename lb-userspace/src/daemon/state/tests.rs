@@ -140,11 +140,6 @@ fn refusals_are_the_kernels() {
         change(&mut spec);
         spec
     };
-    let sctp = ServiceId::Address {
-        protocol: Protocol::Sctp,
-        addr: [10, 9, 9, 1].into(),
-        port: 80,
-    };
     let mark = ServiceId::Mark {
         mark: 1,
         family: crate::model::Family::V4,
@@ -222,7 +217,6 @@ fn refusals_are_the_kernels() {
     for request in [
         Request::AddService(id(81), spec("wlc")),
         Request::AddService(id(0), spec("rr")),
-        Request::AddService(sctp, spec("rr")),
         Request::AddService(mark, spec("rr")),
         Request::AddService(id(81), other(|s| s.ops = true)),
         Request::AddService(id(81), other(|s| s.persistent = Some(300))),

@@ -24,6 +24,10 @@ pub const TCP_LEN: u32 = 20;
 pub const ICMP_LEN: u32 = 8;
 /// Bytes of a UDP header.
 pub const UDP_LEN: u32 = 8;
+/// Bytes of a GUE header without options.
+pub const GUE_LEN: u32 = 4;
+/// Bytes of a GRE header without options; a checksum takes as many again.
+pub const GRE_LEN: u32 = 4;
 
 /// IP protocol number of ICMP.
 pub const IPPROTO_ICMP: u8 = 1;

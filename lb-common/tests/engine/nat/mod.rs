@@ -1,9 +1,10 @@
 //! NAT through the whole engine, both directions and both families.
 
-mod bed;
+pub(crate) mod bed;
 mod fullnat;
 mod life;
 mod random;
+mod toa;
 mod trouble;
 mod way;
 mod wire;

@@ -67,6 +67,7 @@ impl Lab {
             persistent: None,
             netmask: 128,
             pe: None,
+            toa: false,
         };
         let add = Request::AddService(service(), spec);
         state

@@ -1,5 +1,5 @@
 use super::{
-    LOST, STAGE_TUNNEL, Stop, connection,
+    LOST, STAGE_TUNNEL, Stop, connection, local,
     pair::local_end,
     send::{self, client_ends},
     stage_answer,
@@ -143,10 +143,8 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
     if !word.has(DestFlags::CLAIMED) {
         return Err(Reason::PassedNotClaimed.into());
     }
-    if word.has(DestFlags::LOCAL) {
-        return Err(Reason::PassedLocalServer.into());
-    }
-    if !word.has(DestFlags::RESOLVED) {
+    let is_local = word.has(DestFlags::LOCAL);
+    if !is_local && !word.has(DestFlags::RESOLVED) {
         return Err(Reason::DroppedUnresolved.into());
     }
     if !icmp::is_intact::<F, P>(packet, facts) {
@@ -161,6 +159,12 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
                 ..Stats::default()
             },
         );
+    }
+    if is_local {
+        if facts.forward_method().translates() {
+            local::tell::<F, P, T>(packet, tables, facts)?;
+        }
+        return Err(Reason::PassedLocalServer.into());
     }
     let (dest, next_hop) = send::next_hop(tables, facts)?;
     match facts.forward_method() {

@@ -10,7 +10,7 @@ use crate::{
     family::Family,
     flow::{self, Inserted, NewFlow},
     forward::Part,
-    layout::{ForwardMethod, ServiceFlags, SettingsView, Stats},
+    layout::{DestFlags, ForwardMethod, ServiceFlags, SettingsView, Stats},
     reason::Reason,
     sched::{self, Picked},
     tables::{Table, Tables},
@@ -132,7 +132,14 @@ pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 #[inline(always)]
 fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(LOST)?;
-    let method = facts.forward_method();
+    let mut method = facts.forward_method();
+    if method == ForwardMethod::Fullnat
+        && connection::dest_word(tables, facts)?.has(DestFlags::LOCAL)
+    {
+        // This director knows the way back to the client without it.
+        method = ForwardMethod::Masq;
+        facts.method = method as u64;
+    }
     let seen = if method.translates() {
         Seen::FromClient
     } else {

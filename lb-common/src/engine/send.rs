@@ -1,7 +1,7 @@
 //! The last part of a walk: out by the connection's method.
 
 use super::{
-    LOST, STAGE_DONE, STAGE_TELL, STAGE_UNTOLD, Stages, Stop, Verdict, pair::local_end,
+    LOST, STAGE_DONE, STAGE_TELL, STAGE_UNTOLD, Stages, Stop, Verdict, local, pair::local_end,
     stage_answer, stage_done,
 };
 use crate::{
@@ -26,7 +26,7 @@ pub(super) fn send<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     dest: DestWord,
 ) -> Result<Verdict, Stop> {
     if dest.has(DestFlags::LOCAL) {
-        return Err(Reason::PassedLocalServer.into());
+        return local::deliver::<F, P, S>(packet, stages, facts);
     }
     if !dest.has(DestFlags::RESOLVED) {
         return Err(Reason::DroppedUnresolved.into());

@@ -1,9 +1,9 @@
 //! The client's address in a TCP option ("TOA"): kind 254, length, port and
 //! address in network byte order.
 
-use super::nat::{halves, updated};
+use super::nat::halves;
 use crate::{
-    checksum::replaced,
+    checksum::{replaced, updated},
     facts::Facts,
     family::Family,
     packet::Packet,

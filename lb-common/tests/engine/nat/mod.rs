@@ -3,6 +3,7 @@
 pub(crate) mod bed;
 mod fullnat;
 mod life;
+mod local;
 mod random;
 mod toa;
 mod trouble;

@@ -392,6 +392,10 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::answer::<F, _, _>(packet, self.0, facts)
     }
 
+    fn tunnel_error<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::tunnel_error::<F, _, _>(packet, self.0, facts)
+    }
+
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::choose(self.0, facts)
     }
@@ -414,6 +418,10 @@ impl Stages<HostPacket> for HostStages<'_> {
 
     fn to_server<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::to_server::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn tell<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::tell::<F, _, _>(packet, self.0, facts)
     }
 
     fn to_client<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {

@@ -135,7 +135,8 @@ fn dest() {
         tunnel_checksum: 10,
         reserved0: 0,
         local: LocalPool::new(11, 12).0,
-        reserved1: [0; 2],
+        path_mtu: 0x0011_2233_0000_0514,
+        reserved1: 0,
     };
     let tables = tables();
     let view = DestView(written(&tables, Table::Dest, entry));
@@ -144,6 +145,11 @@ fn dest() {
     assert_eq!((view.tunnel_kind(), view.tunnel_port()), (8, 9));
     assert_eq!(view.tunnel_checksum(), 10);
     assert_eq!(view.local(), LocalPool::new(11, 12));
+    assert_eq!(view.path_mtu(), PathMtu(entry.path_mtu));
+    view.set_path_mtu(PathMtu(1), PathMtu(2));
+    assert_eq!(view.path_mtu().0, entry.path_mtu, "another was faster");
+    view.set_path_mtu(PathMtu(entry.path_mtu), PathMtu(2));
+    assert_eq!(view.path_mtu(), PathMtu(2));
     let read = view.word();
     assert_eq!(read, word);
     assert_eq!(read.next_hop(), 0x0102_0304);
@@ -285,6 +291,25 @@ fn root() {
     let root = Root::new(1, 2, false, true);
     assert_eq!((root.epoch(), root.side()), (1, 0));
     assert!(!root.has_services(4) && root.has_services(6));
+    for (four, six) in [(false, false), (true, false), (false, true), (true, true)] {
+        let root = Root::new(5, 1, true, false).with_tunnels(four, six);
+        assert_eq!((root.has_tunnels(4), root.has_tunnels(6)), (four, six));
+        assert_eq!((root.epoch(), root.side()), (5, 1));
+        assert!(root.has_services(4) && !root.has_services(6));
+    }
+}
+
+#[test]
+fn a_path_mtu_is_forgotten() {
+    for now in [0, 1000, u32::MAX - 5] {
+        let path = PathMtu::new(1300, now);
+        let after = |ticks: u32| path.at(now.wrapping_add(ticks));
+        assert_eq!(after(0), Some(1300));
+        assert_eq!(after(PathMtu::LIFE), Some(1300));
+        assert_eq!(after(PathMtu::LIFE + 1), None);
+        assert_eq!(after(u32::MAX / 2), None, "no deadline ever comes back");
+        assert_eq!(PathMtu::default().at(now), None);
+    }
 }
 
 #[test]

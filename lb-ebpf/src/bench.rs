@@ -186,6 +186,7 @@ fn cells(ctx: &XdpContext) -> Option<()> {
 #[inline(never)]
 fn bench_insert(facts: &Facts, now: Tick) -> bool {
     let flow = NewFlow {
+        tells_client: false,
         slot: 0,
         method: ForwardMethod::Route,
         state: 1,

@@ -53,6 +53,11 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn tunnel_error<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_tunnel_error4, lvx_tunnel_error6, packet, facts)
+    }
+
+    #[inline(always)]
     fn choose(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         lvx_choose(packet.context(), facts)
     }
@@ -80,6 +85,11 @@ impl Stages<XdpPacket> for GlobalStages {
     #[inline(always)]
     fn to_server<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_to_server4, lvx_to_server6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn tell<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_tell4, lvx_tell6, packet, facts)
     }
 
     #[inline(always)]
@@ -131,6 +141,10 @@ stage!(lvx_relay4, ctx, facts =>
     engine::relay::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_relay6, ctx, facts =>
     engine::relay::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tunnel_error4, ctx, facts =>
+    engine::tunnel_error::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tunnel_error6, ctx, facts =>
+    engine::tunnel_error::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer4, ctx, facts =>
     engine::answer::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer6, ctx, facts =>
@@ -150,6 +164,10 @@ stage!(lvx_to_server4, ctx, facts =>
     engine::to_server::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_server6, ctx, facts =>
     engine::to_server::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tell4, ctx, facts =>
+    engine::tell::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tell6, ctx, facts =>
+    engine::tell::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_client4, ctx, facts =>
     engine::to_client::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_client6, ctx, facts =>

@@ -38,6 +38,7 @@ fn service() -> Vec<Service> {
         protocol: 17,
         scheduler: SchedulerKind::Wrr,
         claimed: true,
+        toa: false,
         servers: vec![
             (Reached::Back, 3).into(),
             (Reached::Across, 2).into(),

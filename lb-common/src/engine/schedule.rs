@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     conn::{Protocol, Seen, Tracking},
-    facts::Facts,
+    facts::{Facts, told},
     family::Family,
     flow::{self, Inserted, NewFlow},
     forward::Part,
@@ -34,6 +34,9 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
                 stage_done(facts, answer)?;
                 if facts.forward_method().translates() {
                     let answer = pair_with::<F, P, S>(packet, stages, facts);
+                    stage_done(facts, answer)?;
+                } else if facts.forward_method() == ForwardMethod::Tunnel {
+                    let answer = stages.learn::<F>(packet, facts);
                     stage_done(facts, answer)?;
                 }
                 return Ok(());
@@ -84,6 +87,11 @@ pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
         if facts.src_port() == FTP_DATA {
             return Err(Reason::PassedNoConnection);
         }
+        facts.toa = if service.flags().0 & ServiceFlags::TOA != 0 {
+            told::WANTED
+        } else {
+            told::NOT
+        };
         Ok(sched::try_pick(tables, side, service))
     });
     let result = match picked {
@@ -145,6 +153,9 @@ fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop>
         state,
         counted: tracking.counted(state),
         timeout: settings.timeout(tracking, facts.timeouts, state),
+        tells_client: facts.toa == told::WANTED
+            && method == ForwardMethod::Fullnat
+            && tracking == Tracking::Flags,
     };
     match flow::insert::<F, T, _>(tables, &F::key(facts), facts.tick(), &flow) {
         Inserted::New(link) => {

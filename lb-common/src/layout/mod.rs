@@ -23,7 +23,9 @@ mod settings;
 mod stats;
 mod sweep;
 
-pub use dest::{DestEntry, DestFlags, DestLoad, DestView, DestWord, TunnelChecksum, TunnelKind};
+pub use dest::{
+    DestEntry, DestFlags, DestLoad, DestView, DestWord, PathMtu, TunnelChecksum, TunnelKind,
+};
 pub use filter::{FILTER_BITS, FILTER_WORDS, filter_bit, reply_bit};
 pub use iface::{IFACE_MACS, IFACE_WINDOW, IfaceEntry, IfaceKey, IfaceView};
 pub use list::{ListEntry, ListView, NO_OLD_POSITION};

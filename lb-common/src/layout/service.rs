@@ -39,6 +39,8 @@ impl ServiceFlags {
     /// The scheduler was bound anew in this generation: the seed is the cursor,
     /// whatever it was before.
     pub const REBOUND: u16 = 1 << 14;
+    /// FULLNAT servers are told the client's address in a TCP option (`--toa`).
+    pub const TOA: u16 = 1 << 13;
 }
 
 /// What an exact service look-up compares.

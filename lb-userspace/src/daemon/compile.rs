@@ -16,7 +16,10 @@ use super::{
     state::{Service, State, service_key},
     tables::Tables,
 };
-use crate::{address::words, model::ServiceId};
+use crate::{
+    address::words,
+    model::{Method, ServiceId},
+};
 
 /// A service whose cursor must follow its list into the new half.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +134,14 @@ pub fn switch(tables: &Tables<'_>, state: &State, side: u32) {
             .services()
             .any(|(id, _)| vip(id).is_some_and(|vip| vip.is_ipv4() == v4))
     };
-    let root = Root::new(state.epoch, side, family(true), family(false));
+    let tunnel = |v4| {
+        let mut dests = state.services().flat_map(|(_, service)| &service.dests);
+        dests.any(|node| {
+            node.dest.spec.method == Method::Tunnel && node.dest.id.addr.is_ipv4() == v4
+        })
+    };
+    let root = Root::new(state.epoch, side, family(true), family(false))
+        .with_tunnels(tunnel(true), tunnel(false));
     tables.root.word(0, 0).store(root.0, Ordering::Release);
 }
 
@@ -192,6 +202,9 @@ fn flags(service: &Service, claimed: bool) -> u16 {
     }
     if bound {
         flags |= ServiceFlags::REBOUND;
+    }
+    if service.spec.toa {
+        flags |= ServiceFlags::TOA;
     }
     flags
 }

@@ -410,7 +410,8 @@ fn entry(service: &Service, node: &Node, word: DestWord, old: &DestEntry) -> Des
         tunnel_checksum: checksum as u8,
         reserved0: 0,
         local: 0,
-        reserved1: [0; 2],
+        path_mtu: if node.fresh { 0 } else { old.path_mtu },
+        reserved1: 0,
     }
 }
 

@@ -81,6 +81,7 @@ pub(super) fn service(addr: &str, port: u16) -> ServiceSnapshot {
         persistent: None,
         netmask,
         pe: None,
+        toa: false,
     };
     snapshot(id, spec)
 }

@@ -72,6 +72,7 @@ fn of_family(family: u8) -> Vec<Service> {
         protocol,
         scheduler,
         claimed: true,
+        toa: port == 443,
         servers,
     };
     let direct = |servers: &[(Reached, u32)]| servers.iter().map(|&it| it.into()).collect();

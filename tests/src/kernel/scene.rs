@@ -120,6 +120,8 @@ pub struct Service {
     pub scheduler: SchedulerKind,
     /// Whether the VIP is the director's at the moment.
     pub claimed: bool,
+    /// Whether FULLNAT servers are told their clients' addresses.
+    pub toa: bool,
     /// Servers in list order.
     pub servers: Vec<Server>,
 }
@@ -259,6 +261,17 @@ fn dest(server: &Server, service: &Service, slot: u32, locals: u32) -> DestEntry
     }
 }
 
+fn flags(service: &Service) -> u16 {
+    let mut flags = 0;
+    if service.claimed {
+        flags |= ServiceFlags::CLAIMED;
+    }
+    if service.toa {
+        flags |= ServiceFlags::TOA;
+    }
+    flags
+}
+
 const fn method(how: How) -> ForwardMethod {
     match how {
         How::Direct => ForwardMethod::Route,
@@ -360,11 +373,7 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 port: key.port,
                 protocol: key.protocol,
                 family: key.family,
-                flags: if service.claimed {
-                    ServiceFlags::CLAIMED
-                } else {
-                    0
-                },
+                flags: flags(service),
                 scheduler: service.scheduler as u8,
                 slot: number,
                 generation: 1,
@@ -377,7 +386,12 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
         );
     }
     let any = |family| services.iter().any(|it| version(it.vip) == family);
-    sink.root(Root::new(1, 0, any(4), any(6)));
+    let tunnel = |outer| {
+        let mut servers = services.iter().flat_map(|it| &it.servers);
+        servers.any(|server| matches!(server.how, How::Tunnel { family, .. } if family == outer))
+    };
+    let root = Root::new(1, 0, any(4), any(6)).with_tunnels(tunnel(4), tunnel(6));
+    sink.root(root);
 }
 
 /// Time-outs of a second, so that a test sees flows end.

@@ -25,6 +25,7 @@ fn service(n: u32, scheduler: &str) -> Request {
         persistent: None,
         netmask: u32::MAX,
         pe: None,
+        toa: false,
     };
     Request::AddService(id(n), spec)
 }

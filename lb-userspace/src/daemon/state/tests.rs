@@ -57,6 +57,7 @@ fn spec(scheduler: &str) -> ServiceSpec {
         persistent: None,
         netmask: u32::MAX,
         pe: None,
+        toa: false,
     }
 }
 

@@ -285,6 +285,7 @@ fn service() -> Service {
         protocol: 17,
         scheduler: SchedulerKind::Rr,
         claimed: true,
+        toa: false,
         servers: vec![(Reached::Back, 1).into()],
     }
 }

@@ -75,16 +75,17 @@ const FTP_DATA: u16 = 20_u16.to_be();
 /// once to have a server chosen.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let picked = may_start(facts).and_then(|()| {
-        let side = facts.root().side();
-        let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
+    let seen = &*facts;
+    let picked = may_start(seen).and_then(|()| {
+        let side = seen.root().side();
+        let service = find_service(tables, side, seen).ok_or(Reason::PassedNoService)?;
         if service.flags().0 & ServiceFlags::CLAIMED == 0 {
             return Err(Reason::PassedNotClaimed);
         }
-        if facts.src_port() == FTP_DATA {
+        if seen.src_port() == FTP_DATA {
             return Err(Reason::PassedNoConnection);
         }
-        Ok(sched::try_pick(tables, side, service))
+        Ok(sched::try_pick(tables, seen, side, service))
     });
     let result = match picked {
         Ok(Picked::Dest { slot, method }) => {

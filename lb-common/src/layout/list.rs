@@ -18,8 +18,20 @@ pub struct ListEntry {
     /// Position in the list of the previous generation, or
     /// [`NO_OLD_POSITION`]: carries a scheduler's cursor over a change.
     pub old_position: u32,
-    /// [`ForwardMethod`] of new connections.
+    /// [`ForwardMethod`] of new connections; from bit 16 the first of the
+    /// server's hash buckets ([`ListEntry::with_bucket`]).
     pub method: u32,
+}
+
+impl ListEntry {
+    /// With its first hash bucket (sh).
+    #[must_use]
+    pub const fn with_bucket(self, bucket: u16) -> Self {
+        Self {
+            method: self.method & 0xffff | (bucket as u32) << 16,
+            ..self
+        }
+    }
 }
 
 /// A [`ListEntry`] as the engine reads it.
@@ -43,6 +55,12 @@ impl<C: Cell> ListView<C> {
     #[inline(always)]
     pub fn old_position(self) -> u32 {
         self.0.load(1) as u32
+    }
+
+    /// The first of the server's hash buckets.
+    #[inline(always)]
+    pub fn bucket(self) -> u64 {
+        self.0.load(1) >> 48
     }
 
     /// [`ListEntry::method`].

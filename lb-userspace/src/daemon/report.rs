@@ -50,6 +50,7 @@ fn flow_table<C: Pod>(flows: &Mapping<C>, blocks: &Mapping<u64>, connections: u3
 pub fn status(maps: &Maps, state: &State, netns: u64, unresolved: Option<&Unresolved>) -> Status {
     let tables = Tables::from(maps);
     let [flow4, flow6] = flow_tables(maps);
+    let (mh_services, mh_room) = state.sched_tables();
     let now = Maps::now();
     let sweep = maps.sweep().ok();
     let reasons = maps.reasons().unwrap_or_default();
@@ -62,6 +63,9 @@ pub fn status(maps: &Maps, state: &State, netns: u64, unresolved: Option<&Unreso
         dests: state.dest_count(),
         flow4,
         flow6,
+        mh_services,
+        mh_room,
+        mh_bytes: 8 * u64::from(tables.sched_tables.len()),
         sweep_age: sweep.map_or(0.0, |sweep| seconds_since(now, sweep.last_tick as Tick)),
         sweep_version: sweep.map_or(0, |sweep| sweep.version),
         unresolved: match unresolved {

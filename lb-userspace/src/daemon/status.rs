@@ -32,6 +32,15 @@ pub struct Status {
     pub flow4: FlowTable,
     /// Flow table of IPv6.
     pub flow6: FlowTable,
+    /// Services scheduled by mh.
+    #[serde(default)]
+    pub mh_services: u32,
+    /// Those that there is room for.
+    #[serde(default)]
+    pub mh_room: u32,
+    /// Memory of their tables in bytes.
+    #[serde(default)]
+    pub mh_bytes: u64,
     /// Seconds since the sweep last ran.
     pub sweep_age: f64,
     /// Build whose sweep runs.

@@ -79,7 +79,7 @@ impl Lab {
                 .into()
         });
         self.state.number();
-        let carries = compile(&tables, &self.state, self.side, claimed);
+        let carries = compile(&tables, &self.state, self.side, claimed, &|_| 0);
         switch(&tables, &self.state, self.side);
         self.state.finish();
         carries

@@ -18,17 +18,17 @@ pub struct ListEntry {
     /// Position in the list of the previous generation, or
     /// [`NO_OLD_POSITION`]: carries a scheduler's cursor over a change.
     pub old_position: u32,
-    /// [`ForwardMethod`] of new connections; from bit 16 the first of the
-    /// server's hash buckets ([`ListEntry::with_bucket`]).
+    /// [`ForwardMethod`] of new connections; from bit 16 what the
+    /// scheduler's compile step says of the server ([`ListEntry::with_hint`]).
     pub method: u32,
 }
 
 impl ListEntry {
-    /// With its first hash bucket (sh).
+    /// With the [`Compiled`](crate::sched::Compiled) hint.
     #[must_use]
-    pub const fn with_bucket(self, bucket: u16) -> Self {
+    pub const fn with_hint(self, hint: u16) -> Self {
         Self {
-            method: self.method & 0xffff | (bucket as u32) << 16,
+            method: self.method & 0xffff | (hint as u32) << 16,
             ..self
         }
     }
@@ -57,9 +57,9 @@ impl<C: Cell> ListView<C> {
         self.0.load(1) as u32
     }
 
-    /// The first of the server's hash buckets.
+    /// What the scheduler's compile step says of the server.
     #[inline(always)]
-    pub fn bucket(self) -> u64 {
+    pub fn hint(self) -> u64 {
         self.0.load(1) >> 48
     }
 

@@ -101,9 +101,9 @@ pub struct Server {
 pub struct Compiled {
     /// For [`ServiceView::sched_word`].
     pub word: u64,
-    /// First bucket of each server of the list, or nothing
-    /// ([`ListEntry::with_bucket`](crate::layout::ListEntry::with_bucket)).
-    pub buckets: Vec<u16>,
+    /// A figure for each server of the list, or nothing
+    /// ([`ListEntry::with_hint`](crate::layout::ListEntry::with_hint)).
+    pub hints: Vec<u16>,
     /// A table of list positions, or nothing.
     pub table: Vec<u16>,
 }

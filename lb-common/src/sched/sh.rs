@@ -52,7 +52,7 @@ impl Scheduler for Sh {
             first as u16
         });
         Compiled {
-            buckets: buckets.collect(),
+            hints: buckets.collect(),
             word: next.into(),
             ..Compiled::default()
         }
@@ -82,7 +82,7 @@ impl Buckets {
             let Some(entry) = self.list.entry(tables, position + (half & there)) else {
                 return NOBODY;
             };
-            position += half & there & below(entry.bucket(), bucket + 1);
+            position += half & there & below(entry.hint(), bucket + 1);
             half /= 2;
         }
         self.list.usable(tables, position)

@@ -1,5 +1,7 @@
 //! Weighted round robin: rounds with a falling threshold of weight.
 
+#[cfg(any(test, feature = "compile"))]
+use super::{Compiled, Server};
 use super::{
     Cursor, List, NOBODY, Pick, Scheduler,
     cursor::{self, Round},
@@ -11,10 +13,36 @@ use crate::tables::{Step, Tables};
 pub struct Wrr;
 
 impl Scheduler for Wrr {
+    const COMPILES: bool = true;
+
     #[inline(always)]
     fn choose<T: Tables>(pick: Pick<'_, T>) -> u64 {
         cursor::go::<Self, T>(pick)
     }
+
+    #[cfg(any(test, feature = "compile"))]
+    fn compile(servers: &[Server]) -> Compiled {
+        Compiled {
+            hints: next_heavier(servers),
+            ..Compiled::default()
+        }
+    }
+}
+
+/// For each server the position of the first behind it that is heavier: those
+/// between need not be looked at where it is too light. None is the greatest
+/// number.
+#[cfg(any(test, feature = "compile"))]
+fn next_heavier(servers: &[Server]) -> Vec<u16> {
+    let mut hints = vec![u16::MAX; servers.len()];
+    let mut lighter: Vec<usize> = Vec::new();
+    for (position, server) in servers.iter().enumerate() {
+        while let Some(last) = lighter.pop_if(|last| servers[*last].weight < server.weight) {
+            hints[last] = position as u16;
+        }
+        lighter.push(position);
+    }
+    hints
 }
 
 impl Round for Wrr {
@@ -153,7 +181,8 @@ impl<T: Tables> Step<T> for Walk {
         let Some(entry) = self.list.entry(tables, self.position) else {
             return false;
         };
-        self.position = self.position.wrapping_add(1);
+        let looked_at = self.position;
+        self.position = looked_at.wrapping_add(1);
         let weight = i64::from(entry.weight());
         let takes_more = takes_more(tables, entry.slot());
         if takes_more && weight > self.met {
@@ -162,12 +191,18 @@ impl<T: Tables> Step<T> for Walk {
         if takes_more && weight >= self.weight {
             self.at = self.position;
             self.chosen = 1;
-        } else if self.stop != 0 && self.position == self.stop {
-            self.at = self.position;
-        } else {
-            return true;
+            return false;
         }
-        false
+        // Of those up to the next heavier one, none is heavy enough. (One that is
+        // overloaded says nothing about those behind it.)
+        if takes_more && entry.hint() > self.position {
+            self.position = entry.hint();
+        }
+        if self.stop > looked_at && self.stop <= self.position {
+            self.at = self.stop;
+            return false;
+        }
+        true
     }
 }
 

@@ -60,7 +60,7 @@ pub fn compile(
         } else {
             Compiled::default()
         };
-        write_list(tables, service, side, list_start, &compiled.buckets);
+        write_list(tables, service, side, list_start, &compiled.hints);
         let claimed = claimed(vip);
         if claimed {
             mark(&mut filter, vip, tables.params.filter_seed);
@@ -262,7 +262,7 @@ fn write_list(
     service: &Service,
     side: u32,
     list_start: u32,
-    buckets: &[u16],
+    hints: &[u16],
 ) {
     let old: Option<HashMap<u32, u32>> = service
         .change
@@ -280,8 +280,8 @@ fn write_list(
             old_position,
             method: node.dest.spec.method.forward() as u32,
         };
-        let bucket = buckets.get(position as usize).copied().unwrap_or(0);
-        tables.lists.set(start + position, entry.with_bucket(bucket));
+        let hint = hints.get(position as usize).copied().unwrap_or(0);
+        tables.lists.set(start + position, entry.with_hint(hint));
     }
 }
 

@@ -329,8 +329,8 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 old_position: NO_OLD_POSITION,
                 method: method(server.how) as u32,
             };
-            let bucket = compiled.buckets.get(position).copied().unwrap_or(0);
-            sink.list(slot, entry.with_bucket(bucket));
+            let hint = compiled.hints.get(position).copied().unwrap_or(0);
+            sink.list(slot, entry.with_hint(hint));
             let family = version(service.vip);
             if let How::Fullnat { .. } = server.how {
                 let local = local_end(slot, family);

@@ -370,9 +370,9 @@ impl Lab {
                 old_position: before.map_or(NO_OLD_POSITION, |position| position as u32),
                 method: 3,
             };
-            let bucket = compiled.buckets.get(position).copied().unwrap_or(0);
+            let hint = compiled.hints.get(position).copied().unwrap_or(0);
             let index = side * ENTRIES + position as u32;
-            self.tables.set(Table::List, index, entry.with_bucket(bucket));
+            self.tables.set(Table::List, index, entry.with_hint(hint));
         }
         let run = side * mh::WORDS;
         for (index, four) in (run..).zip(compiled.table.chunks(4)) {

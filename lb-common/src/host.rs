@@ -23,9 +23,7 @@ use crate::{
     packet::Packet,
     reason::Reason,
     sched::mh,
-    tables::{
-        Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Step, Table, Tables,
-    },
+    tables::{Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Step, Table, Tables},
     time::Tick,
 };
 
@@ -322,7 +320,11 @@ impl<'a> Tables for &'a HostTables {
     }
 
     fn destination(self, key: &Destination) -> Option<HostCell<'a>> {
-        let places = self.destinations.places.lock().expect("nobody panics with it");
+        let places = self
+            .destinations
+            .places
+            .lock()
+            .expect("nobody panics with it");
         let at = *places.0.get(key)? * DESTINATION_WORDS;
         Some(HostCell(
             &self.destinations.memory[at..at + DESTINATION_WORDS],
@@ -330,7 +332,11 @@ impl<'a> Tables for &'a HostTables {
     }
 
     fn keep_destination(self, key: &Destination, first: u64, second: u64) {
-        let mut places = self.destinations.places.lock().expect("nobody panics with it");
+        let mut places = self
+            .destinations
+            .places
+            .lock()
+            .expect("nobody panics with it");
         let (known, next) = &mut *places;
         let place = *known.get(key).unwrap_or(next);
         if place == *next {

@@ -23,6 +23,7 @@ mod settings;
 mod stats;
 mod sweep;
 
+pub use crate::sched::SchedulerKind;
 pub use dest::{DestEntry, DestFlags, DestLoad, DestView, DestWord, TunnelChecksum, TunnelKind};
 pub use filter::{FILTER_BITS, FILTER_WORDS, filter_bit, reply_bit};
 pub use iface::{IFACE_MACS, IFACE_WINDOW, IfaceEntry, IfaceKey, IfaceView};
@@ -33,7 +34,6 @@ pub use root::Root;
 pub use service::{
     SERVICE_WINDOW, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, ServiceView,
 };
-pub use crate::sched::SchedulerKind;
 pub use settings::{Settings, SettingsView};
 pub use stats::{Stats, StatsPage};
 pub use sweep::SweepStatus;

@@ -118,7 +118,11 @@ fn remove<C: Cell>(record: C, rank: u64) {
     let mut i = 0;
     while i < MOST {
         if i as u64 >= rank {
-            let next = if i + 1 < MOST { record.load(NEWEST + i + 1) } else { 0 };
+            let next = if i + 1 < MOST {
+                record.load(NEWEST + i + 1)
+            } else {
+                0
+            };
             record.store(NEWEST + i, next);
         }
         i += 1;

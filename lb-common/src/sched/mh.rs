@@ -5,9 +5,9 @@
 //! User space fills the table. It counts with a server's latest weight that was
 //! not 0: a quiesced server keeps its slots.
 
-use super::{NOBODY, Pick, Scheduler, hash};
 #[cfg(any(test, feature = "compile"))]
 use super::{Compiled, Server};
+use super::{NOBODY, Pick, Scheduler, hash};
 use crate::{
     layout::ServiceFlags,
     tables::{Cell, Step, Table, Tables},
@@ -137,7 +137,7 @@ fn fill(servers: &[Server]) -> Vec<u16> {
             position,
             at: hash::sip(name, FIRST) % SLOTS,
             skip: hash::sip(name, SECOND) % (SLOTS - 1) + 1,
-            turns: u32::max(server.last_weight / gcd >> shift, 1),
+            turns: u32::max((server.last_weight / gcd) >> shift, 1),
         }
     });
     // One without a weight has no turn.

@@ -4,12 +4,12 @@
 //! The kernel fills a table. Here each server of the list knows the first of its
 //! buckets, and the bucket's server is found by halving: eight looks.
 
+#[cfg(any(test, feature = "compile"))]
+use super::{Compiled, Server};
 use super::{
     List, NOBODY, Pick, Scheduler,
     hash::{self, BUCKETS},
 };
-#[cfg(any(test, feature = "compile"))]
-use super::{Compiled, Server};
 use crate::{
     layout::ServiceFlags,
     tables::{Step, Tables},

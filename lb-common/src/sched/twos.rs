@@ -41,7 +41,11 @@ impl Scheduler for Twos {
 /// A random number from 0 to `most`.
 #[inline(always)]
 fn up_to<T: Tables>(tables: T, most: u64) -> i64 {
-    let most = if most > 0xffff_fffe { 0xffff_fffe } else { most };
+    let most = if most > 0xffff_fffe {
+        0xffff_fffe
+    } else {
+        most
+    };
     (u64::from(tables.random()).wrapping_mul(most.wrapping_add(1)) >> 32) as i64
 }
 

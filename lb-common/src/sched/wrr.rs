@@ -150,9 +150,7 @@ impl Walk {
             if reached > low && reached > self.gcd {
                 steps = steps.wrapping_add(1);
             }
-            self.weight = self
-                .weight
-                .wrapping_sub(steps.wrapping_mul(gcd) as i64);
+            self.weight = self.weight.wrapping_sub(steps.wrapping_mul(gcd) as i64);
         }
         if self.weight <= 0 {
             self.weight = self.max;

@@ -257,13 +257,7 @@ fn folded(addr: IpAddr) -> u32 {
     a ^ b ^ c ^ d
 }
 
-fn write_list(
-    tables: &Tables<'_>,
-    service: &Service,
-    side: u32,
-    list_start: u32,
-    hints: &[u16],
-) {
+fn write_list(tables: &Tables<'_>, service: &Service, side: u32, list_start: u32, hints: &[u16]) {
     let old: Option<HashMap<u32, u32>> = service
         .change
         .as_ref()

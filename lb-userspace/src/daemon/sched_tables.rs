@@ -75,7 +75,9 @@ impl SchedTables {
             }
             // There is a second run for each table that a configuration may have.
             let Some(run) = self.free.pop() else {
-                tracing::error!("{id}: no room for its table: its new connections go by the old one");
+                tracing::error!(
+                    "{id}: no room for its table: its new connections go by the old one"
+                );
                 continue;
             };
             for (index, record) in (run * RUN..).zip(&records) {

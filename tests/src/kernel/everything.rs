@@ -101,16 +101,18 @@ fn of_family(family: u8) -> Vec<Service> {
     // A service for each scheduler but twos, which is random.
     let mut scheduled: Vec<Service> = SCHEDULED
         .iter()
-        .map(|&(number, port, protocol, scheduler, sched_flags)| Service {
-            sched_flags,
-            ..service(
-                number,
-                port,
-                protocol,
-                scheduler,
-                direct(&[(Back, 2), (Across, 1), (Back, 0), (Tagged, 4)]),
-            )
-        })
+        .map(
+            |&(number, port, protocol, scheduler, sched_flags)| Service {
+                sched_flags,
+                ..service(
+                    number,
+                    port,
+                    protocol,
+                    scheduler,
+                    direct(&[(Back, 2), (Across, 1), (Back, 0), (Tagged, 4)]),
+                )
+            },
+        )
         .collect();
     let mut unclaimed = service(3, 80, 6, Rr, direct(&[(Back, 1)]));
     unclaimed.claimed = false;

@@ -314,7 +314,10 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
             u64::from(records) + 1
         };
         for (index, four) in (records..).zip(compiled.table.chunks(4)) {
-            let word = four.iter().rev().fold(0, |word, &it| word << 16 | u64::from(it));
+            let word = four
+                .iter()
+                .rev()
+                .fold(0, |word, &it| word << 16 | u64::from(it));
             sink.sched_table(index, word);
         }
         if table != 0 {

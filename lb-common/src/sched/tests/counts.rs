@@ -71,12 +71,20 @@ fn model(kind: SchedulerKind, servers: &[Loaded]) -> char {
     let delay = |it: &Loaded| i128::from(it.active) + 1;
     let heaviest = |servers: &[&Loaded]| {
         let most = servers.iter().map(|it| it.server.weight).max()?;
-        servers.iter().copied().find(|it| it.server.weight == most).copied()
+        servers
+            .iter()
+            .copied()
+            .find(|it| it.server.weight == most)
+            .copied()
     };
     let chosen = match kind {
         Lc => {
             let least = usable.iter().map(|it| overhead(it)).min();
-            usable.iter().copied().find(|it| Some(overhead(it)) == least).copied()
+            usable
+                .iter()
+                .copied()
+                .find(|it| Some(overhead(it)) == least)
+                .copied()
         }
         Wlc => ratio(&overhead).copied(),
         Sed => ratio(&delay).copied(),
@@ -86,7 +94,10 @@ fn model(kind: SchedulerKind, servers: &[Loaded]) -> char {
         }
         Fo => heaviest(&usable),
         Ovf => {
-            let fits = usable.iter().copied().filter(|it| it.active <= it.server.weight);
+            let fits = usable
+                .iter()
+                .copied()
+                .filter(|it| it.active <= it.server.weight);
             heaviest(&fits.collect::<Vec<_>>())
         }
         other => panic!("no model of {other:?}"),

@@ -376,7 +376,10 @@ impl Lab {
         }
         let run = side * mh::WORDS;
         for (index, four) in (run..).zip(compiled.table.chunks(4)) {
-            let word = four.iter().rev().fold(0, |word, &it| word << 16 | u64::from(it));
+            let word = four
+                .iter()
+                .rev()
+                .fold(0, |word, &it| word << 16 | u64::from(it));
             self.tables.set(Table::SchedTable, index, word);
         }
         let table = if compiled.table.is_empty() {

@@ -25,7 +25,11 @@ fn expected(servers: &[(u32, u32)]) -> Vec<f64> {
     for &one in &drawn {
         for &two in &drawn {
             let product = |a: usize, b: usize| servers[a].0 * 256 * servers[b].1;
-            let chosen = if product(two, one) > product(one, two) { two } else { one };
+            let chosen = if product(two, one) > product(one, two) {
+                two
+            } else {
+                one
+            };
             chances[chosen] += each;
         }
     }

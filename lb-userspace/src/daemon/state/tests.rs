@@ -410,7 +410,10 @@ fn tables_of_mh_are_counted() {
     apply(&mut state, Request::AddService(id(81), spec("rr")));
     apply(&mut state, Request::EditService(id(81), spec("mh")));
     let before = state.to_text();
-    assert!(full(try_apply(&mut state, Request::AddService(id(82), spec("mh")))));
+    assert!(full(try_apply(
+        &mut state,
+        Request::AddService(id(82), spec("mh"))
+    )));
     assert_eq!((state.sched_tables(), state.to_text()), ((2, 2), before));
     apply(&mut state, Request::EditService(id(81), spec("mh")));
     let state = State::from_text(&state.to_text(), LIMITS).unwrap();

@@ -113,17 +113,14 @@ impl State {
             if !state.placement.insert(saved.id) {
                 bail!("the saved services do not fit the service table");
             }
-            let nodes = saved
-                .dests
-                .into_iter()
-                .map(|saved| Node {
-                    slot: saved.slot,
-                    dest: saved.dest,
-                    masq: saved.masq,
-                    start: None,
-                    fresh: false,
-                    last_weight: saved.last_weight.unwrap_or(saved.dest.spec.weight),
-                });
+            let nodes = saved.dests.into_iter().map(|saved| Node {
+                slot: saved.slot,
+                dest: saved.dest,
+                masq: saved.masq,
+                start: None,
+                fresh: false,
+                last_weight: saved.last_weight.unwrap_or(saved.dest.spec.weight),
+            });
             state.sched_tables += u32::from(has_table(&saved.spec.scheduler));
             let service = Service {
                 slot: saved.slot,

@@ -215,7 +215,11 @@ impl Programs {
         let slots = 0..self.maps.dests.len();
         let conns = slots.map(|slot| Ok(self.maps.dest_stats(slot)?.conns));
         let conns: u64 = conns.sum::<Result<u64>>()?;
-        ensure!(conns == self.sent, "{conns} connections for {} packets", self.sent);
+        ensure!(
+            conns == self.sent,
+            "{conns} connections for {} packets",
+            self.sent
+        );
         Ok(())
     }
 

@@ -52,7 +52,9 @@ fn rows() -> Vec<Row> {
         heavy,
     };
     let plain = SchedulerKind::ALL.iter();
-    let mut rows: Vec<Row> = plain.map(|&kind| row(kind.name(), kind, 0, false)).collect();
+    let mut rows: Vec<Row> = plain
+        .map(|&kind| row(kind.name(), kind, 0, false))
+        .collect();
     let ports = ServiceFlags::SCHED_2;
     rows.push(row("wrr, one heavy", SchedulerKind::Wrr, 0, true));
     rows.push(row("sh-port", SchedulerKind::Sh, ports, false));
@@ -81,9 +83,16 @@ fn service(row: &Row, servers: u32, port: u16) -> Service {
 /// Measures and prints the table.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     // Every packet is a new connection, and all of them must have room.
-    let (rounds, packets) = if arguments.quick { (5, 500) } else { (12, 1000) };
+    let (rounds, packets) = if arguments.quick {
+        (5, 500)
+    } else {
+        (12, 1000)
+    };
     let rows = rows();
-    let cells = || rows.iter().flat_map(|row| SERVERS.map(|servers| (row, servers)));
+    let cells = || {
+        rows.iter()
+            .flat_map(|row| SERVERS.map(|servers| (row, servers)))
+    };
     let services: Vec<Service> = cells()
         .zip(PORT..)
         .map(|((row, servers), port)| service(row, servers, port))
@@ -108,9 +117,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let heading = SERVERS.map(|servers| format!("{servers} servers"));
     table.set_header([&["scheduler".to_owned()], &heading[..]].concat());
     for (row, figures) in rows.iter().zip(medians.chunks(SERVERS.len())) {
-        let shown = figures.iter().zip(&medians).map(|(figure, rr)| {
-            format!("{figure:.0} ({:.2})", figure / rr)
-        });
+        let shown = figures
+            .iter()
+            .zip(&medians)
+            .map(|(figure, rr)| format!("{figure:.0} ({:.2})", figure / rr));
         table.add_row([row.name.clone()].into_iter().chain(shown));
     }
     for column in table.column_iter_mut().skip(1) {

@@ -212,7 +212,10 @@ fn replies_of_servers_that_were_ever_reached_by_nat_are_filtered_in() {
         lab.apply(Request::AddDest(id(0), dest));
     }
     lab.commit();
-    assert_eq!(lab.list(id(0))[1].method & 0xffff, ForwardMethod::Fullnat as u32);
+    assert_eq!(
+        lab.list(id(0))[1].method & 0xffff,
+        ForwardMethod::Fullnat as u32
+    );
     let seen =
         |lab: &Lab| ["10.8.0.1", "10.8.0.2", "10.8.0.3", "10.8.0.4"].map(|addr| lab.replies(addr));
     assert_eq!(seen(&lab), [true, true, true, false]);

@@ -15,6 +15,12 @@ pub trait Packet {
     fn read<V: AnyBitPattern>(&self, offset: u32) -> Option<V>;
     /// Puts a value at `offset`; `None`, and nothing is written, beyond the end.
     fn write<V: NoUninit>(&mut self, offset: u32, value: V) -> Option<()>;
+    /// `offset`, which is below 256. In the kernel the verifier knows no more of it
+    /// afterwards: the rounds of a loop look alike to it.
+    #[inline(always)]
+    fn offset(&self, offset: u32) -> u32 {
+        offset
+    }
     /// Moves the start by `bytes` (positive makes the frame longer; the new
     /// bytes are undefined). `None`, and nothing changed, without room.
     fn grow_front(&mut self, bytes: i32) -> Option<()>;

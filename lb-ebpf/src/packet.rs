@@ -89,6 +89,14 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn offset(&self, offset: u32) -> u32 {
+        let mut offset = u64::from(offset);
+        // SAFETY: one instruction on a register.
+        unsafe { asm!("{offset} &= 255", offset = inout(reg) offset, options(nostack)) };
+        offset as u32
+    }
+
+    #[inline(always)]
     fn grow_front(&mut self, bytes: i32) -> Option<()> {
         // SAFETY: the helper checks the room; nothing points into the frame.
         let refused = unsafe { bpf_xdp_adjust_head(self.ctx, bytes.wrapping_neg()) };

@@ -8,7 +8,7 @@ use crate::{
     facts::{Facts, NO_REVERSE},
     family::Family,
     flow::{self, FlowCell, read_reverse},
-    forward::{self, Ends, Learned, Part, Way, icmp},
+    forward::{self, Ends, Packed, Part, Way, icmp},
     layout::{DestFlags, ForwardMethod, Stats},
     packet::Packet,
     parse,
@@ -94,7 +94,7 @@ fn about_request<F: Family, P: Packet, T: Tables>(
     if u64::from(link.index()) != facts.cell || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());
     }
-    let way = Learned::from_words::<F>(way);
+    let way = Packed::<F>::new(way);
     if connection::dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
         tables.count_dest(
             facts.slot(),

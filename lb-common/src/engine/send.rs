@@ -5,7 +5,7 @@ use crate::{
     facts::Facts,
     family::Family,
     flow::{FlowCell, read_reverse},
-    forward::{self, End, Ends, Learned, Part, Way},
+    forward::{self, End, Ends, Packed, Part, Way},
     layout::{DestFlags, DestView, DestWord, ForwardMethod, NextHopView},
     packet::Packet,
     reason::Reason,
@@ -125,7 +125,7 @@ fn reply<F: Family, P: Packet, T: Tables>(
     let (client, service) = client_ends::<F, T>(conn);
     // Both cells may have become other flows' since they were found.
     let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
-    let way = Learned::from_words::<F>(way);
+    let way = Packed::<F>::new(way);
     if link.index() != facts.cell as u32 || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());
     }

@@ -23,7 +23,8 @@ use crate::{
     layout::{FILTER_WORDS, Root, Settings, Stats},
     packet::Packet,
     reason::Reason,
-    tables::{Cell, Datagram, Param, Params, Step, Table, Tables},
+    sched::mh,
+    tables::{Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Step, Table, Tables},
     time::Tick,
 };
 
@@ -151,9 +152,19 @@ pub struct HostTables {
     stats: Vec<AtomicU64>,
     reasons: Vec<AtomicU64>,
     fragments: Mutex<HashMap<Datagram, (u64, Tick)>>,
+    destinations: Destinations,
 }
 
-const TABLES: usize = 15;
+/// What is remembered of destinations: the record of each, and which is next to go.
+struct Destinations {
+    places: Mutex<(HashMap<Destination, usize>, usize)>,
+    memory: Vec<AtomicU64>,
+}
+
+/// Destinations that are remembered.
+const DESTINATIONS: usize = 64;
+
+const TABLES: usize = 16;
 /// Local addresses, at least.
 const LOCALS: u32 = 16;
 
@@ -178,6 +189,7 @@ impl HostTables {
             (Table::NextHop, 8, dests),
             (Table::Settings, size_of::<Settings>() / 8, 1),
             (Table::Local, 4, dests.max(LOCALS)),
+            (Table::SchedTable, 1, services.saturating_mul(mh::WORDS)),
             (Table::Limits, 1, 1),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =
@@ -198,6 +210,10 @@ impl HostTables {
             stats: zeros(5 * dests as usize),
             reasons: zeros(Reason::ALL.len()),
             fragments: Mutex::default(),
+            destinations: Destinations {
+                places: Mutex::default(),
+                memory: zeros(DESTINATIONS * DESTINATION_WORDS),
+            },
         };
         host.set(Table::Settings, 0, Settings::kernel_defaults());
         host
@@ -341,6 +357,38 @@ impl<'a> Tables for &'a HostTables {
     fn keep_fragment(self, datagram: &Datagram, ports: u64, now: Tick) {
         let mut fragments = self.fragments.lock().expect("nobody panics with it");
         fragments.insert(*datagram, (ports, now));
+    }
+
+    fn destination(self, key: &Destination) -> Option<HostCell<'a>> {
+        let places = self
+            .destinations
+            .places
+            .lock()
+            .expect("nobody panics with it");
+        let at = *places.0.get(key)? * DESTINATION_WORDS;
+        Some(HostCell(
+            &self.destinations.memory[at..at + DESTINATION_WORDS],
+        ))
+    }
+
+    fn keep_destination(self, key: &Destination, first: u64, second: u64) {
+        let mut places = self
+            .destinations
+            .places
+            .lock()
+            .expect("nobody panics with it");
+        let (known, next) = &mut *places;
+        let place = *known.get(key).unwrap_or(next);
+        if place == *next {
+            known.retain(|_, other| *other != place);
+            *next = (place + 1) % DESTINATIONS;
+        }
+        known.insert(*key, place);
+        let at = place * DESTINATION_WORDS;
+        let words = &self.destinations.memory[at..at + DESTINATION_WORDS];
+        for (word, value) in words.iter().zip([first, second].into_iter().chain([0; 14])) {
+            word.store(value, Ordering::SeqCst);
+        }
     }
 
     fn count_dest(self, slot: u32, stats: Stats) {

@@ -63,7 +63,8 @@ fn service() {
         gcd: 0x4142_4344,
         seed_from: 0x5152_5354_5556_5758,
         seed: 0x6162_6364_6566_6768,
-        reserved: [0; 8],
+        sched: [0x7172_7374, 0x8182_8384_8586, 0x9192_9394],
+        reserved: [0; 5],
     };
     let tables = tables();
     let view = ServiceView(written(&tables, Table::Service, entry));
@@ -77,6 +78,9 @@ fn service() {
     assert_eq!(view.gcd(), entry.gcd);
     assert_eq!(view.seed_from(), entry.seed_from);
     assert_eq!(view.seed(), entry.seed);
+    assert_eq!(view.sched_word(), entry.sched[0]);
+    assert_eq!(view.sched_table(), entry.sched[1]);
+    assert_eq!(view.binding(), entry.sched[2]);
 
     let key = ServiceKey {
         addr: entry.addr,
@@ -111,13 +115,15 @@ fn list() {
         weight: 0xfffe_fdfc,
         old_position: 0x1112_1314,
         method: ForwardMethod::Tunnel as u32,
-    };
+    }
+    .with_hint(0xf1f2);
     let tables = tables();
     let view = ListView(written(&tables, Table::List, entry));
     assert_eq!(view.slot(), entry.slot);
     assert_eq!(view.weight(), entry.weight);
     assert_eq!(view.old_position(), entry.old_position);
     assert_eq!(view.method(), ForwardMethod::Tunnel);
+    assert_eq!(view.hint(), 0xf1f2);
 }
 
 #[test]
@@ -150,6 +156,7 @@ fn dest() {
     assert_eq!(view.path_mtu().0, entry.path_mtu, "another was faster");
     view.set_path_mtu(PathMtu(entry.path_mtu), PathMtu(2));
     assert_eq!(view.path_mtu(), PathMtu(2));
+    assert_eq!(view.tenant(3), 4 | 7 << 32);
     let read = view.word();
     assert_eq!(read, word);
     assert_eq!(read.next_hop(), 0x0102_0304);

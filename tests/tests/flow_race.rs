@@ -27,6 +27,7 @@ const SIZES: Sizes = Sizes {
     connections6: 4096,
     services: 16,
     dests: 64,
+    mh_services: 16,
 };
 const KEYS: u32 = 30_000;
 const THREADS: usize = 2;
@@ -37,6 +38,7 @@ fn service() -> Vec<Service> {
         port: 53,
         protocol: 17,
         scheduler: SchedulerKind::Wrr,
+        sched_flags: 0,
         claimed: true,
         toa: false,
         servers: vec![

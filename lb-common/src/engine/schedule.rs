@@ -78,22 +78,7 @@ const FTP_DATA: u16 = 20_u16.to_be();
 /// once to have a server chosen.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let picked = may_start(facts).and_then(|()| {
-        let side = facts.root().side();
-        let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
-        if service.flags().0 & ServiceFlags::CLAIMED == 0 {
-            return Err(Reason::PassedNotClaimed);
-        }
-        if facts.src_port() == FTP_DATA {
-            return Err(Reason::PassedNoConnection);
-        }
-        facts.toa = if service.flags().0 & ServiceFlags::TOA != 0 {
-            told::WANTED
-        } else {
-            told::NOT
-        };
-        Ok(sched::try_pick(tables, side, service))
-    });
+    let picked = pick(tables, facts);
     let result = match picked {
         Ok(Picked::Dest { slot, method }) => {
             facts.dest = slot.into();
@@ -106,6 +91,25 @@ pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
         Err(reason) => Err(reason),
     };
     stage_answer(facts, result.map_err(Stop::from))
+}
+
+#[inline(always)]
+fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Picked, Reason> {
+    may_start(facts)?;
+    let side = facts.root().side();
+    let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
+    if service.flags().0 & ServiceFlags::CLAIMED == 0 {
+        return Err(Reason::PassedNotClaimed);
+    }
+    if facts.src_port() == FTP_DATA {
+        return Err(Reason::PassedNoConnection);
+    }
+    facts.toa = if service.flags().0 & ServiceFlags::TOA != 0 {
+        told::WANTED
+    } else {
+        told::NOT
+    };
+    Ok(sched::try_pick(tables, facts, side, service))
 }
 
 #[inline(always)]

@@ -161,6 +161,13 @@ impl<C: Cell> DestView<C> {
         self.0.load(1 + i)
     }
 
+    /// The server in slot `slot`, which this is, as no other one in that slot
+    /// will be called: never 0.
+    #[inline(always)]
+    pub fn tenant(self, slot: u32) -> u64 {
+        u64::from(slot).wrapping_add(1) | self.0.load(4) << 32
+    }
+
     /// [`DestEntry::port`].
     #[inline(always)]
     pub fn port(self) -> u16 {

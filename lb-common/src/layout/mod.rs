@@ -23,6 +23,7 @@ mod settings;
 mod stats;
 mod sweep;
 
+pub use crate::sched::SchedulerKind;
 pub use dest::{
     DestEntry, DestFlags, DestLoad, DestView, DestWord, PathMtu, TunnelChecksum, TunnelKind,
 };
@@ -33,8 +34,7 @@ pub use local::{LocalAddress, LocalPool, LocalView};
 pub use next_hop::{MAX_L2, NextHop, NextHopView};
 pub use root::Root;
 pub use service::{
-    SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState,
-    ServiceView,
+    SERVICE_WINDOW, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, ServiceView,
 };
 pub use settings::{Settings, SettingsView};
 pub use stats::{Stats, StatsPage};

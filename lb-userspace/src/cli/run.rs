@@ -36,6 +36,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = Sizes::default().dests,
           value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     dests: u32,
+    /// Services scheduled by mh to have room for
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().mh_services,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 18))]
+    mh_services: u32,
     /// Which service addresses to act on: those of this machine, or all
     #[arg(long, value_enum, default_value_t = Scope::Local)]
     vip_scope: Scope,
@@ -91,6 +95,7 @@ pub(super) fn main(args: Args) -> Result<()> {
                 .unwrap_or_else(|| default_connections6(args.connections)),
             services: args.services,
             dests: args.dests,
+            mh_services: args.mh_services,
         },
     };
     run::run(wanted).map_err(explained)

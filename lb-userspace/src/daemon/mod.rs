@@ -4,7 +4,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
-//! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`ifaces`] | from the configuration and the network to the maps |
+//! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`sched_tables`], [`ifaces`] | from the configuration and the network to the maps |
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
@@ -29,6 +29,7 @@ pub mod offloads;
 pub mod publish;
 pub mod report;
 pub mod run;
+pub mod sched_tables;
 pub mod server;
 pub mod snapshot;
 pub mod state;

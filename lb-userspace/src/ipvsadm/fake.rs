@@ -231,7 +231,7 @@ impl FakeControl {
 }
 
 fn known_scheduler(spec: &ServiceSpec) -> Result<(), Refusal> {
-    if ["rr", "wrr"].contains(&spec.scheduler.as_str()) {
+    if lb_common::layout::SchedulerKind::from_name(&spec.scheduler).is_some() {
         Ok(())
     } else {
         Err(Refusal::NoScheduler)

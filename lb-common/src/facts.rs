@@ -59,6 +59,17 @@ pub struct Facts {
     pub way: [u64; 3],
     /// Tries at a FULLNAT connection's local port.
     pub tries: u64,
+    /// [`ServiceFlags`](crate::layout::ServiceFlags) of the service that a packet
+    /// without a connection is for.
+    pub service_flags: u64,
+    /// Whether the client's template was looked for and is to be made.
+    pub wants_template: u64,
+    /// Index + 1 of the template that counts the connection to come, or 0.
+    pub template: u64,
+    /// Key of the client's template: [`TemplateKey`](crate::engine::TemplateKey).
+    pub template_key: [u64; 5],
+    /// Time-out of a new template in ticks.
+    pub template_timeout: u64,
     /// Identification of the datagram that a fragment is of.
     pub fragment: u64,
     /// Interface to send by.

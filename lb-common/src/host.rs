@@ -141,7 +141,7 @@ impl HostTables {
             (Table::Dest, 8, dests),
             (Table::DestLoad, 8, dests),
             (Table::NextHop, 8, dests),
-            (Table::Settings, 8, 1),
+            (Table::Settings, 9, 1),
             (Table::Local, 4, dests.max(LOCALS)),
             (Table::Limits, 1, 1),
         ];
@@ -358,6 +358,18 @@ impl Stages<HostPacket> for HostStages<'_> {
 
     fn insert<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::insert::<F, _>(self.0, facts)
+    }
+
+    fn reconsider<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::reconsider::<F, _>(self.0, facts)
+    }
+
+    fn template<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::template::<F, _>(self.0, facts)
+    }
+
+    fn keep<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::keep::<F, _>(self.0, facts)
     }
 
     fn learn<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {

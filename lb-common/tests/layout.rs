@@ -133,9 +133,9 @@ fn dest() {
         generation: 7,
         tunnel_port: 9,
         tunnel_checksum: 10,
-        reserved0: 0,
+        method: ForwardMethod::Fullnat as u8,
         local: LocalPool::new(11, 12).0,
-        reserved1: [0; 2],
+        reserved1: [0, Thresholds::new(13, 14).0],
     };
     let tables = tables();
     let view = DestView(written(&tables, Table::Dest, entry));
@@ -143,6 +143,9 @@ fn dest() {
     assert_eq!((view.port(), view.family()), (5, 4));
     assert_eq!((view.tunnel_kind(), view.tunnel_port()), (8, 9));
     assert_eq!(view.tunnel_checksum(), 10);
+    assert_eq!(view.method(), ForwardMethod::Fullnat);
+    let limits = view.thresholds();
+    assert_eq!((limits.upper(), limits.lower()), (13, 14));
     assert_eq!(view.local(), LocalPool::new(11, 12));
     let read = view.word();
     assert_eq!(read, word);
@@ -154,12 +157,18 @@ fn dest() {
         !read.has(DestFlags::AVAILABLE | DestFlags::CLAIMED),
         "all of them"
     );
+    view.set_overloaded(true);
+    assert_eq!(view.word(), word.overloaded(true));
+    assert!(view.word().has(DestFlags::OVERLOAD | DestFlags::LOCAL));
+    view.set_overloaded(false);
+    assert_eq!(view.word(), word);
 
     let load = DestLoad {
         conns: 3 * DestLoad::ACTIVE + 5 * DestLoad::INACTIVE,
         ..DestLoad::default()
     };
     assert_eq!((load.active(), load.inactive()), (3, 5));
+    assert_eq!(DestLoad::total(load.conns), 8);
 }
 
 #[test]
@@ -252,9 +261,12 @@ fn settings() {
         other: 201,
         heartbeat: 202,
         reserved: 0,
+        knobs: Knobs::REUSE | Knobs::SLOPPY_TCP,
+        reserved1: 0,
     };
     let tables = tables();
     let view = SettingsView(written(&tables, Table::Settings, entry));
+    assert!(view.knobs().has(Knobs::SLOPPY_TCP) && !view.knobs().has(Knobs::EXPIRE_NODEST));
     for state in 0..12 {
         assert_eq!(
             view.timeout(Protocol::Tcp, state),

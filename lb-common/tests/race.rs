@@ -70,6 +70,7 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
             state: 3,
             counted: Counted::Active,
             timeout: TIMEOUT,
+            template: 0,
         };
         // A thread may be put to sleep while it holds a lock; programs are not.
         let outcome = loop {

@@ -63,6 +63,21 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn reconsider<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_reconsider4, lvx_reconsider6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn template<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_template4, lvx_template6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn keep<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_keep4, lvx_keep6, packet, facts)
+    }
+
+    #[inline(always)]
     fn learn<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_learn4, lvx_learn6, packet, facts)
     }
@@ -130,6 +145,12 @@ stage!(lvx_answer6, ctx, facts =>
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
 stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(TABLES, facts));
 stage!(lvx_insert6, ctx, facts => engine::insert::<V6, _>(TABLES, facts));
+stage!(lvx_reconsider4, ctx, facts => engine::reconsider::<V4, _>(TABLES, facts));
+stage!(lvx_reconsider6, ctx, facts => engine::reconsider::<V6, _>(TABLES, facts));
+stage!(lvx_template4, ctx, facts => engine::template::<V4, _>(TABLES, facts));
+stage!(lvx_template6, ctx, facts => engine::template::<V6, _>(TABLES, facts));
+stage!(lvx_keep4, ctx, facts => engine::keep::<V4, _>(TABLES, facts));
+stage!(lvx_keep6, ctx, facts => engine::keep::<V6, _>(TABLES, facts));
 stage!(lvx_learn4, ctx, facts => engine::learn::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_learn6, ctx, facts => engine::learn::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_bind4, ctx, facts => engine::bind::<V4, _>(TABLES, facts));

@@ -5,9 +5,9 @@ pub mod udp;
 
 use crate::{
     facts::Facts,
-    layout::Settings,
+    layout::{Knobs, Settings},
     time::seconds,
-    wire::{IPPROTO_TCP, IPPROTO_UDP},
+    wire::{IPPROTO_TCP, IPPROTO_UDP, TCP_RST},
 };
 
 /// A transport protocol that is balanced.
@@ -40,11 +40,15 @@ impl Protocol {
     }
 
     /// Whether a packet of this protocol may start a connection: UDP always,
-    /// TCP with SYN and without RST (ACK and FIN do not matter).
+    /// TCP with SYN and without RST (ACK and FIN do not matter), with `sloppy_tcp`
+    /// also without SYN.
     #[inline(always)]
-    pub const fn may_start(self, facts: &Facts) -> bool {
+    pub const fn may_start(self, facts: &Facts, knobs: Knobs) -> bool {
         match self {
-            Self::Tcp => tcp::may_start(facts.flags()),
+            Self::Tcp => {
+                tcp::may_start(facts.flags())
+                    || knobs.has(Knobs::SLOPPY_TCP) && facts.flags() & TCP_RST == 0
+            }
             Self::Udp => true,
         }
     }
@@ -113,6 +117,8 @@ impl Settings {
             other: udp,
             heartbeat: 0,
             reserved: 0,
+            knobs: Knobs::REUSE,
+            reserved1: 0,
         }
     }
 }

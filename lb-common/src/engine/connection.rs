@@ -2,7 +2,7 @@
 
 use super::{LOST, Stop, Verdict};
 use crate::{
-    conn::{Protocol, Seen, tcp},
+    conn::{Protocol, Seen, tcp::state::ESTABLISHED},
     facts::Facts,
     family::Family,
     flow::{self, Found, Times},
@@ -13,13 +13,10 @@ use crate::{
     wire::TCP_SYN,
 };
 
-/// Whether a SYN re-uses the port of a connection that is over
-/// (`conn_reuse_mode` 1).
+/// Whether a packet might start a connection in the place of the one it is of.
 #[inline(always)]
-pub(super) fn starts_anew<C>(protocol: Protocol, found: &Found<C>, facts: &Facts) -> bool {
-    protocol == Protocol::Tcp
-        && facts.flags() & TCP_SYN != 0
-        && tcp::is_reusable(found.state.protocol_state())
+pub(super) fn opens(protocol: Protocol, facts: &Facts) -> bool {
+    protocol == Protocol::Tcp && facts.flags() & TCP_SYN != 0
 }
 
 /// The word of the server of `facts.dest`.
@@ -28,24 +25,19 @@ pub(super) fn dest_word<T: Tables>(tables: T, facts: &Facts) -> Result<DestWord,
     Ok(DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?).word())
 }
 
-/// A client's packet of a known connection: counters, state, time-out. Answers
-/// its server's word.
+/// A client's packet of a known connection to the server of `facts.dest`, whose
+/// word is `dest`: counters, state, time-out.
 #[inline(always)]
-pub(super) fn follow<T: Tables>(
+pub(super) fn follow<F: Family, T: Tables>(
     tables: T,
     found: &Found<T::Cell>,
     facts: &mut Facts,
     protocol: Protocol,
-) -> Result<DestWord, Stop> {
-    facts.cell = found.index.into();
-    facts.dest = found.slot().into();
+    dest: DestWord,
+) -> Result<(), Stop> {
     facts.method = found.method().into();
-    let dest = dest_word(tables, facts)?;
     if !dest.has(DestFlags::CLAIMED) {
         return Err(Reason::PassedNotClaimed.into());
-    }
-    if !dest.has(DestFlags::AVAILABLE) {
-        return Err(Reason::DroppedNoDest.into());
     }
     tables.count_dest(
         facts.slot(),
@@ -60,8 +52,7 @@ pub(super) fn follow<T: Tables>(
     } else {
         Seen::FromClientOnly
     };
-    advance(tables, found, facts, protocol, seen)?;
-    Ok(dest)
+    advance::<F, T>(tables, found, facts, protocol, seen)
 }
 
 /// Whether the way back to the client is to be looked at: of NAT connections,
@@ -96,7 +87,7 @@ pub(super) fn of_reply<F: Family, T: Tables>(
 /// A server's packet of a known connection. Also with a server that was removed
 /// it goes on its way, but counts for nothing, as in the kernel.
 #[inline(always)]
-pub(super) fn follow_reply<T: Tables>(
+pub(super) fn follow_reply<F: Family, T: Tables>(
     tables: T,
     conn: &Found<T::Cell>,
     facts: &Facts,
@@ -112,7 +103,7 @@ pub(super) fn follow_reply<T: Tables>(
             },
         );
     }
-    advance(tables, conn, facts, protocol, Seen::FromServer)
+    advance::<F, T>(tables, conn, facts, protocol, Seen::FromServer)
 }
 
 /// A packet that is not for a service's address: of a service's address, it may
@@ -131,13 +122,23 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
         return Err(Reason::PassedNoVip.into());
     }
     facts.dest = conn.slot().into();
-    follow_reply(tables, &conn, facts, protocol)?;
+    follow_reply::<F, T>(tables, &conn, facts, protocol)?;
     Err(Reason::PassedReply.into())
+}
+
+/// Whether a connection's packet, which changed its state word, makes its template
+/// assured: TCP is established, UDP was answered.
+#[inline(always)]
+pub(super) const fn is_assuring(protocol: Protocol, state: u8, seen: Seen) -> bool {
+    match protocol {
+        Protocol::Tcp => state == ESTABLISHED,
+        Protocol::Udp => matches!(seen, Seen::FromServer),
+    }
 }
 
 /// State and time-out after a packet.
 #[inline(always)]
-fn advance<T: Tables>(
+fn advance<F: Family, T: Tables>(
     tables: T,
     conn: &Found<T::Cell>,
     facts: &Facts,
@@ -153,7 +154,7 @@ fn advance<T: Tables>(
     };
     let known = match seen {
         // From now on both sides decide.
-        Seen::FromServer => conn.state.seeing_replies(),
+        Seen::FromServer => conn.state.answered(),
         Seen::FromClient | Seen::FromClientOnly => conn.state,
     };
     let new = known.live(state, protocol.counted(state));
@@ -161,6 +162,9 @@ fn advance<T: Tables>(
         // The loser of a race has lost to another packet of this connection:
         // either order of the two is right.
         let _ = flow::transition(tables, conn.cell, conn.state, facts.slot(), new);
+        if conn.template() != 0 && is_assuring(protocol, state, seen) {
+            flow::assure::<F, T>(tables, conn.template());
+        }
     }
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     conn.cell.touch(

@@ -5,6 +5,8 @@ mod connection;
 mod fragment;
 mod icmp;
 mod pair;
+mod persistence;
+mod reconsider;
 mod schedule;
 mod send;
 mod service;
@@ -14,6 +16,8 @@ pub use answer::answer;
 pub use fragment::fragment;
 pub use icmp::{icmp, relay};
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
+pub use persistence::{TEMPLATE_KEY, TemplateKey, keep, template};
+pub use reconsider::reconsider;
 pub use schedule::{choose, insert};
 pub use send::{to_client, to_server, tunnel};
 
@@ -58,6 +62,12 @@ pub trait Stages<P> {
     fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`insert`].
     fn insert<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`reconsider`].
+    fn reconsider<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`template`].
+    fn template<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`keep`].
+    fn keep<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`learn`].
     fn learn<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`bind`].
@@ -81,6 +91,10 @@ pub const STAGE_STALE: u32 = 4;
 
 /// The reverse cell is to be made.
 pub const STAGE_BIND: u32 = 5;
+/// The service is persistent: the client's template is to be looked for, or made.
+pub const STAGE_TEMPLATE: u32 = 6;
+/// The connection is over: the packet starts another.
+pub const STAGE_ANEW: u32 = 7;
 
 /// Why a walk ended: the number of a [`Reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,12 +4,26 @@ use crate::{
     tables::{Param, Table, Tables},
 };
 
-/// The service that a packet is for.
+/// The service that a packet is for: that of its port before one of any port.
 #[inline(always)]
 pub(super) fn find_service<T: Tables>(
     tables: T,
     side: u32,
     facts: &Facts,
+) -> Option<ServiceView<T::Cell>> {
+    let exact = look_up(tables, side, facts, facts.dst_port());
+    if exact.is_some() {
+        return exact;
+    }
+    look_up(tables, side, facts, 0)
+}
+
+#[inline(always)]
+fn look_up<T: Tables>(
+    tables: T,
+    side: u32,
+    facts: &Facts,
+    port: u16,
 ) -> Option<ServiceView<T::Cell>> {
     let key = ServiceKey {
         addr: [
@@ -18,7 +32,7 @@ pub(super) fn find_service<T: Tables>(
             facts.dst[1] as u32,
             (facts.dst[1] >> 32) as u32,
         ],
-        port: facts.dst_port(),
+        port,
         protocol: facts.protocol(),
         family: facts.family as u8,
     };

@@ -1,7 +1,7 @@
 use core::marker::PhantomData;
 
 use super::{
-    BLOCK, FlowCell, Found, LOCK_TRIES, Link, StateWord, Times, WINDOW,
+    BLOCK, FlowCell, Found, LOCK_TRIES, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW,
     lookup::{self, Window, find_cold},
     release, state, word,
 };
@@ -9,7 +9,8 @@ use crate::{
     conn::Counted,
     family::Family,
     layout::ForwardMethod,
-    tables::{Cell, Step, Table, Tables},
+    load,
+    tables::{Cell, Step, Tables},
     time::{Tick, seconds},
 };
 
@@ -29,6 +30,8 @@ pub struct NewFlow {
     pub counted: Counted,
     /// Time-out in ticks.
     pub timeout: u32,
+    /// Index + 1 of the template that it belongs to and is counted in, or 0.
+    pub template: u64,
 }
 
 /// What a new cell holds besides its key.
@@ -37,8 +40,8 @@ pub trait Content<F: Family> {
     fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool;
     /// Writes the words of a cell that nobody else touches.
     fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick);
-    /// What it adds to whose load.
-    fn load(&self) -> (u32, u64);
+    /// Counts it on its server.
+    fn bind<T: Tables>(&self, tables: T);
     /// The state word that publishes the busy cell.
     fn live(&self, busy: StateWord) -> StateWord;
 }
@@ -57,14 +60,15 @@ impl<F: Family> Content<F> for NewFlow {
     fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick) {
         cell.0.store(word::TIMES, Times::new(now, self.timeout).0);
         let dest = FlowCell::<C>::dest_word(self.slot, self.method);
-        cell.0.store(word::DEST, dest);
+        cell.0
+            .store(word::DEST, dest | self.template << TEMPLATE_SHIFT);
         cell.0.store(word::LINK, Link::NONE.0);
         cell.0.store(word::SPARE, 0);
     }
 
     #[inline(always)]
-    fn load(&self) -> (u32, u64) {
-        (self.slot, state::load_of(self.counted as u8))
+    fn bind<T: Tables>(&self, tables: T) {
+        load::bind(tables, self.slot, state::load_of(self.counted as u8));
     }
 
     #[inline(always)]
@@ -312,12 +316,7 @@ fn fill<F: Family, T: Tables, N: Content<F>>(
     if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {
         block.add(0, 1);
     }
-    let (slot, load) = flow.load();
-    if load != 0
-        && let Some(dest) = tables.cell(Table::DestLoad, slot)
-    {
-        dest.add(0, load);
-    }
+    flow.bind(tables);
     // Cannot fail: nobody else touches a busy cell.
     cell.set_state(seen.busy(), flow.live(seen.busy()));
 }

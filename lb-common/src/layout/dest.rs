@@ -1,6 +1,6 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::LocalPool;
+use super::{ForwardMethod, LocalPool};
 use crate::tables::Cell;
 
 /// What the packet path must know of a server at every packet, in one word so
@@ -23,8 +23,12 @@ impl DestFlags {
     pub const LOCAL: u32 = 1 << 2;
     /// The next hop is resolved.
     pub const RESOLVED: u32 = 1 << 3;
-    /// Overload threshold reached (reserved for `-x`).
+    /// As many connections as its upper threshold allows (`-x`): set and cleared
+    /// by packets and the sweep, so that the daemon leaves it alone when it
+    /// stores a word.
     pub const OVERLOAD: u32 = 1 << 4;
+    /// Its weight is 0.
+    pub const QUIESCED: u32 = 1 << 5;
 }
 
 impl DestWord {
@@ -48,6 +52,17 @@ impl DestWord {
     /// The flags.
     pub const fn flags(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// This word, overloaded or not.
+    #[inline(always)]
+    pub const fn overloaded(self, overloaded: bool) -> Self {
+        let flag = (DestFlags::OVERLOAD as u64) << 32;
+        if overloaded {
+            Self(self.0 | flag)
+        } else {
+            Self(self.0 & !flag)
+        }
     }
 }
 
@@ -74,13 +89,55 @@ pub struct DestEntry {
     pub tunnel_port: u16,
     /// [`TunnelChecksum`] as a number.
     pub tunnel_checksum: u8,
-    /// Zero.
-    pub reserved0: u8,
+    /// [`ForwardMethod`](super::ForwardMethod) of new connections, for those that
+    /// a template sends here.
+    pub method: u8,
     /// [`LocalPool`](super::LocalPool) of
     /// [`ForwardMethod::Fullnat`](super::ForwardMethod).
     pub local: u64,
-    /// Zero.
+    /// Zero; [`Thresholds`].
     pub reserved1: [u64; 2],
+}
+
+/// Connections a server takes (`-x`, `-y`): the upper threshold in the low half,
+/// the lower one above it; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Thresholds(pub u64);
+
+impl Thresholds {
+    /// Puts them together.
+    pub const fn new(upper: u32, lower: u32) -> Self {
+        Self(upper as u64 | (lower as u64) << 32)
+    }
+
+    /// At this many connections no more are given to the server.
+    #[inline(always)]
+    pub const fn upper(self) -> u64 {
+        self.0 & 0xffff_ffff
+    }
+
+    /// Below this many, some are again.
+    #[inline(always)]
+    pub const fn lower(self) -> u64 {
+        self.0 >> 32
+    }
+
+    /// Whether a server that had been full and now has `total` connections takes
+    /// new ones.
+    #[inline(always)]
+    pub const fn is_relieved(self, total: u64) -> bool {
+        if self.lower() != 0 {
+            total < self.lower()
+        } else {
+            total.wrapping_mul(4) < self.upper().wrapping_mul(3)
+        }
+    }
+
+    /// Whether `total` connections are as many as there may be.
+    #[inline(always)]
+    pub const fn is_reached(self, total: u64) -> bool {
+        self.upper() != 0 && total >= self.upper()
+    }
 }
 
 /// What is put around a packet (`--tun-type`). Read at every packet: an edit is
@@ -162,6 +219,33 @@ impl<C: Cell> DestView<C> {
     pub fn tunnel_checksum(self) -> u8 {
         (self.0.load(4) >> 48) as u8
     }
+
+    /// [`DestEntry::method`].
+    #[inline(always)]
+    pub fn method(self) -> ForwardMethod {
+        ForwardMethod::from_bits((self.0.load(4) >> 56) as u8)
+    }
+
+    /// The server's thresholds.
+    #[inline(always)]
+    pub fn thresholds(self) -> Thresholds {
+        Thresholds(self.0.load(7))
+    }
+
+    /// Stores whether the server is overloaded; the rest of its word, which the
+    /// daemon writes, stays. After eight tries another change has the last word.
+    #[inline(always)]
+    pub fn set_overloaded(self, overloaded: bool) {
+        let mut tries = 0;
+        while tries < 8 {
+            let seen = self.word();
+            let new = seen.overloaded(overloaded);
+            if new == seen || self.0.compare_exchange(0, seen.0, new.0) == seen.0 {
+                return;
+            }
+            tries += 1;
+        }
+    }
 }
 
 /// A server's load: written by packets and by the sweep with atomic additions,
@@ -172,7 +256,7 @@ pub struct DestLoad {
     /// Active connections in the low half, inactive in the high: a connection
     /// that changes sides is one addition.
     pub conns: u64,
-    /// Persistence templates bound to the server (reserved for `-p`).
+    /// Persistence templates bound to the server.
     pub templates: u64,
     /// Zero.
     pub reserved: [u64; 6],
@@ -187,6 +271,12 @@ impl DestLoad {
     /// Active connections.
     pub const fn active(&self) -> u32 {
         self.conns as u32
+    }
+
+    /// Connections of a word.
+    #[inline(always)]
+    pub const fn total(conns: u64) -> u64 {
+        (conns & 0xffff_ffff).wrapping_add(conns >> 32)
     }
 
     /// Inactive connections.

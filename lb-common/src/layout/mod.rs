@@ -23,7 +23,9 @@ mod settings;
 mod stats;
 mod sweep;
 
-pub use dest::{DestEntry, DestFlags, DestLoad, DestView, DestWord, TunnelChecksum, TunnelKind};
+pub use dest::{
+    DestEntry, DestFlags, DestLoad, DestView, DestWord, Thresholds, TunnelChecksum, TunnelKind,
+};
 pub use filter::{FILTER_BITS, FILTER_WORDS, filter_bit, reply_bit};
 pub use iface::{IFACE_MACS, IFACE_WINDOW, IfaceEntry, IfaceKey, IfaceView};
 pub use list::{ListEntry, ListView, NO_OLD_POSITION};
@@ -31,17 +33,17 @@ pub use local::{LocalAddress, LocalPool, LocalView};
 pub use next_hop::{MAX_L2, NextHop, NextHopView};
 pub use root::Root;
 pub use service::{
-    SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState,
-    ServiceView,
+    SERVICE_PERSISTENCE, SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey,
+    ServiceState, ServiceView,
 };
-pub use settings::{Settings, SettingsView};
+pub use settings::{Knobs, Settings, SettingsView};
 pub use stats::{Stats, StatsPage};
 pub use sweep::SweepStatus;
 
 /// Changes whenever a record or a map changes shape; part of the pin path, so
 /// that a new program never reads an old layout (aya 0.14 reuses pinned maps
 /// without comparing them).
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// How a packet reaches its server. The numbers up to 4 are the kernel's
 /// (genetlink `FWD_METHOD`; 4 is its bypass).

@@ -34,6 +34,10 @@ impl SchedulerKind {
 pub struct ServiceFlags(pub u16);
 
 impl ServiceFlags {
+    /// A client's connections go to one server (`-p`).
+    pub const PERSISTENT: u16 = 0x01;
+    /// Every datagram is scheduled for itself (`-o`).
+    pub const ONE_PACKET: u16 = 0x04;
     /// The service's address belongs to this director at the moment.
     pub const CLAIMED: u16 = 1 << 15;
     /// The scheduler was bound anew in this generation: the seed is the cursor,
@@ -109,9 +113,13 @@ pub struct ServiceEntry {
     pub seed_from: u64,
     /// The cursor word of this generation, when the old one is `seed_from`.
     pub seed: u64,
-    /// Zero.
+    /// Zero; in [`SERVICE_PERSISTENCE`] what `-p` and `-M` say.
     pub reserved: [u64; 8],
 }
+
+/// Where [`ServiceEntry::reserved`] holds persistence: the time-out in ticks, then
+/// two words that a client's address is masked with, in network byte order.
+pub const SERVICE_PERSISTENCE: usize = 3;
 
 /// A [`ServiceEntry`] as the engine reads it.
 #[derive(Clone, Copy)]
@@ -184,6 +192,24 @@ impl<C: Cell> ServiceView<C> {
     #[inline(always)]
     pub fn seed(self) -> u64 {
         self.0.load(7)
+    }
+
+    /// [`ServiceEntry::port`].
+    #[inline(always)]
+    pub fn port(self) -> u16 {
+        self.0.load(2) as u16
+    }
+
+    /// Time-out of the service's templates, in ticks.
+    #[inline(always)]
+    pub fn persistence(self) -> u32 {
+        self.0.load(8 + SERVICE_PERSISTENCE) as u32
+    }
+
+    /// Word `i` (0 or 1) of what a client's address is masked with.
+    #[inline(always)]
+    pub fn client_mask(self, i: usize) -> u64 {
+        self.0.load(9 + SERVICE_PERSISTENCE + i)
     }
 }
 

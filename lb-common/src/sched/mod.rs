@@ -10,7 +10,9 @@ pub mod rr;
 pub mod wrr;
 
 use crate::{
-    layout::{ForwardMethod, ListView, SchedulerKind, ServiceFlags, ServiceView},
+    layout::{
+        DestFlags, DestView, ForwardMethod, ListView, SchedulerKind, ServiceFlags, ServiceView,
+    },
     tables::{Cell, Param, Table, Tables},
 };
 
@@ -102,6 +104,15 @@ impl List {
 
 /// A position that no list has.
 const NOBODY: u64 = u64::MAX;
+
+/// Whether a server may get new connections: it has a weight, and is not full.
+#[inline(always)]
+pub(crate) fn is_eligible<T: Tables>(tables: T, entry: ListView<T::Cell>) -> bool {
+    entry.weight() > 0
+        && tables
+            .cell(Table::Dest, entry.slot())
+            .is_some_and(|dest| !DestView(dest).word().has(DestFlags::OVERLOAD))
+}
 
 /// Chooses a server for a new connection: one try, which fails when another CPU
 /// moved the cursor meanwhile.

@@ -1,6 +1,6 @@
 //! Round robin: the next server with a weight after the one chosen last.
 
-use super::{Cursor, List, NOBODY};
+use super::{Cursor, List, NOBODY, is_eligible};
 use crate::{
     layout::NO_OLD_POSITION,
     tables::{Step, Tables},
@@ -23,7 +23,7 @@ impl<T: Tables> Step<T> for Next {
         let Some(entry) = self.list.entry(tables, position) else {
             return false;
         };
-        if entry.weight() > 0 {
+        if is_eligible(tables, entry) {
             self.chosen = position;
         }
         self.chosen == NOBODY

@@ -1,6 +1,6 @@
 //! Weighted round robin: rounds with a falling threshold of weight.
 
-use super::{Cursor, List, NOBODY};
+use super::{Cursor, List, NOBODY, is_eligible};
 use crate::{
     layout::ServiceView,
     tables::{Step, Tables},
@@ -108,7 +108,7 @@ impl<T: Tables> Step<T> for Walk {
             return false;
         };
         self.position = self.position.wrapping_add(1);
-        if i64::from(entry.weight()) >= self.weight {
+        if i64::from(entry.weight()) >= self.weight && is_eligible(tables, entry) {
             self.at = self.position;
             self.chosen = 1;
         } else if self.stop != 0 && self.position == self.stop {

@@ -52,6 +52,7 @@ pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserte
         state: 3,
         counted: Counted::Active,
         timeout: TIMEOUT,
+        template: 0,
     };
     flow::insert::<V4, _, _>(tables, key, now, &flow)
 }

@@ -7,16 +7,20 @@
 use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
 
 use lb_common::layout::{
-    FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, SchedulerKind, ServiceEntry, ServiceFlags,
-    filter_bit, reply_bit,
+    FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, SERVICE_PERSISTENCE, SchedulerKind,
+    ServiceEntry, ServiceFlags, filter_bit, reply_bit,
 };
+use lb_common::time::seconds;
 
 use super::{
     cursor::{self, Cursor, Step, Wrr, carry},
     state::{Service, State, service_key},
     tables::Tables,
 };
-use crate::{address::words, model::ServiceId};
+use crate::{
+    address::words,
+    model::{Family, ServiceId},
+};
 
 /// A service whose cursor must follow its list into the new half.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +86,7 @@ pub fn compile(
             gcd: wrr.gcd,
             seed_from,
             seed,
-            reserved: [0; 8],
+            reserved: persistence(*id, service),
         });
         list_start += list_len;
     }
@@ -193,7 +197,39 @@ fn flags(service: &Service, claimed: bool) -> u16 {
     if bound {
         flags |= ServiceFlags::REBOUND;
     }
+    if service.spec.persistent.is_some() {
+        flags |= ServiceFlags::PERSISTENT;
+    }
+    if service.spec.ops {
+        flags |= ServiceFlags::ONE_PACKET;
+    }
     flags
+}
+
+/// Time-out of a service's templates and the mask of its clients' addresses, where
+/// [`SERVICE_PERSISTENCE`] says.
+fn persistence(id: ServiceId, service: &Service) -> [u64; 8] {
+    let mut words = [0; 8];
+    if let Some(timeout) = service.spec.persistent {
+        words[SERVICE_PERSISTENCE] = seconds(timeout).into();
+        words[SERVICE_PERSISTENCE + 1..SERVICE_PERSISTENCE + 3]
+            .copy_from_slice(&client_mask(id.family(), service.spec.netmask));
+    }
+    words
+}
+
+/// A granularity as two words in network byte order: of IPv4 a mask, of IPv6
+/// the length of a prefix.
+fn client_mask(family: Family, netmask: u32) -> [u64; 2] {
+    match family {
+        Family::V4 => [netmask.to_be().into(), 0],
+        Family::V6 => {
+            let mask = u128::MAX
+                .checked_shl(128_u32.saturating_sub(netmask))
+                .unwrap_or(0);
+            bytemuck::cast(mask.to_be_bytes())
+        }
+    }
 }
 
 /// The cursor in the list of `entry`, by where its server (or the nearest one

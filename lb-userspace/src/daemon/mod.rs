@@ -25,6 +25,7 @@ pub mod locals;
 pub mod namespaces;
 pub mod next_hops;
 pub mod offline;
+mod overload;
 pub mod publish;
 pub mod report;
 pub mod run;

@@ -6,25 +6,13 @@ use super::grammar::{CommandId, OptionId};
 use super::line::Line;
 use crate::model::Refusal;
 
-const COMMANDS: &[CommandId] = &[
-    CommandId::Set,
-    CommandId::StartDaemon,
-    CommandId::StopDaemon,
-];
+const COMMANDS: &[CommandId] = &[CommandId::StartDaemon, CommandId::StopDaemon];
 
 const OPTIONS: &[OptionId] = &[
     OptionId::Sctp,
     OptionId::Mark,
-    OptionId::Persistent,
-    OptionId::Netmask,
     OptionId::Pe,
-    OptionId::Ops,
     OptionId::SchedFlags,
-    OptionId::UThreshold,
-    OptionId::LThreshold,
-    OptionId::Thresholds,
-    OptionId::PersistentConn,
-    OptionId::Timeout,
     OptionId::Daemon,
 ];
 

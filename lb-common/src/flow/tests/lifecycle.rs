@@ -26,6 +26,7 @@ fn from_insert_to_release<F: Family>() {
         state: 3,
         counted: Counted::Active,
         timeout: TIMEOUT,
+        template: 0,
     };
     assert!(matches!(
         flow::insert::<F, _, _>(&tables, &key, 50, &new),

@@ -68,6 +68,7 @@ pub(super) fn flow(slot: u32) -> NewFlow {
         state: 3,
         counted: Counted::Active,
         timeout: TIMEOUT,
+        template: 0,
     }
 }
 

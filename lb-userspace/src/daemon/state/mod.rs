@@ -24,7 +24,7 @@ use self::{placement::Placement, slots::Slots, trash::Trash};
 use super::cursor::{Step, Wrr};
 use crate::{
     dataplane::Sizes,
-    model::{Dest, LocalRange, Refusal, ServiceId, ServiceSpec},
+    model::{Dest, LocalRange, Refusal, ServiceId, ServiceSpec, Settings},
 };
 
 /// What the tables can hold.
@@ -117,6 +117,8 @@ pub struct State {
     trash: Trash,
     /// Pools of local addresses by service; `None` is the director's.
     locals: IndexMap<Option<ServiceId>, Vec<LocalRange>>,
+    /// Time-outs and settings.
+    settings: Settings,
     service_slots: Slots,
     dest_slots: Slots,
     placement: Placement,
@@ -132,6 +134,7 @@ impl State {
             services: IndexMap::new(),
             trash: Trash::default(),
             locals: IndexMap::new(),
+            settings: Settings::default(),
             service_slots: Slots::new(limits.services, []),
             dest_slots: Slots::new(limits.dests, []),
             placement: Placement::new(limits.table, limits.seed),
@@ -152,6 +155,11 @@ impl State {
     /// Removed servers that keep their slot.
     pub fn trash(&self) -> &[Trashed] {
         self.trash.dests()
+    }
+
+    /// Time-outs and settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Number of configured servers.

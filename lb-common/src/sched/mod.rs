@@ -111,7 +111,7 @@ pub(crate) fn is_eligible<T: Tables>(tables: T, entry: ListView<T::Cell>) -> boo
     entry.weight() > 0
         && tables
             .cell(Table::Dest, entry.slot())
-            .is_some_and(|dest| !DestView(dest).word().has(DestFlags::OVERLOAD))
+            .is_none_or(|dest| !DestView(dest).word().has(DestFlags::OVERLOAD))
 }
 
 /// Chooses a server for a new connection: one try, which fails when another CPU

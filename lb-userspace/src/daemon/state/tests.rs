@@ -221,16 +221,12 @@ fn refusals_are_the_kernels() {
     }
     for request in [
         Request::AddService(id(81), spec("wlc")),
-        Request::AddService(id(0), spec("rr")),
         Request::AddService(sctp, spec("rr")),
         Request::AddService(mark, spec("rr")),
-        Request::AddService(id(81), other(|s| s.ops = true)),
-        Request::AddService(id(81), other(|s| s.persistent = Some(300))),
         Request::AddService(id(81), other(|s| s.sched_flags = 8)),
         Request::AddService(id(81), other(|s| s.pe = Some("sip".into()))),
         Request::EditService(id(80), spec("lc")),
         Request::AddDest(id(80), with(|d| d.spec.method = Method::Local)),
-        Request::AddDest(id(80), with(|d| d.spec.u_threshold = 5)),
     ] {
         let answer = try_apply(&mut state, request.clone());
         assert!(

@@ -258,6 +258,14 @@ impl Cell for HostCell<'_> {
     fn add(self, word: usize, value: u64) {
         self.0[word].fetch_add(value, Ordering::SeqCst);
     }
+
+    fn set_bits(self, word: usize, bits: u64) {
+        self.0[word].fetch_or(bits, Ordering::SeqCst);
+    }
+
+    fn clear_bits(self, word: usize, bits: u64) {
+        self.0[word].fetch_and(!bits, Ordering::SeqCst);
+    }
 }
 
 impl<'a> Tables for &'a HostTables {

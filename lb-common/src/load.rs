@@ -7,7 +7,7 @@
 //! afterwards, so that the flag agrees with the last count.
 
 use crate::{
-    layout::{DestLoad, DestView},
+    layout::{DestFlags, DestLoad, DestView},
     tables::{Cell, Table, Tables},
 };
 
@@ -23,13 +23,13 @@ pub fn bind<T: Tables>(tables: T, slot: u32, load: u64) {
     if load == 0 {
         return;
     }
-    let (Some(counts), Some(dest)) = (
-        tables.cell(Table::DestLoad, slot),
-        tables.cell(Table::Dest, slot),
-    ) else {
+    let Some(counts) = tables.cell(Table::DestLoad, slot) else {
         return;
     };
     counts.add(CONNS, load);
+    let Some(dest) = tables.cell(Table::Dest, slot) else {
+        return;
+    };
     let dest = DestView(dest);
     let limits = dest.thresholds();
     if limits.is_reached(DestLoad::total(counts.load(CONNS))) {
@@ -47,16 +47,17 @@ pub fn unbind<T: Tables>(tables: T, slot: u32, load: u64) {
     if load == 0 {
         return;
     }
-    let (Some(counts), Some(dest)) = (
-        tables.cell(Table::DestLoad, slot),
-        tables.cell(Table::Dest, slot),
-    ) else {
+    let Some(counts) = tables.cell(Table::DestLoad, slot) else {
         return;
     };
     counts.add(CONNS, load.wrapping_neg());
+    let Some(dest) = tables.cell(Table::Dest, slot) else {
+        return;
+    };
     let dest = DestView(dest);
     let limits = dest.thresholds();
-    if limits.upper() != 0 && limits.is_relieved(DestLoad::total(counts.load(CONNS))) {
+    let is_full = dest.word().has(DestFlags::OVERLOAD);
+    if is_full && limits.is_relieved(DestLoad::total(counts.load(CONNS))) {
         dest.set_overloaded(false);
         if limits.is_reached(DestLoad::total(counts.load(CONNS))) {
             dest.set_overloaded(true);

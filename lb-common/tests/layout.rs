@@ -38,7 +38,7 @@ fn sizes() {
     assert_eq!(size_of::<NextHop>(), 64);
     assert_eq!(size_of::<ServiceEntry>(), 128);
     assert_eq!(size_of::<ServiceState>(), 64);
-    assert_eq!(size_of::<Settings>(), 64);
+    assert_eq!(size_of::<Settings>(), 72);
     assert_eq!(size_of::<Stats>(), 40);
     assert_eq!(size_of::<StatsPage>(), 192);
     assert_eq!(size_of::<SweepStatus>(), 64);

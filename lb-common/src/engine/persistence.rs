@@ -12,9 +12,6 @@ use crate::{
     wire::FTP,
 };
 
-/// Tries to retire a template that other packets change too.
-const TRIES: u32 = 4;
-
 /// The key of a template, as [`Facts::template_key`] holds it: the client's
 /// address under the service's mask, what stands for the service's, and the tail
 /// of a flow key with a bit that no packet's has.
@@ -86,24 +83,21 @@ pub fn template<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 #[inline(always)]
 fn find<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<bool, Stop> {
     let key = TemplateKey::key::<F>(&facts.template_key);
-    let mut tries = 0;
-    while tries < TRIES {
-        let Some(found) = flow::find_rare::<F, T>(tables, &key) else {
-            return Ok(false);
-        };
-        if !flow::is_alive(&found, facts.tick()) {
-            return Ok(false);
-        }
-        if is_usable(tables, &found)? {
-            follow(tables, &found, facts)?;
-            return Ok(true);
-        }
-        if flow::retire(&found) {
-            return Ok(false);
-        }
-        tries += 1;
+    let Some(found) = flow::find_rare::<F, T>(tables, &key) else {
+        return Ok(false);
+    };
+    if !flow::is_alive(&found, facts.tick()) {
+        return Ok(false);
     }
-    Err(Reason::DroppedContended.into())
+    if is_usable(tables, &found)? {
+        follow(tables, &found, facts)?;
+        return Ok(true);
+    }
+    // Another packet has just changed it: the client repeats.
+    if !flow::retire(&found) {
+        return Err(Reason::DroppedContended.into());
+    }
+    Ok(false)
 }
 
 /// Whether a template's server may get connections of it: overload does not matter.

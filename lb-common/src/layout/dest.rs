@@ -232,18 +232,15 @@ impl<C: Cell> DestView<C> {
         Thresholds(self.0.load(7))
     }
 
-    /// Stores whether the server is overloaded; the rest of its word, which the
-    /// daemon writes, stays. After eight tries another change has the last word.
+    /// Says whether the server is full; the rest of its word, which the daemon
+    /// writes, stays.
     #[inline(always)]
     pub fn set_overloaded(self, overloaded: bool) {
-        let mut tries = 0;
-        while tries < 8 {
-            let seen = self.word();
-            let new = seen.overloaded(overloaded);
-            if new == seen || self.0.compare_exchange(0, seen.0, new.0) == seen.0 {
-                return;
-            }
-            tries += 1;
+        let flag = u64::from(DestFlags::OVERLOAD) << 32;
+        if overloaded {
+            self.0.set_bits(0, flag);
+        } else {
+            self.0.clear_bits(0, flag);
         }
     }
 }

@@ -179,6 +179,18 @@ impl<C: Pod> Cell for Words<'_, C> {
             .word(self.index, word)
             .fetch_add(value, Ordering::SeqCst);
     }
+
+    fn set_bits(self, word: usize, bits: u64) {
+        self.flows
+            .word(self.index, word)
+            .fetch_or(bits, Ordering::SeqCst);
+    }
+
+    fn clear_bits(self, word: usize, bits: u64) {
+        self.flows
+            .word(self.index, word)
+            .fetch_and(!bits, Ordering::SeqCst);
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Persistent services: a client's template decides, and is made when there is
 //! none.
 
-use super::{LOST, STAGE_DONE, STAGE_TEMPLATE, Stop, stage_answer};
+use super::{LOST, STAGE_AGAIN, STAGE_DONE, STAGE_TEMPLATE, Stop, stage_answer};
 use crate::{
     facts::Facts,
     family::Family,
@@ -130,16 +130,10 @@ fn follow<T: Tables>(tables: T, found: &Found<T::Cell>, facts: &mut Facts) -> Re
 /// table those behind do not count their connections.
 const MOST: u32 = (1 << 29) - 1;
 
-/// Stage: makes the client's template, to the server of `facts.dest`; or, when
-/// another CPU made one meanwhile, goes where that says.
+/// Stage: makes the client's template, to the server of `facts.dest`.
+/// [`STAGE_AGAIN`] when another CPU made one meanwhile, which decides.
 #[inline(always)]
 pub fn keep<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let result = make::<F, T>(tables, facts);
-    stage_answer(facts, result)
-}
-
-#[inline(always)]
-fn make<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
     let key = TemplateKey::key::<F>(&facts.template_key);
     let new = NewTemplate {
         slot: facts.slot(),
@@ -153,10 +147,14 @@ fn make<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> 
             } else {
                 flow::let_go::<F, T>(tables, template);
             }
-            Ok(())
+            STAGE_DONE
         }
-        Inserted::Exists(found) if is_usable(tables, &found)? => follow(tables, &found, facts),
-        Inserted::Full => Err(Reason::DroppedWindowFull.into()),
-        Inserted::Exists(_) | Inserted::Contended => Err(Reason::DroppedContended.into()),
+        Inserted::Exists(_) => {
+            // In case that one may not be used either.
+            facts.reason = Reason::DroppedContended as u64;
+            STAGE_AGAIN
+        }
+        Inserted::Full => stage_answer(facts, Err(Reason::DroppedWindowFull.into())),
+        Inserted::Contended => stage_answer(facts, Err(Reason::DroppedContended.into())),
     }
 }

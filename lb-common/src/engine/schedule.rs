@@ -51,7 +51,10 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
     }
     stage_done(facts, chosen)?;
     if facts.wants_template != 0 && facts.template == 0 {
-        let answer = stages.keep::<F>(packet, facts);
+        let mut answer = stages.keep::<F>(packet, facts);
+        if answer == STAGE_AGAIN {
+            answer = stages.template::<F>(packet, facts);
+        }
         stage_done(facts, answer)?;
     }
     let mut answer = stages.insert::<F>(packet, facts);

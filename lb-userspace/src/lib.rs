@@ -18,4 +18,5 @@ pub mod dataplane;
 pub mod ipvsadm;
 pub mod model;
 pub mod netlink;
+mod netns;
 pub mod real_server;

@@ -4,6 +4,8 @@ mod answer;
 mod connection;
 mod fragment;
 mod icmp;
+mod leaving;
+mod local;
 mod pair;
 mod persistence;
 mod reconsider;
@@ -15,6 +17,8 @@ mod walk;
 pub use answer::answer;
 pub use fragment::fragment;
 pub use icmp::{icmp, relay};
+pub use leaving::{LeavingStages, leaving, of_local, retell};
+pub use local::to_local;
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
 pub use persistence::{TEMPLATE_KEY, TemplateKey, keep, template};
 pub use reconsider::reconsider;
@@ -72,6 +76,8 @@ pub trait Stages<P> {
     fn learn<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`bind`].
     fn bind<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`to_local`].
+    fn to_local<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_server`].
     fn to_server<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_client`].

@@ -218,7 +218,14 @@ fn count_new<T: Tables>(tables: T, facts: &Facts) {
 #[inline(always)]
 fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<Entered, Stop> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(LOST)?;
-    let method = facts.forward_method();
+    let mut method = facts.forward_method();
+    if method == ForwardMethod::Fullnat
+        && connection::dest_word(tables, facts)?.has(DestFlags::LOCAL)
+    {
+        // This director knows the way back to the client without it.
+        method = ForwardMethod::Masq;
+        facts.method = method as u64;
+    }
     let seen = if method.translates() {
         Seen::FromClient
     } else {

@@ -38,6 +38,8 @@ fn service() -> Vec<Service> {
         protocol: 17,
         scheduler: SchedulerKind::Wrr,
         claimed: true,
+        flags: 0,
+        limit: 0,
         servers: vec![
             (Reached::Back, 3).into(),
             (Reached::Across, 2).into(),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::layout::{SchedulerKind, TunnelChecksum, TunnelKind};
+use lb_common::layout::{SchedulerKind, ServiceFlags, TunnelChecksum, TunnelKind};
 
 use super::scene::{
     How, LOOPBACK, Reached,
@@ -72,6 +72,8 @@ fn of_family(family: u8) -> Vec<Service> {
         protocol,
         scheduler,
         claimed: true,
+        flags: 0,
+        limit: 0,
         servers,
     };
     let direct = |servers: &[(Reached, u32)]| servers.iter().map(|&it| it.into()).collect();
@@ -163,7 +165,31 @@ fn of_family(family: u8) -> Vec<Service> {
         ),
         service(7, 80, 6, Rr, tunnels()),
         service(7, 53, 17, Rr, tunnels()),
+        with(service(8, 80, 6, Rr, direct(&[(Back, 1)])), PERSISTENT, 0),
+        with(
+            service(8, 53, 17, Rr, direct(&[(Back, 1)])),
+            PERSISTENT | ONE_PACKET,
+            0,
+        ),
+        with(
+            service(8, 443, 6, Rr, direct(&[(Back, 1), (Across, 1)])),
+            0,
+            20,
+        ),
+        with(service(8, 0, 6, Rr, direct(&[(Across, 1)])), PERSISTENT, 0),
     ]
+}
+
+const PERSISTENT: u16 = ServiceFlags::PERSISTENT;
+const ONE_PACKET: u16 = ServiceFlags::ONE_PACKET;
+
+/// A service with flags and an upper threshold of its servers.
+fn with(service: Service, flags: u16, limit: u32) -> Service {
+    Service {
+        flags,
+        limit,
+        ..service
+    }
 }
 
 /// Every tunnel, over both families.

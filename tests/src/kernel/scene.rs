@@ -9,9 +9,9 @@ use std::{
 use lb_common::{
     layout::{
         DestEntry, DestFlags, DestWord, ForwardMethod, IfaceEntry, IfaceKey, ListEntry,
-        LocalAddress, LocalPool, NO_OLD_POSITION, NextHop, Root, SERVICE_WINDOW, SchedulerKind,
-        ServiceEntry, ServiceFlags, ServiceKey, Settings, TunnelChecksum, TunnelKind, filter_bit,
-        reply_bit,
+        LocalAddress, LocalPool, NO_OLD_POSITION, NextHop, Root, SERVICE_PERSISTENCE,
+        SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, Settings,
+        Thresholds, TunnelChecksum, TunnelKind, filter_bit, reply_bit,
     },
     sched::{Cursor, wrr},
     time::seconds,
@@ -120,6 +120,11 @@ pub struct Service {
     pub scheduler: SchedulerKind,
     /// Whether the VIP is the director's at the moment.
     pub claimed: bool,
+    /// [`ServiceFlags`] besides that: persistent (clients of a /24 or /64 share a
+    /// template), one-packet.
+    pub flags: u16,
+    /// Upper threshold of its servers; 0 is none.
+    pub limit: u32,
     /// Servers in list order.
     pub servers: Vec<Server>,
 }
@@ -228,6 +233,8 @@ fn dest(server: &Server, service: &Service, slot: u32, locals: u32) -> DestEntry
     let family = version(service.vip);
     let entry = DestEntry {
         word: DestWord::new(slot, flags).0,
+        method: method(server.how) as u8,
+        reserved1: [0, Thresholds::new(service.limit, 0).0],
         family,
         ..DestEntry::default()
     };
@@ -266,6 +273,17 @@ const fn method(how: How) -> ForwardMethod {
         How::Fullnat { .. } => ForwardMethod::Fullnat,
         How::Tunnel { .. } => ForwardMethod::Tunnel,
     }
+}
+
+/// Templates that live for an hour.
+fn persistence(service: &Service) -> [u64; 8] {
+    let mut words = [0; 8];
+    words[SERVICE_PERSISTENCE] = seconds(3600).into();
+    words[SERVICE_PERSISTENCE + 1] = match service.vip {
+        IpAddr::V4(_) => u32::from_ne_bytes([255, 255, 255, 0]).into(),
+        IpAddr::V6(_) => u64::MAX,
+    };
+    words
 }
 
 /// Writes the interfaces that are ours.
@@ -360,11 +378,12 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 port: key.port,
                 protocol: key.protocol,
                 family: key.family,
-                flags: if service.claimed {
-                    ServiceFlags::CLAIMED
-                } else {
-                    0
-                },
+                flags: service.flags
+                    | if service.claimed {
+                        ServiceFlags::CLAIMED
+                    } else {
+                        0
+                    },
                 scheduler: service.scheduler as u8,
                 slot: number,
                 generation: 1,
@@ -372,6 +391,7 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 list_len: service.servers.len() as u32,
                 max_weight,
                 gcd,
+                reserved: persistence(service),
                 ..ServiceEntry::default()
             },
         );

@@ -285,6 +285,8 @@ fn service() -> Service {
         protocol: 17,
         scheduler: SchedulerKind::Rr,
         claimed: true,
+        flags: 0,
+        limit: 0,
         servers: vec![(Reached::Back, 1).into()],
     }
 }

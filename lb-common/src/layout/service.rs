@@ -129,9 +129,15 @@ impl<C: Cell> ServiceView<C> {
     /// Whether this is the service `key`.
     #[inline(always)]
     pub fn matches(self, key: &ServiceKey) -> bool {
-        self.0.load(2) as u32 == key.tail()
-            && self.0.load(0) == (key.addr[0] as u64 | (key.addr[1] as u64) << 32)
-            && self.0.load(1) == (key.addr[2] as u64 | (key.addr[3] as u64) << 32)
+        let word = |i: usize| key.addr[i] as u64 | (key.addr[i + 1] as u64) << 32;
+        self.is_of([word(0), word(2)], key.tail())
+    }
+
+    /// As [`Self::matches`], of an address as in the facts and a
+    /// [`ServiceKey::tail`].
+    #[inline(always)]
+    pub fn is_of(self, addr: [u64; 2], tail: u32) -> bool {
+        self.0.load(2) as u32 == tail && self.0.load(0) == addr[0] && self.0.load(1) == addr[1]
     }
 
     /// [`ServiceEntry::flags`].

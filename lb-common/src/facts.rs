@@ -9,6 +9,18 @@ use crate::{
 /// [`Facts::reverse`] of a packet that is no reply.
 pub const NO_REVERSE: u64 = u64::MAX;
 
+/// [`Facts::outcome`]: what became of a connection to be made.
+pub mod outcome {
+    /// It was made.
+    pub const NEW: u64 = 0;
+    /// Another CPU had made one.
+    pub const EXISTS: u64 = 1;
+    /// It could not be made, for [`Facts::reason`](super::Facts::reason).
+    pub const REFUSED: u64 = 2;
+    /// The packet needs none.
+    pub const ALONE: u64 = 3;
+}
+
 /// [`Facts::toa`] of a client's segment.
 pub mod told {
     /// Nothing was tried.
@@ -73,6 +85,22 @@ pub struct Facts {
     pub way: [u64; 3],
     /// Tries at a FULLNAT connection's local port.
     pub tries: u64,
+    /// [`ServiceFlags`](crate::layout::ServiceFlags) of the service that a packet
+    /// without a connection is for.
+    pub service_flags: u64,
+    /// Whether the client's template was looked for and is to be made.
+    pub wants_template: u64,
+    /// Index + 1 of the template that counts the connection to come, or 0.
+    pub template: u64,
+    /// Key of the client's template: [`TemplateKey`](crate::engine::TemplateKey).
+    pub template_key: [u64; 5],
+    /// What the cell of a new connection will hold:
+    /// [`Prepared`](crate::flow::Prepared) in words.
+    pub prepared: [u64; 4],
+    /// What became of it: one of [`outcome`].
+    pub outcome: u64,
+    /// Time-out of a new template in ticks.
+    pub template_timeout: u64,
     /// Identification of the datagram that a fragment is of.
     pub fragment: u64,
     /// Of an ICMP error about a tunnel's packet, what it says:

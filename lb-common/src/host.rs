@@ -314,6 +314,14 @@ impl Cell for HostCell<'_> {
     fn add(self, word: usize, value: u64) {
         self.0[word].fetch_add(value, Ordering::SeqCst);
     }
+
+    fn set_bits(self, word: usize, bits: u64) {
+        self.0[word].fetch_or(bits, Ordering::SeqCst);
+    }
+
+    fn clear_bits(self, word: usize, bits: u64) {
+        self.0[word].fetch_and(!bits, Ordering::SeqCst);
+    }
 }
 
 impl<'a> Tables for &'a HostTables {
@@ -448,8 +456,28 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::choose(self.0, facts)
     }
 
+    fn prepare(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::prepare(self.0, facts)
+    }
+
+    fn settle<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::settle::<F, _>(self.0, facts)
+    }
+
     fn insert<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::insert::<F, _>(self.0, facts)
+    }
+
+    fn reconsider<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::reconsider::<F, _>(self.0, facts)
+    }
+
+    fn template<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::template::<F, _>(self.0, facts)
+    }
+
+    fn keep<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::keep::<F, _>(self.0, facts)
     }
 
     fn learn<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {

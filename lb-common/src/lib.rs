@@ -14,6 +14,7 @@
 //! | [`parse`] | from frame to [`facts`] |
 //! | [`family`] | what differs between IPv4 and IPv6 |
 //! | [`flow`] | the flow table: placement, protocol, sweep |
+//! | [`load`] | servers' counts and thresholds |
 //! | [`conn`] | protocols, states, time-outs |
 //! | [`sched`] | the schedulers |
 //! | [`forward`] | what is written into a packet |
@@ -35,6 +36,7 @@ pub mod forward;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
 pub mod layout;
+pub mod load;
 pub mod packet;
 pub mod parse;
 pub mod reason;

@@ -20,6 +20,10 @@ pub trait Cell: Copy {
     fn compare_exchange(self, word: usize, old: u64, new: u64) -> u64;
     /// Adds to word `word` (wrapping); a full barrier.
     fn add(self, word: usize, value: u64);
+    /// Sets `bits` of word `word`; a full barrier.
+    fn set_bits(self, word: usize, bits: u64);
+    /// Clears `bits` of word `word`; a full barrier.
+    fn clear_bits(self, word: usize, bits: u64);
 }
 
 /// The tables that are addressed by an index. Those marked *halved* hold two
@@ -50,7 +54,7 @@ pub enum Table {
     DestLoad,
     /// Next hops: 8 words.
     NextHop,
-    /// One [`Settings`](crate::layout::Settings): 16 words.
+    /// One [`Settings`](crate::layout::Settings): 17 words.
     Settings,
     /// Local addresses of FULLNAT: 4 words.
     Local,

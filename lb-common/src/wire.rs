@@ -50,6 +50,11 @@ pub const IPPROTO_SCTP: u8 = 132;
 /// IP protocol number of ICMPv6.
 pub const IPPROTO_ICMPV6: u8 = 58;
 
+/// FTP's port.
+pub const FTP: u16 = 21_u16.to_be();
+/// FTP's data port.
+pub const FTP_DATA: u16 = 20_u16.to_be();
+
 /// IPv6 extension header: hop-by-hop options.
 pub const IPV6_HOP_BY_HOP: u8 = 0;
 /// IPv6 extension header: routing.

@@ -38,7 +38,7 @@ fn sizes() {
     assert_eq!(size_of::<NextHop>(), 64);
     assert_eq!(size_of::<ServiceEntry>(), 128);
     assert_eq!(size_of::<ServiceState>(), 64);
-    assert_eq!(size_of::<Settings>(), 128);
+    assert_eq!(size_of::<Settings>(), 136);
     assert_eq!(size_of::<Stats>(), 40);
     assert_eq!(size_of::<StatsPage>(), 192);
     assert_eq!(size_of::<SweepStatus>(), 64);
@@ -64,7 +64,8 @@ fn service() {
         seed_from: 0x5152_5354_5556_5758,
         seed: 0x6162_6364_6566_6768,
         sched: [0x7172_7374, 0x8182_8384_8586, 0x9192_9394],
-        reserved: [0; 5],
+        persistence: [21, 22, 23],
+        reserved: [0; 2],
     };
     let tables = tables();
     let view = ServiceView(written(&tables, Table::Service, entry));
@@ -139,10 +140,10 @@ fn dest() {
         generation: 7,
         tunnel_port: 9,
         tunnel_checksum: 10,
-        reserved0: 0,
+        method: ForwardMethod::Fullnat as u8,
         local: LocalPool::new(11, 12).0,
         path_mtu: 0x0011_2233_0000_0514,
-        reserved1: 0,
+        thresholds: Thresholds::new(13, 14).0,
     };
     let tables = tables();
     let view = DestView(written(&tables, Table::Dest, entry));
@@ -150,6 +151,9 @@ fn dest() {
     assert_eq!((view.port(), view.family()), (5, 4));
     assert_eq!((view.tunnel_kind(), view.tunnel_port()), (8, 9));
     assert_eq!(view.tunnel_checksum(), 10);
+    assert_eq!(view.method(), ForwardMethod::Fullnat);
+    let limits = view.thresholds();
+    assert_eq!((limits.upper(), limits.lower()), (13, 14));
     assert_eq!(view.local(), LocalPool::new(11, 12));
     assert_eq!(view.path_mtu(), PathMtu(entry.path_mtu));
     view.set_path_mtu(PathMtu(1), PathMtu(2));
@@ -167,12 +171,18 @@ fn dest() {
         !read.has(DestFlags::AVAILABLE | DestFlags::CLAIMED),
         "all of them"
     );
+    view.set_overloaded(true);
+    assert_eq!(view.word(), word.overloaded(true));
+    assert!(view.word().has(DestFlags::OVERLOAD | DestFlags::LOCAL));
+    view.set_overloaded(false);
+    assert_eq!(view.word(), word);
 
     let load = DestLoad {
         conns: 3 * DestLoad::ACTIVE + 5 * DestLoad::INACTIVE,
         ..DestLoad::default()
     };
     assert_eq!((load.active(), load.inactive()), (3, 5));
+    assert_eq!(DestLoad::total(load.conns), 8);
 }
 
 #[test]
@@ -266,9 +276,12 @@ fn settings() {
         heartbeat: 202,
         reserved: 0,
         sctp: core::array::from_fn(|state| 300 + state as u32),
+        knobs: Knobs::REUSE | Knobs::SLOPPY_TCP,
+        reserved1: 0,
     };
     let tables = tables();
     let view = SettingsView(written(&tables, Table::Settings, entry));
+    assert!(view.knobs().has(Knobs::SLOPPY_TCP) && !view.knobs().has(Knobs::EXPIRE_NODEST));
     for state in 0..12 {
         assert_eq!(
             view.timeout(Tracking::Flags, 0, state),

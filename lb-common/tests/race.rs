@@ -71,6 +71,7 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
             state: 3,
             counted: Counted::Active,
             timeout: TIMEOUT,
+            template: 0,
         };
         // A thread may be put to sleep while it holds a lock; programs are not.
         let outcome = loop {
@@ -81,11 +82,11 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
         };
         match outcome {
             Inserted::New(_) => {}
-            Inserted::Exists(found) => match number % 4 {
-                0 if expire => {
+            Inserted::Exists => match (number % 4, flow::find::<V4, _>(tables, &key(number))) {
+                (0, Some(found)) if expire => {
                     flow::release::<V4, _>(tables, found.cell, found.index, found.state);
                 }
-                1 => {
+                (1, Some(found)) => {
                     let (state, slot) = (found.state.protocol_state() ^ 5, found.slot());
                     let counted = if state == 3 {
                         Counted::Active

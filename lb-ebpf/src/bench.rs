@@ -192,6 +192,7 @@ fn bench_insert(facts: &Facts, now: Tick) -> bool {
         state: 1,
         counted: Counted::No,
         timeout: TIMEOUT,
+        template: 0,
     };
     let inserted = flow::insert::<V4, _, _>(TABLES, &V4::key(facts), now, &flow);
     matches!(inserted, Inserted::New(_))

@@ -64,4 +64,28 @@ impl Cell for MapCell {
             );
         }
     }
+
+    #[inline(always)]
+    fn set_bits(self, word: usize, bits: u64) {
+        // SAFETY: as for add.
+        unsafe {
+            asm!(
+                "{bits} = atomic_fetch_or((u64 *)({at} + 0), {bits})",
+                at = in(reg) self.word(word),
+                bits = inout(reg) bits => _,
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn clear_bits(self, word: usize, bits: u64) {
+        // SAFETY: as for add.
+        unsafe {
+            asm!(
+                "{bits} = atomic_fetch_and((u64 *)({at} + 0), {bits})",
+                at = in(reg) self.word(word),
+                bits = inout(reg) !bits => _,
+            );
+        }
+    }
 }

@@ -63,8 +63,33 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn prepare(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        lvx_prepare(packet.context(), facts)
+    }
+
+    #[inline(always)]
+    fn settle<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_settle4, lvx_settle6, packet, facts)
+    }
+
+    #[inline(always)]
     fn insert<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_insert4, lvx_insert6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn reconsider<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_reconsider4, lvx_reconsider6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn template<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_template4, lvx_template6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn keep<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_keep4, lvx_keep6, packet, facts)
     }
 
     #[inline(always)]
@@ -150,8 +175,17 @@ stage!(lvx_answer4, ctx, facts =>
 stage!(lvx_answer6, ctx, facts =>
     engine::answer::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
+stage!(lvx_prepare, ctx, facts => engine::prepare(TABLES, facts));
+stage!(lvx_settle4, ctx, facts => engine::settle::<V4, _>(TABLES, facts));
+stage!(lvx_settle6, ctx, facts => engine::settle::<V6, _>(TABLES, facts));
 stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(TABLES, facts));
 stage!(lvx_insert6, ctx, facts => engine::insert::<V6, _>(TABLES, facts));
+stage!(lvx_reconsider4, ctx, facts => engine::reconsider::<V4, _>(TABLES, facts));
+stage!(lvx_reconsider6, ctx, facts => engine::reconsider::<V6, _>(TABLES, facts));
+stage!(lvx_template4, ctx, facts => engine::template::<V4, _>(TABLES, facts));
+stage!(lvx_template6, ctx, facts => engine::template::<V6, _>(TABLES, facts));
+stage!(lvx_keep4, ctx, facts => engine::keep::<V4, _>(TABLES, facts));
+stage!(lvx_keep6, ctx, facts => engine::keep::<V6, _>(TABLES, facts));
 stage!(lvx_learn4, ctx, facts => engine::learn::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_learn6, ctx, facts => engine::learn::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_bind4, ctx, facts => engine::bind::<V4, _>(TABLES, facts));

@@ -41,6 +41,8 @@ fn service() -> Vec<Service> {
         sched_flags: 0,
         claimed: true,
         toa: false,
+        flags: 0,
+        limit: 0,
         servers: vec![
             (Reached::Back, 3).into(),
             (Reached::Across, 2).into(),

@@ -6,9 +6,9 @@ pub mod udp;
 
 use crate::{
     facts::Facts,
-    layout::Settings,
+    layout::{Knobs, Settings},
     time::seconds,
-    wire::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, TCP_SYN},
+    wire::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, TCP_RST, TCP_SYN},
 };
 
 /// A transport protocol that is balanced.
@@ -46,13 +46,19 @@ impl Protocol {
 
     /// Whether a packet of this protocol may start a connection: UDP always,
     /// TCP with SYN and without RST (ACK and FIN do not matter), SCTP whose first
-    /// chunk is INIT.
+    /// chunk is INIT; with `sloppy_tcp` and `sloppy_sctp` any that does not end one.
     #[inline(always)]
-    pub const fn may_start(self, facts: &Facts) -> bool {
+    pub const fn may_start(self, facts: &Facts, knobs: Knobs) -> bool {
         match self {
-            Self::Tcp => tcp::may_start(facts.flags()),
+            Self::Tcp => {
+                tcp::may_start(facts.flags())
+                    || knobs.has(Knobs::SLOPPY_TCP) && facts.flags() & TCP_RST == 0
+            }
             Self::Udp => true,
-            Self::Sctp => sctp::may_start(facts.flags()),
+            Self::Sctp => {
+                sctp::may_start(facts.flags())
+                    || knobs.has(Knobs::SLOPPY_SCTP) && sctp::may_start_sloppily(facts.flags())
+            }
         }
     }
 
@@ -87,13 +93,35 @@ impl Tracking {
         }
     }
 
-    /// Whether a packet on a connection in `state` re-uses the port of one that
-    /// is over (`conn_reuse_mode` 1, the default).
+    /// Whether a packet might start a connection in the place of the one it is of.
     #[inline(always)]
-    pub const fn starts_anew(self, state: u8, facts: &Facts) -> bool {
+    pub const fn opens(self, facts: &Facts) -> bool {
         match self {
-            Self::Flags => facts.flags() & TCP_SYN != 0 && tcp::is_reusable(state),
-            Self::Columns => sctp::may_start(facts.flags()) && sctp::is_reusable(state),
+            Self::Flags => facts.flags() & TCP_SYN != 0,
+            Self::Columns => sctp::may_start(facts.flags()),
+        }
+    }
+
+    /// Whether a connection in `state` is over, so that its port may be used again
+    /// (`conn_reuse_mode` 1, the default).
+    #[inline(always)]
+    pub const fn is_reusable(self, state: u8) -> bool {
+        match self {
+            Self::Flags => tcp::is_reusable(state),
+            Self::Columns => sctp::is_reusable(state),
+        }
+    }
+
+    /// Whether a packet that brought a connection to `state` makes its template
+    /// assured: TCP or SCTP is established, UDP was answered.
+    #[inline(always)]
+    pub const fn assures(self, state: u8, seen: Seen) -> bool {
+        match self {
+            Self::Flags => state == tcp::state::ESTABLISHED,
+            Self::Columns => {
+                state == sctp::state::ESTABLISHED
+                    || state == udp::STATE && matches!(seen, Seen::FromServer)
+            }
         }
     }
 
@@ -162,6 +190,8 @@ impl Settings {
             heartbeat: 0,
             reserved: 0,
             sctp: sctp_ticks,
+            knobs: Knobs::REUSE,
+            reserved1: 0,
         }
     }
 }

@@ -138,6 +138,12 @@ pub const fn may_start(event: u8) -> bool {
     event == Event::Init as u8
 }
 
+/// Whether it may with `sloppy_sctp`: any first chunk but an ABORT.
+#[inline(always)]
+pub const fn may_start_sloppily(event: u8) -> bool {
+    event != Event::Abort as u8 && event != Event::Nothing as u8
+}
+
 /// One column of the state table, four bits a state, so that a transition is a
 /// shift of a constant.
 const fn column(next: [u8; STATES]) -> u64 {

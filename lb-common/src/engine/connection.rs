@@ -18,24 +18,19 @@ pub(super) fn dest_word<T: Tables>(tables: T, facts: &Facts) -> Result<DestWord,
     Ok(DestView(tables.cell(Table::Dest, facts.slot()).ok_or(LOST)?).word())
 }
 
-/// A client's packet of a known connection: counters, state, time-out. Answers
-/// its server's word.
+/// A client's packet of a known connection to the server of `facts.dest`, whose
+/// word is `dest`: counters, state, time-out.
 #[inline(always)]
-pub(super) fn follow<T: Tables>(
+pub(super) fn follow<F: Family, T: Tables>(
     tables: T,
     found: &Found<T::Cell>,
     facts: &mut Facts,
     tracking: Tracking,
-) -> Result<DestWord, Stop> {
-    facts.cell = found.index.into();
-    facts.dest = found.slot().into();
+    dest: DestWord,
+) -> Result<(), Stop> {
     facts.method = found.method().into();
-    let dest = dest_word(tables, facts)?;
     if !dest.has(DestFlags::CLAIMED) {
         return Err(Reason::PassedNotClaimed.into());
-    }
-    if !dest.has(DestFlags::AVAILABLE) {
-        return Err(Reason::DroppedNoDest.into());
     }
     tables.count_dest(
         facts.slot(),
@@ -50,8 +45,7 @@ pub(super) fn follow<T: Tables>(
     } else {
         Seen::FromClientOnly
     };
-    advance(tables, found, facts, tracking, seen)?;
-    Ok(dest)
+    advance::<F, T>(tables, found, facts, tracking, seen)
 }
 
 /// Whether the way back to the client is to be looked at: of NAT connections,
@@ -86,7 +80,7 @@ pub(super) fn of_reply<F: Family, T: Tables>(
 /// A server's packet of a known connection. Also with a server that was removed
 /// it goes on its way, but counts for nothing, as in the kernel.
 #[inline(always)]
-pub(super) fn follow_reply<T: Tables>(
+pub(super) fn follow_reply<F: Family, T: Tables>(
     tables: T,
     conn: &Found<T::Cell>,
     facts: &Facts,
@@ -102,7 +96,7 @@ pub(super) fn follow_reply<T: Tables>(
             },
         );
     }
-    advance(tables, conn, facts, tracking, Seen::FromServer)
+    advance::<F, T>(tables, conn, facts, tracking, Seen::FromServer)
 }
 
 /// A packet that is not for a service's address: of a service's address, it may
@@ -125,13 +119,13 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
         return Err(Reason::PassedNoVip.into());
     }
     facts.dest = conn.slot().into();
-    follow_reply(tables, &conn, facts, tracking)?;
+    follow_reply::<F, T>(tables, &conn, facts, tracking)?;
     Err(Reason::PassedReply.into())
 }
 
 /// State and time-out after a packet.
 #[inline(always)]
-fn advance<T: Tables>(
+fn advance<F: Family, T: Tables>(
     tables: T,
     conn: &Found<T::Cell>,
     facts: &Facts,
@@ -147,7 +141,7 @@ fn advance<T: Tables>(
     };
     let known = match seen {
         // From now on both sides decide.
-        Seen::FromServer => conn.state.seeing_replies(),
+        Seen::FromServer => conn.state.answered(),
         Seen::FromClient | Seen::FromClientOnly => conn.state,
     };
     let new = known.live(state, tracking.counted(state));
@@ -155,6 +149,9 @@ fn advance<T: Tables>(
         // The loser of a race has lost to another packet of this connection:
         // either order of the two is right.
         let _ = flow::transition(tables, conn.cell, conn.state, facts.slot(), new);
+        if conn.template() != 0 && tracking.assures(state, seen) {
+            flow::assure::<F, T>(tables, conn.template());
+        }
     }
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     conn.cell.touch(

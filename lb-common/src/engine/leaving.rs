@@ -140,7 +140,7 @@ fn reply<F: Family, P: Packet, T: Tables, S: LeavingStages<P>>(
         if facts.forward_method() != ForwardMethod::Masq {
             return Err(Reason::PassedNoConnection.into());
         }
-        connection::follow_reply(tables, &conn, facts, tracking)?;
+        connection::follow_reply::<F, T>(tables, &conn, facts, tracking)?;
         let answer = stages.of_local::<F>(packet, facts);
         return stage_done(facts, answer);
     }

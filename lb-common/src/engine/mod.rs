@@ -6,6 +6,8 @@ mod icmp;
 mod leaving;
 mod local;
 mod pair;
+mod persistence;
+mod reconsider;
 mod schedule;
 mod send;
 mod service;
@@ -19,7 +21,9 @@ pub use icmp::{icmp, relay};
 pub use leaving::{LeavingStages, leaving, of_local, retell};
 pub use local::to_local;
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
-pub use schedule::{choose, insert};
+pub use persistence::{TEMPLATE_KEY, TemplateKey, keep, template};
+pub use reconsider::reconsider;
+pub use schedule::{choose, insert, prepare, settle};
 pub use send::{to_client, to_server, tunnel};
 pub use tell::tell;
 pub use transport::transport;
@@ -66,8 +70,18 @@ pub trait Stages<P> {
     fn answer<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`choose`].
     fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`prepare`].
+    fn prepare(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`settle`].
+    fn settle<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`insert`].
     fn insert<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`reconsider`].
+    fn reconsider<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`template`].
+    fn template<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`keep`].
+    fn keep<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`learn`].
     fn learn<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`bind`].
@@ -95,16 +109,22 @@ pub const STAGE_STALE: u32 = 4;
 
 /// The reverse cell is to be made.
 pub const STAGE_BIND: u32 = 5;
-
+/// The service is persistent: the client's template is to be looked for, or made.
+pub const STAGE_TEMPLATE: u32 = 6;
+/// The connection is over: the packet starts another.
+pub const STAGE_ANEW: u32 = 7;
+/// The connection's cell is to be inserted.
+pub const STAGE_INSERT: u32 = 8;
+/// The way to the client is to be kept.
+pub const STAGE_LEARN: u32 = 9;
 /// An ICMP error may be about a tunnel packet of ours.
-pub const STAGE_TUNNEL: u32 = 6;
+pub const STAGE_TUNNEL: u32 = 10;
 /// The answer leaves by [`Facts::egress`].
-pub const STAGE_AWAY: u32 = 7;
-
+pub const STAGE_AWAY: u32 = 11;
 /// The segment is to carry the client's address: for [`tell`], then again.
-pub const STAGE_TELL: u32 = 8;
+pub const STAGE_TELL: u32 = 12;
 /// Done; there was no room for the client's address.
-pub const STAGE_UNTOLD: u32 = 9;
+pub const STAGE_UNTOLD: u32 = 13;
 
 /// Why a walk ended: the number of a [`Reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -110,10 +110,10 @@ fn insert_reverse<F: Family, T: Tables>(
         }
         // It had one before. Either a newer connection has the replies now, or
         // the old way stays for another tick.
-        Inserted::Exists(_) | Inserted::Contended if !is_new => Ok(()),
-        Inserted::Exists(_) if chooses => Err(TAKEN.into()),
+        Inserted::Exists | Inserted::Contended if !is_new => Ok(()),
+        Inserted::Exists if chooses => Err(TAKEN.into()),
         Inserted::Full => Err(Reason::DroppedWindowFull.into()),
-        Inserted::Exists(_) | Inserted::Contended => Err(Reason::DroppedContended.into()),
+        Inserted::Exists | Inserted::Contended => Err(Reason::DroppedContended.into()),
     }
 }
 

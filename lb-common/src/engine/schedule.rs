@@ -1,24 +1,33 @@
 //! A packet without a connection.
+//!
+//! Stages, one after the other: [`choose`] a server (or [`template`](super::template)
+//! knows one), [`prepare`] what the new connection's cell will hold, [`insert`]
+//! it, [`settle`] what follows from that. Apart because the verifier would
+//! follow every kind of connection through the insertion.
 
 use super::{
-    LOCAL_PORT_TRIES, LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, STAGE_END, STAGE_STALE, Stages,
-    Stop, connection, service::find_service, stage_answer, stage_done,
+    LOCAL_PORT_TRIES, LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, STAGE_END, STAGE_INSERT,
+    STAGE_LEARN, STAGE_STALE, STAGE_TEMPLATE, Stages, Stop, connection, persistence,
+    service::find_service, stage_answer, stage_done,
 };
 use crate::{
     conn::{Protocol, Seen, Tracking},
-    facts::{Facts, told},
+    facts::{Facts, outcome, told},
     family::Family,
-    flow::{self, Inserted, NewFlow},
+    flow::{self, Inserted, NewFlow, Prepared},
     forward::Part,
-    layout::{DestFlags, ForwardMethod, ServiceFlags, SettingsView, Stats},
+    layout::{DestFlags, DestLoad, ForwardMethod, ServiceFlags, SettingsView, Stats},
+    load,
     reason::Reason,
     sched::{self, Picked},
     tables::{Table, Tables},
+    wire::{FTP_DATA, IPPROTO_UDP},
 };
 
-/// Has a server chosen and the connection made; then `facts.dest` and
-/// `facts.method` tell where the packet goes. Part of the walk and no stage of
-/// its own: on 6.1 every call takes of the 512 bytes of stack.
+/// Has a server chosen, by the client's template or the scheduler, and the
+/// connection made; then `facts.dest` and `facts.method` tell where the packet
+/// goes. Part of the walk and no stage of its own: on 6.1 every call takes of the
+/// 512 bytes of stack.
 #[inline(always)]
 pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
     packet: &mut P,
@@ -26,28 +35,43 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
     stages: &S,
     facts: &mut Facts,
 ) -> Result<(), Stop> {
+    facts.wants_template = 0;
+    facts.template = 0;
     let mut tries = 0;
+    let mut chosen = STAGE_AGAIN;
     while tries < sched::CURSOR_TRIES {
-        match stages.choose(packet, facts) {
-            STAGE_DONE => {
-                let answer = stages.insert::<F>(packet, facts);
-                stage_done(facts, answer)?;
-                if facts.forward_method().translates() {
-                    let answer = pair_with::<F, P, S>(packet, stages, facts);
-                    stage_done(facts, answer)?;
-                } else if facts.forward_method() == ForwardMethod::Tunnel {
-                    let answer = stages.learn::<F>(packet, facts);
-                    stage_done(facts, answer)?;
-                }
-                return Ok(());
-            }
-            STAGE_AGAIN => {}
-            STAGE_STALE => facts.root = tables.root().0,
-            end => return stage_done(facts, end),
+        chosen = stages.choose(packet, facts);
+        if chosen == STAGE_TEMPLATE {
+            chosen = stages.template::<F>(packet, facts);
+        }
+        if chosen == STAGE_STALE {
+            facts.root = tables.root().0;
+        } else if chosen != STAGE_AGAIN && chosen != STAGE_TEMPLATE {
+            break;
         }
         tries += 1;
     }
-    Err(Reason::DroppedCursor.into())
+    if tries == sched::CURSOR_TRIES {
+        return Err(Reason::DroppedCursor.into());
+    }
+    stage_done(facts, chosen)?;
+    if facts.wants_template != 0 && facts.template == 0 {
+        let mut answer = stages.keep::<F>(packet, facts);
+        if answer == STAGE_AGAIN {
+            answer = stages.template::<F>(packet, facts);
+        }
+        stage_done(facts, answer)?;
+    }
+    if stages.prepare(packet, facts) == STAGE_INSERT {
+        stages.insert::<F>(packet, facts);
+    }
+    let mut answer = stages.settle::<F>(packet, facts);
+    if answer == STAGE_BIND {
+        answer = pair_with::<F, P, S>(packet, stages, facts);
+    } else if answer == STAGE_LEARN {
+        answer = stages.learn::<F>(packet, facts);
+    }
+    stage_done(facts, answer)
 }
 
 /// Has the connection's reverse cell made; FULLNAT tries another local port as
@@ -71,70 +95,144 @@ fn pair_with<F: Family, P, S: Stages<P>>(packet: &mut P, stages: &S, facts: &mut
     STAGE_END
 }
 
-/// FTP's data port, which never starts a connection.
-const FTP_DATA: u16 = 20_u16.to_be();
-
 /// Stage: finds the service of a packet that may start a connection, and tries
-/// once to have a server chosen.
+/// once to have a server chosen. [`STAGE_TEMPLATE`] when the client's template is
+/// asked first.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let picked = pick(tables, facts);
-    let result = match picked {
-        Ok(Picked::Dest { slot, method }) => {
+    let result = match pick(tables, facts) {
+        Ok(Choice::Template) => return STAGE_TEMPLATE,
+        Ok(Choice::Picked(Picked::Dest { slot, method })) => {
             facts.dest = slot.into();
             facts.method = method as u64;
             Ok(())
         }
-        Ok(Picked::None) => Err(Reason::DroppedNoServer),
-        Ok(Picked::Contended) => return STAGE_AGAIN,
-        Ok(Picked::Stale) => return STAGE_STALE,
+        Ok(Choice::Picked(Picked::None)) => Err(Reason::DroppedNoServer),
+        Ok(Choice::Picked(Picked::Contended)) => return STAGE_AGAIN,
+        Ok(Choice::Picked(Picked::Stale)) => return STAGE_STALE,
         Err(reason) => Err(reason),
     };
     stage_answer(facts, result.map_err(Stop::from))
 }
 
+/// Who chooses the server.
+enum Choice {
+    /// The client's template, if there is one.
+    Template,
+    /// The scheduler, which says this.
+    Picked(Picked),
+}
+
 #[inline(always)]
-fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Picked, Reason> {
-    may_start(facts)?;
+fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Choice, Reason> {
+    may_start(tables, facts)?;
     let side = facts.root().side();
     let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
-    if service.flags().0 & ServiceFlags::CLAIMED == 0 {
+    let flags = service.flags().0;
+    if flags & ServiceFlags::CLAIMED == 0 {
         return Err(Reason::PassedNotClaimed);
     }
     if facts.src_port() == FTP_DATA {
         return Err(Reason::PassedNoConnection);
     }
-    facts.toa = if service.flags().0 & ServiceFlags::TOA != 0 {
-        told::WANTED
-    } else {
-        told::NOT
-    };
-    Ok(sched::try_pick(tables, facts, side, service))
+    facts.service_flags = flags.into();
+    if flags & ServiceFlags::PERSISTENT != 0 {
+        if facts.wants_template == 0 {
+            persistence::note(facts, service);
+            return Ok(Choice::Template);
+        }
+    } else if service.port() != facts.dst_port() {
+        // Any port, which only a persistent service takes.
+        return Err(Reason::DroppedNoServer);
+    }
+    Ok(Choice::Picked(sched::try_pick(
+        tables, facts, side, service,
+    )))
 }
 
 #[inline(always)]
-fn may_start(facts: &Facts) -> Result<(), Reason> {
+fn may_start<T: Tables>(tables: T, facts: &Facts) -> Result<(), Reason> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
     if facts.part == Part::Later as u64 {
         return Err(Reason::DroppedFragment);
     }
-    if protocol.may_start(facts) {
+    let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
+    if protocol.may_start(facts, settings.knobs()) {
         Ok(())
     } else {
         Err(Reason::PassedNoConnection)
     }
 }
 
-/// Stage: makes the connection to the server of `facts.dest`, or joins the one
-/// that another CPU made meanwhile.
+/// Stage: notes what the cell of the connection to the server of `facts.dest`
+/// will hold. [`STAGE_INSERT`] when one is to be made; a datagram that is
+/// scheduled alone has none.
 #[inline(always)]
-pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let result = enter::<F, T>(tables, facts);
-    stage_answer(facts, result)
+pub fn prepare<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    facts.toa = if facts.service_flags & u64::from(ServiceFlags::TOA) != 0 {
+        told::WANTED
+    } else {
+        told::NOT
+    };
+    if is_one_packet(facts) {
+        count_one(tables, facts);
+        facts.outcome = outcome::ALONE;
+        return STAGE_DONE;
+    }
+    match note_flow(tables, facts) {
+        Ok(()) => STAGE_INSERT,
+        Err(Stop(number)) => {
+            facts.reason = number.into();
+            facts.outcome = outcome::REFUSED;
+            STAGE_DONE
+        }
+    }
+}
+
+/// Whether the packet is scheduled alone (`-o`): datagrams only. FULLNAT needs a
+/// connection for its replies.
+#[inline(always)]
+fn is_one_packet(facts: &Facts) -> bool {
+    facts.service_flags & u64::from(ServiceFlags::ONE_PACKET) != 0
+        && facts.protocol() == IPPROTO_UDP
+        && facts.forward_method() != ForwardMethod::Fullnat
+}
+
+/// Counts a packet that was scheduled alone: a connection that is over at once.
+#[inline(always)]
+fn count_one<T: Tables>(tables: T, facts: &mut Facts) {
+    // No connection's; NAT does not look at what is there.
+    facts.cell = 0;
+    count_new(tables, facts);
+    load::bind(tables, facts.slot(), DestLoad::INACTIVE);
+    load::unbind(tables, facts.slot(), DestLoad::INACTIVE);
 }
 
 #[inline(always)]
-fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
+fn count_new<T: Tables>(tables: T, facts: &Facts) {
+    tables.count_dest(
+        facts.slot(),
+        Stats {
+            conns: 1,
+            in_packets: 1,
+            in_bytes: facts.l3_len,
+            ..Stats::default()
+        },
+    );
+}
+
+/// Whose packets the state of a new connection follows.
+#[inline(always)]
+fn seen(method: ForwardMethod) -> Seen {
+    if method.translates() {
+        Seen::FromClient
+    } else {
+        Seen::FromClientOnly
+    }
+}
+
+#[inline(always)]
+fn note_flow<T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
     let tracking = Tracking::of(facts.protocol());
     let mut method = facts.forward_method();
     if method == ForwardMethod::Fullnat
@@ -144,12 +242,7 @@ fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop>
         method = ForwardMethod::Masq;
         facts.method = method as u64;
     }
-    let seen = if method.translates() {
-        Seen::FromClient
-    } else {
-        Seen::FromClientOnly
-    };
-    let state = tracking.next(0, facts, seen);
+    let state = tracking.next(0, facts, seen(method));
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     let flow = NewFlow {
         slot: facts.slot(),
@@ -160,29 +253,90 @@ fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop>
         tells_client: facts.toa == told::WANTED
             && method == ForwardMethod::Fullnat
             && tracking == Tracking::Flags,
+        template: facts.template,
     };
-    match flow::insert::<F, T, _>(tables, &F::key(facts), facts.tick(), &flow) {
+    facts.prepared = flow.prepare().words();
+    Ok(())
+}
+
+/// Stage: inserts the connection that [`prepare`] noted, unless another CPU has
+/// made one meanwhile; [`Facts::outcome`] says which.
+#[inline(always)]
+pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    let flow = Prepared::from_words(facts.prepared);
+    facts.outcome = match flow::insert::<F, T, _>(tables, &F::key(facts), facts.tick(), &flow) {
         Inserted::New(link) => {
             facts.cell = link.index().into();
-            let bytes = facts.l3_len;
-            tables.count_dest(
-                facts.slot(),
-                Stats {
-                    conns: 1,
-                    in_packets: 1,
-                    in_bytes: bytes,
-                    ..Stats::default()
-                },
-            );
-            Ok(())
+            outcome::NEW
         }
-        // A server's connection under the very key of this client's.
-        Inserted::Exists(found) if found.state.is_reverse() => Err(Reason::DroppedContended.into()),
-        Inserted::Exists(found) => {
-            connection::follow(tables, &found, facts, tracking)?;
-            Ok(())
+        Inserted::Exists => outcome::EXISTS,
+        Inserted::Full => {
+            facts.reason = Reason::DroppedWindowFull as u64;
+            outcome::REFUSED
         }
-        Inserted::Full => Err(Reason::DroppedWindowFull.into()),
-        Inserted::Contended => Err(Reason::DroppedContended.into()),
+        Inserted::Contended => {
+            facts.reason = Reason::DroppedContended as u64;
+            outcome::REFUSED
+        }
+    };
+    STAGE_DONE
+}
+
+/// Stage: what follows from [`Facts::outcome`]. [`STAGE_BIND`] when the server's
+/// packets are to be found too, [`STAGE_LEARN`] when the way to the client is to
+/// be kept.
+#[inline(always)]
+pub fn settle<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    if facts.outcome == outcome::NEW {
+        count_new(tables, facts);
+        // A first packet may establish it (`sloppy_tcp`).
+        if facts.template != 0 && is_assuring(facts) {
+            flow::assure::<F, T>(tables, facts.template);
+        }
+        return next_stage(facts);
     }
+    // Only a connection that was made is one that the template counts.
+    flow::let_go::<F, T>(tables, facts.template);
+    if facts.outcome == outcome::ALONE {
+        return STAGE_DONE;
+    }
+    if facts.outcome == outcome::REFUSED {
+        return STAGE_END;
+    }
+    match join::<F, T>(tables, facts) {
+        Ok(()) => next_stage(facts),
+        Err(stop) => stage_answer(facts, Err(stop)),
+    }
+}
+
+#[inline(always)]
+fn is_assuring(facts: &Facts) -> bool {
+    let state = Prepared::from_words(facts.prepared).protocol_state();
+    Tracking::of(facts.protocol()).assures(state, seen(facts.forward_method()))
+}
+
+#[inline(always)]
+fn next_stage(facts: &Facts) -> u32 {
+    match facts.forward_method() {
+        ForwardMethod::Masq | ForwardMethod::Fullnat => STAGE_BIND,
+        ForwardMethod::Tunnel => STAGE_LEARN,
+        _ => STAGE_DONE,
+    }
+}
+
+/// Joins the connection that another CPU made.
+#[inline(always)]
+fn join<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
+    let found = flow::find_rare::<F, T>(tables, &F::key(facts)).ok_or(Reason::DroppedContended)?;
+    // A server's connection under the very key of this client's.
+    if found.state.is_reverse() {
+        return Err(Reason::DroppedContended.into());
+    }
+    facts.cell = found.index.into();
+    facts.dest = found.slot().into();
+    let dest = connection::dest_word(tables, facts)?;
+    if !dest.has(DestFlags::AVAILABLE) {
+        return Err(Reason::DroppedNoDest.into());
+    }
+    connection::follow::<F, T>(tables, &found, facts, Tracking::of(facts.protocol()), dest)
 }

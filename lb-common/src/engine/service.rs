@@ -1,10 +1,10 @@
 use crate::{
     facts::Facts,
     layout::{SERVICE_WINDOW, ServiceKey, ServiceView},
-    tables::{Param, Table, Tables},
+    tables::{Param, Step, Table, Tables},
 };
 
-/// The service that a packet is for.
+/// The service that a packet is for: that of its port before one of any port.
 #[inline(always)]
 pub(super) fn find_service<T: Tables>(
     tables: T,
@@ -22,19 +22,62 @@ pub(super) fn find_service<T: Tables>(
         protocol: facts.protocol(),
         family: facts.family as u8,
     };
+    let any = ServiceKey { port: 0, ..key };
     let slots = tables.param(Param::ServiceSlots) as u32;
-    let home = key.home(tables.param(Param::ServiceSeed), slots);
-    let mut i = 0;
-    while i < SERVICE_WINDOW {
-        let slot = home.wrapping_add(i) & slots.wrapping_sub(1);
-        let index = side.wrapping_mul(slots).wrapping_add(slot);
-        if let Some(cell) = tables.cell(Table::Service, index) {
-            let service = ServiceView(cell);
-            if service.matches(&key) {
-                return Some(service);
-            }
-        }
-        i += 1;
+    let seed = tables.param(Param::ServiceSeed);
+    let mut probe = Probe {
+        addr: facts.dst,
+        exact: key.tail().into(),
+        any: any.tail().into(),
+        home: key.home(seed, slots).into(),
+        home_any: any.home(seed, slots).into(),
+        base: u64::from(side).wrapping_mul(slots.into()),
+        mask: u64::from(slots).wrapping_sub(1),
+        found: NOWHERE,
+    };
+    tables.repeat(2 * SERVICE_WINDOW, &mut probe);
+    if probe.found == NOWHERE {
+        return None;
     }
-    None
+    tables
+        .cell(Table::Service, probe.found as u32)
+        .map(ServiceView)
+}
+
+/// No table has that many slots.
+const NOWHERE: u64 = u64::MAX;
+
+/// Looks at the window of the port, then at that of any port. A loop, so that
+/// what comes after is verified once and not once a slot.
+#[derive(Clone, Copy)]
+struct Probe {
+    addr: [u64; 2],
+    exact: u64,
+    any: u64,
+    home: u64,
+    home_any: u64,
+    base: u64,
+    mask: u64,
+    found: u64,
+}
+
+impl<T: Tables> Step<T> for Probe {
+    #[inline(always)]
+    fn step(&mut self, tables: T, i: u32) -> bool {
+        let (home, tail) = if i < SERVICE_WINDOW {
+            (self.home, self.exact)
+        } else {
+            (self.home_any, self.any)
+        };
+        let slot = home.wrapping_add((i % SERVICE_WINDOW).into()) & self.mask;
+        let index = self.base.wrapping_add(slot);
+        let Some(cell) = tables.cell(Table::Service, index as u32) else {
+            return true;
+        };
+        if !ServiceView(cell).is_of(self.addr, tail as u32) {
+            return true;
+        }
+        self.found = index;
+        false
+    }
 }

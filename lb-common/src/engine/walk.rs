@@ -1,6 +1,6 @@
 use super::{
-    STAGE_BIND, STAGE_TUNNEL, Stages, Stop, Verdict, connection, schedule::schedule, send,
-    stage_done,
+    STAGE_ANEW, STAGE_BIND, STAGE_DONE, STAGE_TUNNEL, Stages, Stop, Verdict, connection,
+    schedule::schedule, send, stage_done,
 };
 use crate::{
     conn::{Protocol, Tracking},
@@ -8,7 +8,9 @@ use crate::{
     family::{Family, V4, V6},
     flow,
     forward::Part,
-    layout::{FILTER_WORDS, IFACE_WINDOW, IfaceKey, IfaceView, Root, filter_bit, reply_bit},
+    layout::{
+        DestFlags, FILTER_WORDS, IFACE_WINDOW, IfaceKey, IfaceView, Root, filter_bit, reply_bit,
+    },
     packet::Packet,
     parse::{self, Ethernet, Header, TunnelError},
     reason::Reason,
@@ -157,14 +159,22 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         if let Some(found) = flow::find::<F, T>(tables, &key) {
             if found.state.is_reverse() {
                 if let Some(conn) = connection::of_reply::<F, T>(tables, &found, facts) {
-                    connection::follow_reply(tables, &conn, facts, tracking)?;
+                    connection::follow_reply::<F, T>(tables, &conn, facts, tracking)?;
                     let answer = stages.to_client::<F>(packet, facts);
                     stage_done(facts, answer)?;
                     return Ok(send::leave(tables, facts, facts.egress as u32));
                 }
             } else if to_vip && !found.times.is_dead(facts.tick()) {
-                if !tracking.starts_anew(found.state.protocol_state(), facts) {
-                    let dest = connection::follow(tables, &found, facts, tracking)?;
+                facts.cell = found.index.into();
+                facts.dest = found.slot().into();
+                let dest = connection::dest_word(tables, facts)?;
+                let mut answer = STAGE_DONE;
+                if tracking.opens(facts) || !dest.has(DestFlags::AVAILABLE) {
+                    answer = stages.reconsider::<F>(packet, facts);
+                }
+                if answer != STAGE_ANEW {
+                    stage_done(facts, answer)?;
+                    connection::follow::<F, T>(tables, &found, facts, tracking, dest)?;
                     if connection::is_time_to_learn(&found, facts) {
                         let mut answer = stages.learn::<F>(packet, facts);
                         if answer == STAGE_BIND {
@@ -174,7 +184,6 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
                     }
                     break 'dest dest;
                 }
-                flow::release::<F, T>(tables, found.cell, found.index, found.state);
             }
         }
         if !to_vip {

@@ -15,9 +15,11 @@ pub mod word {
     pub const HOME: usize = 1;
     /// [`Times`](super::Times).
     pub const TIMES: usize = 2;
-    /// Server slot in the low half, forward method above it.
+    /// Server slot in the low half, forward method in three bits above it; of a
+    /// connection then, from bit 35, index + 1 of its template, or 0.
     pub const DEST: usize = 3;
-    /// Index and generation of the cell this one belongs to (template, reverse).
+    /// Index and generation of the cell this one belongs to (reverse); of a
+    /// template, [`Control`](super::Control).
     pub const LINK: usize = 4;
     /// Part of a reverse cell's way; in a connection's own cell
     /// [`Family::LOCAL`](crate::family::Family::LOCAL) of IPv4, by tunnel the way to
@@ -26,6 +28,9 @@ pub mod word {
     /// First word of the key.
     pub const KEY: usize = 6;
 }
+
+/// Where a connection's dest word holds the index + 1 of its template.
+pub const TEMPLATE_SHIFT: u32 = 35;
 
 /// A reference to a cell: it holds as long as the cell's generation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +93,14 @@ impl Times {
 #[derive(Clone, Copy)]
 pub struct FlowCell<C>(pub C);
 
+impl<C> FlowCell<C> {
+    /// The dest word of a server slot and method, without a template.
+    #[inline(always)]
+    pub const fn dest_word(slot: u32, method: ForwardMethod) -> u64 {
+        slot as u64 | (method as u64) << 32
+    }
+}
+
 impl<C: Cell> FlowCell<C> {
     /// The state word.
     #[inline(always)]
@@ -121,12 +134,6 @@ impl<C: Cell> FlowCell<C> {
     #[inline(always)]
     pub fn dest(self) -> u64 {
         self.0.load(word::DEST)
-    }
-
-    /// The dest word of a server slot and method.
-    #[inline(always)]
-    pub const fn dest_word(slot: u32, method: ForwardMethod) -> u64 {
-        slot as u64 | (method as u64) << 32
     }
 
     /// The cell that this one belongs to: a reverse cell's connection, a NAT

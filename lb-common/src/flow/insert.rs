@@ -1,7 +1,7 @@
 use core::marker::PhantomData;
 
 use super::{
-    BLOCK, FlowCell, Found, LOCK_TRIES, Link, StateWord, Times, WINDOW,
+    BLOCK, FlowCell, Found, LOCK_TRIES, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW,
     lookup::{self, Window, find_cold},
     release, state, word,
 };
@@ -9,7 +9,8 @@ use crate::{
     conn::Counted,
     family::Family,
     layout::ForwardMethod,
-    tables::{Cell, Step, Table, Tables},
+    load,
+    tables::{Cell, Step, Tables},
     time::{Tick, seconds},
 };
 
@@ -31,6 +32,8 @@ pub struct NewFlow {
     pub timeout: u32,
     /// Whether the server is to be told the client's address.
     pub tells_client: bool,
+    /// Index + 1 of the template that it belongs to and is counted in, or 0.
+    pub template: u64,
 }
 
 /// What a new cell holds besides its key.
@@ -39,13 +42,73 @@ pub trait Content<F: Family> {
     fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool;
     /// Writes the words of a cell that nobody else touches.
     fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick);
-    /// What it adds to whose load.
-    fn load(&self) -> (u32, u64);
+    /// Counts it on its server.
+    fn bind<T: Tables>(&self, tables: T);
     /// The state word that publishes the busy cell.
     fn live(&self, busy: StateWord) -> StateWord;
 }
 
-impl<F: Family> Content<F> for NewFlow {
+impl NewFlow {
+    /// What its cell will hold.
+    #[inline(always)]
+    pub fn prepare(&self) -> Prepared {
+        let mut live = StateWord(0).live(self.state, self.counted);
+        if self.tells_client {
+            live = live.telling_client();
+        }
+        if self.method.translates() {
+            live = live.seeing_replies();
+        }
+        let dest = FlowCell::<()>::dest_word(self.slot, self.method);
+        Prepared {
+            live: live.0,
+            dest: dest | self.template << TEMPLATE_SHIFT,
+            timeout: self.timeout.into(),
+            load: state::load_of(self.counted as u8),
+        }
+    }
+}
+
+/// A connection to be inserted, in the words of its cell: nothing in them is
+/// looked at on the way into the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// The live state word, of generation 0.
+    live: u64,
+    /// [`word::DEST`].
+    dest: u64,
+    /// Time-out in ticks.
+    timeout: u64,
+    /// What it adds to its server's connections.
+    load: u64,
+}
+
+impl Prepared {
+    /// As words.
+    #[inline(always)]
+    pub const fn words(self) -> [u64; 4] {
+        [self.live, self.dest, self.timeout, self.load]
+    }
+
+    /// Of [`Self::words`].
+    #[inline(always)]
+    pub const fn from_words([live, dest, timeout, load]: [u64; 4]) -> Self {
+        Self {
+            live,
+            dest,
+            timeout,
+            load,
+        }
+    }
+
+    /// Its first protocol state.
+    #[inline(always)]
+    pub const fn protocol_state(self) -> u8 {
+        StateWord(self.live).protocol_state()
+    }
+}
+
+impl<F: Family> Content<F> for Prepared {
     #[inline(always)]
     fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
         if found.state.is_reverse() {
@@ -57,38 +120,53 @@ impl<F: Family> Content<F> for NewFlow {
 
     #[inline(always)]
     fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick) {
-        cell.0.store(word::TIMES, Times::new(now, self.timeout).0);
-        let dest = FlowCell::<C>::dest_word(self.slot, self.method);
-        cell.0.store(word::DEST, dest);
+        cell.0
+            .store(word::TIMES, Times::new(now, self.timeout as u32).0);
+        cell.0.store(word::DEST, self.dest);
         cell.0.store(word::LINK, Link::NONE.0);
         cell.0.store(word::SPARE, 0);
     }
 
     #[inline(always)]
-    fn load(&self) -> (u32, u64) {
-        (self.slot, state::load_of(self.counted as u8))
+    fn bind<T: Tables>(&self, tables: T) {
+        load::bind(tables, self.dest as u32, self.load);
     }
 
     #[inline(always)]
     fn live(&self, busy: StateWord) -> StateWord {
-        let mut live = busy.live(self.state, self.counted);
-        if self.tells_client {
-            live = live.telling_client();
-        }
-        if self.method.translates() {
-            live.seeing_replies()
-        } else {
-            live
-        }
+        StateWord(self.live | (busy.generation() as u64) << 32)
+    }
+}
+
+impl<F: Family> Content<F> for NewFlow {
+    #[inline(always)]
+    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
+        Content::<F>::replaces(&self.prepare(), tables, found, now)
+    }
+
+    #[inline(always)]
+    fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick) {
+        Content::<F>::fill(&self.prepare(), cell, now);
+    }
+
+    #[inline(always)]
+    fn bind<T: Tables>(&self, tables: T) {
+        Content::<F>::bind(&self.prepare(), tables);
+    }
+
+    #[inline(always)]
+    fn live(&self, busy: StateWord) -> StateWord {
+        Content::<F>::live(&self.prepare(), busy)
     }
 }
 
 /// Outcome of an insert.
-pub enum Inserted<C> {
+pub enum Inserted {
     /// The flow is in the table, in this cell.
     New(Link),
-    /// Another CPU was faster: use its flow.
-    Exists(Found<C>),
+    /// There is one under this key. (Not which: two ways to a cell, joined, are what
+    /// the verifier refuses.)
+    Exists,
     /// The window and the stash are full.
     Full,
     /// The lock of the home cell was not to be had.
@@ -103,41 +181,44 @@ pub fn insert<F: Family, T: Tables, N: Content<F>>(
     key: &F::Key,
     now: Tick,
     flow: &N,
-) -> Inserted<T::Cell> {
+) -> Inserted {
     let sum = F::hash(tables, key);
     let home = lookup::home_of_sum::<F, T>(tables, sum);
     let Some(lock) = Lock::take::<F, T>(tables, home, now) else {
         return Inserted::Contended;
     };
-    let outcome = match present::<F, T, N>(tables, key, now, flow, sum, home) {
-        Some(found) => Inserted::Exists(found),
-        None => place::<F, T, N>(tables, key, now, flow, sum, home),
+    let outcome = if is_present::<F, T, N>(tables, key, now, flow, sum, home) {
+        Inserted::Exists
+    } else {
+        place::<F, T, N>(tables, key, now, flow, sum, home)
     };
     lock.give_back::<F, T>(tables);
     outcome
 }
 
-/// The flow of `key` that is to be used, if there is one; a dead one is released.
+/// Whether there is a flow of `key` that is to be used; a dead one is released.
 #[inline(always)]
-fn present<F: Family, T: Tables, N: Content<F>>(
+fn is_present<F: Family, T: Tables, N: Content<F>>(
     tables: T,
     key: &F::Key,
     now: Tick,
     flow: &N,
     sum: u64,
     home: u32,
-) -> Option<Found<T::Cell>> {
-    let found = find_cold::<F, T>(tables, key, sum, home)?;
+) -> bool {
+    let Some(found) = find_cold::<F, T>(tables, key, sum, home) else {
+        return false;
+    };
     if !flow.replaces(tables, &found, now) {
-        return Some(found);
+        return true;
     }
     if release::<F, T>(tables, found.cell, found.index, found.state) {
-        return None;
+        return false;
     }
     // Either the sweep freed it, or a packet on another CPU, for which it was
     // not dead yet, changed its state: then it lives on, and a second cell
     // would be a duplicate.
-    find_cold::<F, T>(tables, key, sum, home)
+    find_cold::<F, T>(tables, key, sum, home).is_some()
 }
 
 /// The lock of a home cell.
@@ -233,7 +314,7 @@ fn place<F: Family, T: Tables, N: Content<F>>(
     flow: &N,
     sum: u64,
     home: u32,
-) -> Inserted<T::Cell> {
+) -> Inserted {
     if let Some((index, seen)) = claim::<F, T>(tables, Window::main::<F, T>(tables, home)) {
         fill::<F, T, N>(tables, index, seen, key, now, flow);
         return Inserted::New(Link::new(index, seen.generation()));
@@ -317,12 +398,7 @@ fn fill<F: Family, T: Tables, N: Content<F>>(
     if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {
         block.add(0, 1);
     }
-    let (slot, load) = flow.load();
-    if load != 0
-        && let Some(dest) = tables.cell(Table::DestLoad, slot)
-    {
-        dest.add(0, load);
-    }
+    flow.bind(tables);
     // Cannot fail: nobody else touches a busy cell.
     cell.set_state(seen.busy(), flow.live(seen.busy()));
 }

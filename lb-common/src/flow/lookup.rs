@@ -1,4 +1,4 @@
-use super::{FlowCell, Link, StateWord, Times, WINDOW, word};
+use super::{FlowCell, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW, word};
 use crate::{
     family::Family,
     tables::{Cell, Param, Step, Tables},
@@ -29,7 +29,13 @@ impl<C> Found<C> {
     /// Forward method as a number.
     #[inline(always)]
     pub const fn method(&self) -> u8 {
-        (self.dest >> 32) as u8
+        (self.dest >> 32) as u8 & 7
+    }
+
+    /// Index + 1 of the connection's template; 0 if it has none.
+    #[inline(always)]
+    pub const fn template(&self) -> u64 {
+        self.dest >> TEMPLATE_SHIFT
     }
 }
 

@@ -21,6 +21,8 @@
 //! * A NAT connection has a second cell, under the key of its server's packets,
 //!   which only links to the first. It is made after the first one and before
 //!   the first packet leaves, and is over when its link is.
+//! * A template counts the connections that were made from it and outlives them
+//!   all; its count is closed before it is released.
 
 mod cell;
 mod insert;
@@ -29,13 +31,17 @@ mod release;
 mod reverse;
 mod state;
 pub mod sweep;
+mod template;
 
-pub use cell::{FlowCell, Link, Times, word};
-pub use insert::{Content, Inserted, NewFlow, insert};
+pub use cell::{FlowCell, Link, TEMPLATE_SHIFT, Times, word};
+pub use insert::{Content, Inserted, NewFlow, Prepared, insert};
 pub use lookup::{Found, find, find_rare, home, linked, stash_home};
 pub use release::{release, transition};
 pub use reverse::{NewReverse, read_reverse, way_of};
 pub use state::{Phase, StateWord};
+pub use template::{
+    CONTROLLED, Control, NewTemplate, assure, hold, is_alive, let_go, renew, retire,
+};
 
 /// Cells in a window.
 pub const WINDOW: u32 = 8;

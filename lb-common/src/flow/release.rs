@@ -1,6 +1,7 @@
-use super::{BLOCK, FlowCell, StateWord, home, state::load_of, word};
+use super::{BLOCK, FlowCell, StateWord, TEMPLATE_SHIFT, home, let_go, state::load_of, word};
 use crate::{
     family::Family,
+    load,
     tables::{Cell, Table, Tables},
 };
 
@@ -34,8 +35,9 @@ pub fn transition<T: Tables>(
     Ok(())
 }
 
-/// Frees a live cell that was seen in `seen`, and takes it off every count:
-/// its server's, its block's, its home's spill. Whether this caller did it.
+/// Frees a cell in use that was seen in `seen`, and takes it off every count:
+/// its server's, its template's, its block's, its home's spill. Whether this
+/// caller did it.
 #[inline(always)]
 pub fn release<F: Family, T: Tables>(
     tables: T,
@@ -45,16 +47,17 @@ pub fn release<F: Family, T: Tables>(
 ) -> bool {
     // Read before the swap: afterwards the cell is anybody's. If the swap
     // succeeds, generation and so key and server were these all the time.
-    let slot = cell.dest() as u32;
+    let dest = cell.dest();
+    let slot = dest as u32;
     let key = cell.key::<F>();
     if !cell.set_state(seen, seen.freed()) {
         return false;
     }
-    let load = load_of(seen.counted());
-    if load != 0
-        && let Some(dest) = tables.cell(Table::DestLoad, slot)
-    {
-        dest.add(0, load.wrapping_neg());
+    if seen.is_template() {
+        load::unbind_template(tables, slot);
+    } else if !seen.is_reverse() {
+        load::unbind(tables, slot, load_of(seen.counted()));
+        let_go::<F, T>(tables, dest >> TEMPLATE_SHIFT);
     }
     if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {
         block.add(0, 1u64.wrapping_neg());

@@ -58,9 +58,7 @@ impl<F: Family> Content<F> for NewReverse {
     }
 
     #[inline(always)]
-    fn load(&self) -> (u32, u64) {
-        (0, 0)
-    }
+    fn bind<T: Tables>(&self, _: T) {}
 
     #[inline(always)]
     fn live(&self, busy: StateWord) -> StateWord {

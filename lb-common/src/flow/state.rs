@@ -10,13 +10,16 @@ pub enum Phase {
     Busy = 1,
     /// A flow.
     Live = 2,
+    /// A template that no look-up finds any more: its server was removed, or
+    /// quiesced. It keeps its place, its time-out and its server's count.
+    Retired = 3,
 }
 
 /// A cell's state word: everything that changes by compare-and-swap.
 ///
 /// Bits 0–1 [`Phase`], 2–5 protocol state, 6–7 [`Counted`], 8 reverse cell, 9
-/// replies are seen, 16 the client's address is told, other bits below 32 zero,
-/// 32–63 generation.
+/// replies are seen, 10 template, 11 assured, 16 the client's address is told, other
+/// bits below 32 zero, 32–63 generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateWord(pub u64);
 
@@ -25,9 +28,11 @@ impl StateWord {
     const COUNTED_SHIFT: u32 = 6;
     const REVERSE: u64 = 1 << 8;
     const SEES_REPLIES: u64 = 1 << 9;
+    const TEMPLATE: u64 = 1 << 10;
+    const ASSURED: u64 = 1 << 11;
     const TELLS_CLIENT: u64 = 1 << 16;
     /// What stays while the protocol state changes.
-    const KEPT: u64 = Self::SEES_REPLIES | Self::TELLS_CLIENT;
+    const KEPT: u64 = Self::SEES_REPLIES | Self::ASSURED | Self::TELLS_CLIENT;
     const GENERATION_SHIFT: u32 = 32;
 
     /// Whether the cell is free.
@@ -40,6 +45,49 @@ impl StateWord {
     #[inline(always)]
     pub const fn is_live(self) -> bool {
         self.0 & 3 == Phase::Live as u64
+    }
+
+    /// Whether the cell is somebody's: a flow, or a template that was retired.
+    #[inline(always)]
+    pub const fn is_used(self) -> bool {
+        self.0 & 2 != 0
+    }
+
+    /// Whether the cell holds a template: it is in no count of connections.
+    #[inline(always)]
+    pub const fn is_template(self) -> bool {
+        self.0 & Self::TEMPLATE != 0
+    }
+
+    /// Whether this is a template that look-ups no longer find.
+    #[inline(always)]
+    pub const fn is_retired(self) -> bool {
+        self.0 & 3 == Phase::Retired as u64
+    }
+
+    /// Of a template: a connection of it was established. Of a connection: a
+    /// packet of its server was seen, and its template told.
+    #[inline(always)]
+    pub const fn is_assured(self) -> bool {
+        self.0 & Self::ASSURED != 0
+    }
+
+    /// This template, assured.
+    #[inline(always)]
+    pub const fn assured(self) -> Self {
+        Self(self.0 | Self::ASSURED)
+    }
+
+    /// This live template, out of every look-up's way.
+    #[inline(always)]
+    pub const fn retired(self) -> Self {
+        Self(self.0 | Phase::Retired as u64)
+    }
+
+    /// This busy cell, live as a template.
+    #[inline(always)]
+    pub const fn live_template(self) -> Self {
+        Self(Self::with(self.generation(), Phase::Live, 0, Counted::No).0 | Self::TEMPLATE)
     }
 
     /// Protocol state.
@@ -68,7 +116,7 @@ impl StateWord {
         self.0 & Self::SEES_REPLIES != 0
     }
 
-    /// This cell, with the server's packets seen.
+    /// This cell, with the server's packets expected.
     #[inline(always)]
     pub const fn seeing_replies(self) -> Self {
         Self(self.0 | Self::SEES_REPLIES)
@@ -91,6 +139,12 @@ impl StateWord {
     #[inline(always)]
     pub const fn client_told(self) -> Self {
         Self(self.0 & !Self::TELLS_CLIENT)
+    }
+
+    /// This cell, with a packet of the server's seen.
+    #[inline(always)]
+    pub const fn answered(self) -> Self {
+        Self(self.0 | Self::SEES_REPLIES | Self::ASSURED)
     }
 
     /// This busy cell, live as a reverse cell.

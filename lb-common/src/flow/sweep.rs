@@ -3,11 +3,11 @@
 
 use core::marker::PhantomData;
 
-use super::{BLOCK, FlowCell, Link, release};
+use super::{BLOCK, FlowCell, Link, release, template};
 use crate::{
     family::Family,
-    layout::SweepStatus,
-    tables::{Cell, Step, Tables},
+    layout::{DestFlags, DestView, Knobs, SettingsView, SweepStatus},
+    tables::{Cell, Step, Table, Tables},
     time::{TICK_SHIFT, Tick},
 };
 
@@ -78,6 +78,8 @@ impl<F: Family, T: Tables> Step<T> for SearchBlock<F> {
 struct SweepBlock<F> {
     base: u64,
     now: u64,
+    /// Whether connections of removed servers are over.
+    nodest: u64,
     freed: u64,
     family: PhantomData<F>,
 }
@@ -91,15 +93,40 @@ impl<F: Family, T: Tables> Step<T> for SweepBlock<F> {
         };
         let cell = FlowCell(cell);
         let state = cell.state();
+        if !state.is_used() {
+            return true;
+        }
+        let now = self.now as Tick;
+        let orphan = self.nodest != 0 && !state.is_reverse() && is_orphan(tables, cell.dest());
         let over = if state.is_reverse() {
             !is_held::<F, T>(tables, cell.link())
+        } else if state.is_template() {
+            template::is_over(cell, state, now, orphan)
         } else {
-            cell.times().is_releasable(self.now as Tick)
+            orphan || cell.times().is_releasable(now)
         };
-        if state.is_live() && over && release::<F, T>(tables, cell, index, state) {
+        if over && release::<F, T>(tables, cell, index, state) {
             self.freed = self.freed.wrapping_add(1);
         }
         true
+    }
+}
+
+/// Whether the server of a dest word was removed.
+#[inline(always)]
+fn is_orphan<T: Tables>(tables: T, dest: u64) -> bool {
+    match tables.cell(Table::Dest, dest as u32) {
+        Some(dest) => !DestView(dest).word().has(DestFlags::AVAILABLE),
+        None => false,
+    }
+}
+
+/// Whether `expire_nodest_conn` is set.
+#[inline(always)]
+fn expires_nodest<T: Tables>(tables: T) -> bool {
+    match tables.cell(Table::Settings, 0) {
+        Some(settings) => SettingsView(settings).knobs().has(Knobs::EXPIRE_NODEST),
+        None => false,
     }
 }
 
@@ -162,6 +189,7 @@ pub fn run<F: Family, T: Tables>(tables: T, state: &mut SweepState) -> u64 {
         let mut sweep = SweepBlock::<F> {
             base: state.cursor.wrapping_mul(u64::from(BLOCK)),
             now,
+            nodest: expires_nodest(tables).into(),
             freed: 0,
             family: PhantomData,
         };

@@ -1,6 +1,6 @@
 use bytemuck::{Pod, Zeroable};
 
-use super::LocalPool;
+use super::{ForwardMethod, LocalPool};
 use crate::{
     tables::Cell,
     time::{Tick, seconds},
@@ -26,8 +26,12 @@ impl DestFlags {
     pub const LOCAL: u32 = 1 << 2;
     /// The next hop is resolved.
     pub const RESOLVED: u32 = 1 << 3;
-    /// Overload threshold reached (reserved for `-x`).
+    /// As many connections as its upper threshold allows (`-x`): set and cleared
+    /// by packets and the sweep, so that the daemon leaves it alone when it
+    /// stores a word.
     pub const OVERLOAD: u32 = 1 << 4;
+    /// Its weight is 0.
+    pub const QUIESCED: u32 = 1 << 5;
 }
 
 impl DestWord {
@@ -51,6 +55,17 @@ impl DestWord {
     /// The flags.
     pub const fn flags(self) -> u32 {
         (self.0 >> 32) as u32
+    }
+
+    /// This word, overloaded or not.
+    #[inline(always)]
+    pub const fn overloaded(self, overloaded: bool) -> Self {
+        let flag = (DestFlags::OVERLOAD as u64) << 32;
+        if overloaded {
+            Self(self.0 | flag)
+        } else {
+            Self(self.0 & !flag)
+        }
     }
 }
 
@@ -77,16 +92,17 @@ pub struct DestEntry {
     pub tunnel_port: u16,
     /// [`TunnelChecksum`] as a number.
     pub tunnel_checksum: u8,
-    /// Zero.
-    pub reserved0: u8,
+    /// [`ForwardMethod`](super::ForwardMethod) of new connections, for those that
+    /// a template sends here.
+    pub method: u8,
     /// [`LocalPool`](super::LocalPool) of
     /// [`ForwardMethod::Fullnat`](super::ForwardMethod).
     pub local: u64,
     /// [`PathMtu`] towards the server, of [`ForwardMethod::Tunnel`](super::ForwardMethod).
     /// Written by packets.
     pub path_mtu: u64,
-    /// Zero.
-    pub reserved1: u64,
+    /// [`Thresholds`].
+    pub thresholds: u64,
 }
 
 /// What a router on the way to a tunnel's server has told about its link: the
@@ -114,6 +130,47 @@ impl PathMtu {
             return None;
         }
         Some(self.0 as u32)
+    }
+}
+
+/// Connections a server takes (`-x`, `-y`): the upper threshold in the low half,
+/// the lower one above it; 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Thresholds(pub u64);
+
+impl Thresholds {
+    /// Puts them together.
+    pub const fn new(upper: u32, lower: u32) -> Self {
+        Self(upper as u64 | (lower as u64) << 32)
+    }
+
+    /// At this many connections no more are given to the server.
+    #[inline(always)]
+    pub const fn upper(self) -> u64 {
+        self.0 & 0xffff_ffff
+    }
+
+    /// Below this many, some are again.
+    #[inline(always)]
+    pub const fn lower(self) -> u64 {
+        self.0 >> 32
+    }
+
+    /// Whether a server that had been full and now has `total` connections takes
+    /// new ones.
+    #[inline(always)]
+    pub const fn is_relieved(self, total: u64) -> bool {
+        if self.lower() != 0 {
+            total < self.lower()
+        } else {
+            total.wrapping_mul(4) < self.upper().wrapping_mul(3)
+        }
+    }
+
+    /// Whether `total` connections are as many as there may be.
+    #[inline(always)]
+    pub const fn is_reached(self, total: u64) -> bool {
+        self.upper() != 0 && total >= self.upper()
     }
 }
 
@@ -215,6 +272,30 @@ impl<C: Cell> DestView<C> {
     pub fn set_path_mtu(self, old: PathMtu, new: PathMtu) {
         self.0.compare_exchange(6, old.0, new.0);
     }
+
+    /// [`DestEntry::method`].
+    #[inline(always)]
+    pub fn method(self) -> ForwardMethod {
+        ForwardMethod::from_bits((self.0.load(4) >> 56) as u8)
+    }
+
+    /// The server's thresholds.
+    #[inline(always)]
+    pub fn thresholds(self) -> Thresholds {
+        Thresholds(self.0.load(7))
+    }
+
+    /// Says whether the server is full; the rest of its word, which the daemon
+    /// writes, stays.
+    #[inline(always)]
+    pub fn set_overloaded(self, overloaded: bool) {
+        let flag = u64::from(DestFlags::OVERLOAD) << 32;
+        if overloaded {
+            self.0.set_bits(0, flag);
+        } else {
+            self.0.clear_bits(0, flag);
+        }
+    }
 }
 
 /// A server's load: written by packets and by the sweep with atomic additions,
@@ -225,7 +306,7 @@ pub struct DestLoad {
     /// Active connections in the low half, inactive in the high: a connection
     /// that changes sides is one addition.
     pub conns: u64,
-    /// Persistence templates bound to the server (reserved for `-p`).
+    /// Persistence templates bound to the server.
     pub templates: u64,
     /// Zero.
     pub reserved: [u64; 6],
@@ -240,6 +321,12 @@ impl DestLoad {
     /// Active connections.
     pub const fn active(&self) -> u32 {
         self.conns as u32
+    }
+
+    /// Connections of a word.
+    #[inline(always)]
+    pub const fn total(conns: u64) -> u64 {
+        (conns & 0xffff_ffff).wrapping_add(conns >> 32)
     }
 
     /// Inactive connections.

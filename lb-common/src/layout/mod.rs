@@ -25,7 +25,8 @@ mod sweep;
 
 pub use crate::sched::SchedulerKind;
 pub use dest::{
-    DestEntry, DestFlags, DestLoad, DestView, DestWord, PathMtu, TunnelChecksum, TunnelKind,
+    DestEntry, DestFlags, DestLoad, DestView, DestWord, PathMtu, Thresholds, TunnelChecksum,
+    TunnelKind,
 };
 pub use filter::{FILTER_BITS, FILTER_WORDS, filter_bit, reply_bit};
 pub use iface::{IFACE_MACS, IFACE_WINDOW, IfaceEntry, IfaceKey, IfaceView};
@@ -36,14 +37,14 @@ pub use root::Root;
 pub use service::{
     SERVICE_WINDOW, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, ServiceView,
 };
-pub use settings::{Settings, SettingsView};
+pub use settings::{Knobs, Settings, SettingsView};
 pub use stats::{Stats, StatsPage};
 pub use sweep::SweepStatus;
 
 /// Changes whenever a record or a map changes shape; part of the pin path, so
 /// that a new program never reads an old layout (aya 0.14 reuses pinned maps
 /// without comparing them).
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// How a packet reaches its server. The numbers up to 4 are the kernel's
 /// (genetlink `FWD_METHOD`; 4 is its bypass).

@@ -11,6 +11,10 @@ pub const SERVICE_WINDOW: u32 = 8;
 pub struct ServiceFlags(pub u16);
 
 impl ServiceFlags {
+    /// A client's connections go to one server (`-p`).
+    pub const PERSISTENT: u16 = 0x01;
+    /// Every datagram is scheduled for itself (`-o`).
+    pub const ONE_PACKET: u16 = 0x04;
     /// `-b flag-1`: sh and mh look for another server (`sh-fallback`, `mh-fallback`).
     pub const SCHED_1: u16 = 0x08;
     /// `-b flag-2`: sh and mh hash the client's port too (`sh-port`, `mh-port`).
@@ -98,8 +102,11 @@ pub struct ServiceEntry {
     /// ([`Compiled`](crate::sched::Compiled)): its word, its table, and the
     /// number of its binding.
     pub sched: [u64; 3],
+    /// Of a persistent service: its templates' time-out in ticks, then two words
+    /// that a client's address is masked with, in network byte order.
+    pub persistence: [u64; 3],
     /// Zero.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 2],
 }
 
 /// A [`ServiceEntry`] as the engine reads it.
@@ -110,9 +117,15 @@ impl<C: Cell> ServiceView<C> {
     /// Whether this is the service `key`.
     #[inline(always)]
     pub fn matches(self, key: &ServiceKey) -> bool {
-        self.0.load(2) as u32 == key.tail()
-            && self.0.load(0) == (key.addr[0] as u64 | (key.addr[1] as u64) << 32)
-            && self.0.load(1) == (key.addr[2] as u64 | (key.addr[3] as u64) << 32)
+        let word = |i: usize| key.addr[i] as u64 | (key.addr[i + 1] as u64) << 32;
+        self.is_of([word(0), word(2)], key.tail())
+    }
+
+    /// As [`Self::matches`], of an address as in the facts and a
+    /// [`ServiceKey::tail`].
+    #[inline(always)]
+    pub fn is_of(self, addr: [u64; 2], tail: u32) -> bool {
+        self.0.load(2) as u32 == tail && self.0.load(0) == addr[0] && self.0.load(1) == addr[1]
     }
 
     /// [`ServiceEntry::flags`].
@@ -191,6 +204,24 @@ impl<C: Cell> ServiceView<C> {
     #[inline(always)]
     pub fn binding(self) -> u64 {
         self.0.load(10)
+    }
+
+    /// [`ServiceEntry::port`].
+    #[inline(always)]
+    pub fn port(self) -> u16 {
+        self.0.load(2) as u16
+    }
+
+    /// Time-out of the service's templates, in ticks.
+    #[inline(always)]
+    pub fn persistence(self) -> u32 {
+        self.0.load(11) as u32
+    }
+
+    /// Word `i` (0 or 1) of what a client's address is masked with.
+    #[inline(always)]
+    pub fn client_mask(self, i: usize) -> u64 {
+        self.0.load(12 + i)
     }
 }
 

@@ -21,6 +21,10 @@ pub struct Settings {
     /// SCTP time-outs by state number, in ticks; of 16, so that any four bits are
     /// inside.
     pub sctp: [u32; 16],
+    /// [`Knobs`].
+    pub knobs: u32,
+    /// Zero.
+    pub reserved1: u32,
 }
 
 impl Settings {
@@ -30,11 +34,42 @@ impl Settings {
     pub const SCTP: u64 = offset_of!(Self, sctp) as u64 / 4;
 }
 
+/// The `net.ipv4.vs.*` settings that packets and the sweep read, a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Knobs(pub u32);
+
+impl Knobs {
+    /// `conn_reuse_mode` is not 0: a SYN in TIME_WAIT or CLOSE starts anew.
+    pub const REUSE: u32 = 1;
+    /// `conn_reuse_mode` has its bit 1: in FIN_WAIT too, where replies are not seen.
+    pub const REUSE_FIN_WAIT: u32 = 1 << 1;
+    /// `expire_nodest_conn`: connections of removed servers are over at once.
+    pub const EXPIRE_NODEST: u32 = 1 << 2;
+    /// `expire_quiescent_template`: templates of servers with weight 0 are void.
+    pub const EXPIRE_QUIESCENT: u32 = 1 << 3;
+    /// `sloppy_tcp`: every TCP packet but a reset may start a connection.
+    pub const SLOPPY_TCP: u32 = 1 << 4;
+    /// `sloppy_sctp`.
+    pub const SLOPPY_SCTP: u32 = 1 << 5;
+
+    /// Whether all of `knobs` are set.
+    #[inline(always)]
+    pub const fn has(self, knobs: u32) -> bool {
+        self.0 & knobs == knobs
+    }
+}
+
 /// [`Settings`] as the engine reads it.
 #[derive(Clone, Copy)]
 pub struct SettingsView<C>(pub C);
 
 impl<C: Cell> SettingsView<C> {
+    /// [`Settings::knobs`].
+    #[inline(always)]
+    pub fn knobs(self) -> Knobs {
+        Knobs(self.0.load(16) as u32)
+    }
+
     /// Time-out, in ticks, of a connection in `state`; `first` is
     /// [`Facts::timeouts`](crate::facts::Facts::timeouts).
     #[inline(always)]

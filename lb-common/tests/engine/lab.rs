@@ -5,16 +5,20 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use lb_common::{
     engine::Verdict,
     family::{Family, V4},
-    flow::{self, Found},
+    flow::{
+        self, Found, StateWord,
+        sweep::{SweepState, run},
+    },
     host::{HostCell, HostPacket, HostTables, frame::Frame},
     layout::{
         DestEntry, DestFlags, DestLoad, DestWord, FILTER_WORDS, ForwardMethod, IFACE_WINDOW,
         IfaceEntry, IfaceKey, ListEntry, NO_OLD_POSITION, NextHop, Root, SERVICE_WINDOW,
-        SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, filter_bit,
+        SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, Settings, filter_bit,
     },
     reason::Reason,
     sched::Cursor,
     tables::{Param, Params, Table, Tables},
+    time::seconds,
     wire::{IPPROTO_TCP, IPPROTO_UDP},
 };
 
@@ -82,6 +86,10 @@ pub(crate) struct Service<'a> {
     pub(crate) weight: u32,
     pub(crate) claimed: bool,
     pub(crate) generation: u32,
+    /// [`ServiceFlags`] besides that it is claimed.
+    pub(crate) flags: u16,
+    /// Time-out of templates in seconds, and the mask of clients.
+    pub(crate) persistence: (u32, [u8; 4]),
 }
 
 impl<'a> Service<'a> {
@@ -95,6 +103,8 @@ impl<'a> Service<'a> {
             weight: 1,
             claimed: true,
             generation: 1,
+            flags: 0,
+            persistence: (300, [255; 4]),
         }
     }
 
@@ -301,11 +311,12 @@ impl Lab {
             port,
             protocol: service.protocol,
             family: 4,
-            flags: if service.claimed {
-                ServiceFlags::CLAIMED
-            } else {
-                0
-            },
+            flags: service.flags
+                | if service.claimed {
+                    ServiceFlags::CLAIMED
+                } else {
+                    0
+                },
             scheduler: SchedulerKind::Rr as u8,
             slot: service.slot,
             generation: service.generation,
@@ -314,9 +325,94 @@ impl Lab {
             max_weight: service.weight,
             gcd: 1,
             seed_from: u64::MAX,
+            persistence: Self::persistence(service),
             ..ServiceEntry::default()
         };
         self.tables.set(Table::Service, index, entry);
+    }
+
+    fn persistence(service: &Service) -> [u64; 3] {
+        let (timeout, mask) = service.persistence;
+        [seconds(timeout).into(), u32::from_ne_bytes(mask).into(), 0]
+    }
+
+    /// Puts a service of any port, or another one, in the place of all there are.
+    pub(crate) fn of_services(services: &[Service]) -> Self {
+        let lab = Self::of(PARAMS);
+        lab.configure(0, services);
+        lab
+    }
+
+    /// Changes a server's entry.
+    pub(crate) fn edit(&self, slot: u32, change: impl FnOnce(&mut DestEntry)) {
+        let mut entry = self.tables.get(Table::Dest, slot);
+        change(&mut entry);
+        self.tables.set(Table::Dest, slot, entry);
+    }
+
+    /// Sets the settings that packets read.
+    pub(crate) fn knobs(&self, knobs: u32) {
+        let mut settings: Settings = self.tables.get(Table::Settings, 0);
+        settings.knobs = knobs;
+        self.tables.set(Table::Settings, 0, settings);
+    }
+
+    /// Templates of a server.
+    pub(crate) fn templates(&self, slot: u32) -> u64 {
+        let load: DestLoad = self.tables.get(Table::DestLoad, slot);
+        load.templates
+    }
+
+    /// A whole pass of the sweep.
+    pub(crate) fn sweep(&self) {
+        let mut state = SweepState::default();
+        for _ in 0..2 * flow::total_cells(PARAMS.flow4_cells) / flow::BLOCK + 2 {
+            run::<V4, _>(&self.tables, &mut state);
+        }
+    }
+
+    /// Every cell in use: its index, its state and its words.
+    pub(crate) fn cells(&self) -> Vec<(u32, StateWord, [u64; 8])> {
+        let all = 0..flow::total_cells(PARAMS.flow4_cells);
+        let cells = all.map(|index| {
+            let words: [u64; 8] = self.tables.get(Table::Flow4, index);
+            (index, StateWord(words[flow::word::STATE]), words)
+        });
+        cells.filter(|(_, state, _)| state.is_used()).collect()
+    }
+
+    /// Checks that every count is that of the cells there are.
+    pub(crate) fn check_counts(&self) {
+        let cells = self.cells();
+        let mut loads = [DestLoad::default(); SERVERS as usize];
+        for (_, state, words) in &cells {
+            let load = &mut loads[words[flow::word::DEST] as u32 as usize];
+            if state.is_template() {
+                load.templates += 1;
+                continue;
+            }
+            assert!(!state.is_reverse(), "this lab has no NAT");
+            load.conns += match state.counted() {
+                2 => DestLoad::ACTIVE,
+                1 => DestLoad::INACTIVE,
+                _ => 0,
+            };
+        }
+        for (slot, load) in (0..).zip(loads) {
+            let counted: DestLoad = self.tables.get(Table::DestLoad, slot);
+            assert_eq!(counted, load, "server {slot}");
+        }
+        for (index, state, words) in &cells {
+            if !state.is_template() {
+                continue;
+            }
+            let control = flow::Control(words[flow::word::LINK]);
+            let mine = cells.iter().filter(|(_, state, words)| {
+                let template = words[flow::word::DEST] >> flow::TEMPLATE_SHIFT;
+                !state.is_template() && template == u64::from(*index) + 1
+            });
+            assert_eq!(control.count() as usize, mine.count(), "template {index}");
+        }
     }
 
     /// Runs a frame that came in by [`IN`]: verdict, reason, and the frame after.

@@ -3,6 +3,7 @@
 mod connections;
 mod forwarding;
 mod lab;
+mod life;
 mod nat;
 mod random;
 mod reasons;

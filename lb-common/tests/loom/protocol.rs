@@ -45,7 +45,7 @@ pub(crate) fn race<A: 'static, B: 'static>(
 }
 
 /// Inserts a flow whose server's slot says which key it is for.
-pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserted<LoomCell<'a>> {
+pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserted {
     let flow = NewFlow {
         tells_client: false,
         slot: u32::from(*key == OTHER),
@@ -53,6 +53,7 @@ pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserte
         state: 3,
         counted: Counted::Active,
         timeout: TIMEOUT,
+        template: 0,
     };
     flow::insert::<V4, _, _>(tables, key, now, &flow)
 }
@@ -73,10 +74,10 @@ enum Outcome {
     Contended,
 }
 
-fn outcome(inserted: Inserted<LoomCell<'_>>) -> Outcome {
+fn outcome(inserted: Inserted) -> Outcome {
     match inserted {
         Inserted::New(_) => Outcome::New,
-        Inserted::Exists(_) => Outcome::Exists,
+        Inserted::Exists => Outcome::Exists,
         Inserted::Full => Outcome::Full,
         Inserted::Contended => Outcome::Contended,
     }

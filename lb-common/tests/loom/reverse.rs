@@ -25,6 +25,7 @@ fn connect(tables: &LoomTables, slot: u32, now: u32) -> Option<Link> {
         state: 3,
         counted: Counted::Active,
         timeout: TIMEOUT,
+        template: 0,
     };
     match flow::insert::<V4, _, _>(tables, &KEY, now, &new) {
         Inserted::New(link) => Some(link),

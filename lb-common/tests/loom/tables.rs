@@ -73,6 +73,14 @@ impl Cell for LoomCell<'_> {
     fn add(self, word: usize, value: u64) {
         self.0[word].fetch_add(value, AcqRel);
     }
+
+    fn set_bits(self, word: usize, bits: u64) {
+        self.0[word].fetch_or(bits, AcqRel);
+    }
+
+    fn clear_bits(self, word: usize, bits: u64) {
+        self.0[word].fetch_and(!bits, AcqRel);
+    }
 }
 
 impl<'a> Tables for &'a LoomTables {

@@ -7,6 +7,7 @@ mod laddr;
 mod rs_setup;
 mod run;
 mod status;
+mod sysctl;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -37,6 +38,8 @@ enum Verb {
     RsSetup(rs_setup::Args),
     /// Local addresses that FULLNAT connections are made from
     Laddr(laddr::Args),
+    /// Show and set net.ipv4.vs.* settings
+    Sysctl(sysctl::Args),
     /// The ipvsadm command line ('lvx ipvsadm -h' for its options)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -82,6 +85,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Laddr(args) => {
             enter_softly();
             end(laddr::main(args))
+        }
+        Verb::Sysctl(args) => {
+            enter_softly();
+            end(sysctl::main(&args))
         }
         Verb::Ipvsadm { args } => {
             enter_softly();

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
 
+use lb_common::time::seconds;
 use lb_common::{
     layout::{
         FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, SchedulerKind, ServiceEntry, ServiceFlags,
@@ -22,7 +23,7 @@ use super::{
 };
 use crate::{
     address::words,
-    model::{Method, ServiceId},
+    model::{Family, Method, ServiceId},
 };
 
 /// A service whose cursor must follow its list into the new half.
@@ -99,7 +100,8 @@ pub fn compile(
             seed_from,
             seed,
             sched: [compiled.word, table(service.slot), service.binding.into()],
-            reserved: [0; 5],
+            persistence: persistence(*id, service),
+            reserved: [0; 2],
         });
         list_start += list_len;
     }
@@ -223,7 +225,36 @@ fn flags(service: &Service, claimed: bool) -> u16 {
     if service.spec.toa {
         flags |= ServiceFlags::TOA;
     }
+    if service.spec.persistent.is_some() {
+        flags |= ServiceFlags::PERSISTENT;
+    }
+    if service.spec.ops {
+        flags |= ServiceFlags::ONE_PACKET;
+    }
     flags
+}
+
+/// Time-out of a service's templates and the mask of its clients' addresses.
+fn persistence(id: ServiceId, service: &Service) -> [u64; 3] {
+    let Some(timeout) = service.spec.persistent else {
+        return [0; 3];
+    };
+    let [first, second] = client_mask(id.family(), service.spec.netmask);
+    [seconds(timeout).into(), first, second]
+}
+
+/// A granularity as two words in network byte order: of IPv4 a mask, of IPv6
+/// the length of a prefix.
+fn client_mask(family: Family, netmask: u32) -> [u64; 2] {
+    match family {
+        Family::V4 => [netmask.to_be().into(), 0],
+        Family::V6 => {
+            let mask = u128::MAX
+                .checked_shl(128_u32.saturating_sub(netmask))
+                .unwrap_or(0);
+            bytemuck::cast(mask.to_be_bytes())
+        }
+    }
 }
 
 /// The cursor in the list of `entry`, by where its server (or the nearest one

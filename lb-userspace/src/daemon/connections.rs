@@ -8,7 +8,7 @@ use std::{
 use bytemuck::Pod;
 use lb_common::{
     conn::Protocol,
-    flow::{BLOCK, FlowCell, word},
+    flow::{BLOCK, CONTROLLED, Control, FlowCell, StateWord, Times, word},
     layout::DestEntry,
     tables::Cell,
     time::{TICK_SHIFT, Tick},
@@ -56,14 +56,19 @@ fn connection<C: Pod>(
         return None;
     }
     // The cell may have passed to another connection while it was read.
-    if !state.is_live() || cell.state().generation() != state.generation() || times.is_dead(now) {
+    if !state.is_used() || cell.state().generation() != state.generation() {
         return None;
     }
+    let deadline = deadline(cell, state, times, now)?;
     let protocol = (ports >> 32) as u8;
     let slot = dest as u32;
     let dest = (slot < dests.len()).then(|| dests.get(slot))?;
-    let service_port = port((ports >> 16) as u16);
-    let left = u64::from(times.deadline().wrapping_sub(now)) << TICK_SHIFT;
+    let service_port = if state.is_retired() {
+        u16::MAX
+    } else {
+        port((ports >> 16) as u16)
+    };
+    let left = u64::from(deadline.wrapping_sub(now)) << TICK_SHIFT;
     let [a, b, c, d] = dest.addr.map(u64::from);
     // In a tunnel the server may be of the other family.
     let server = match dest.family {
@@ -73,20 +78,49 @@ fn connection<C: Pod>(
     Some(Connection {
         protocol,
         expires: (left / 1_000_000_000) as u32,
-        state: Protocol::from_number(protocol)?
-            .state_name(state.protocol_state())
-            .into(),
+        state: state_name(state, protocol)?.into(),
         client: (client, port(ports as u16)),
         service: (service, service_port),
         dest: (
             server,
-            if dest.port == 0 {
+            // A template of any port has none; one that was retired has 65535.
+            if dest.port == 0 || state.is_retired() || state.is_template() && service_port == 0 {
                 service_port
             } else {
                 port(dest.port)
             },
         ),
     })
+}
+
+/// When it is over; `None` when it is. A template with connections lives on in
+/// steps of a minute.
+fn deadline<C: Pod>(
+    cell: FlowCell<Words<'_, C>>,
+    state: StateWord,
+    times: Times,
+    now: Tick,
+) -> Option<Tick> {
+    let deadline = times.deadline();
+    if !times.is_dead(now) {
+        return Some(deadline);
+    }
+    if !state.is_template() || Control(cell.0.load(word::LINK)).count() == 0 {
+        return None;
+    }
+    let steps = now.wrapping_sub(deadline) / CONTROLLED + 1;
+    Some(deadline.wrapping_add(steps * CONTROLLED))
+}
+
+fn state_name(state: StateWord, protocol: u8) -> Option<&'static str> {
+    if state.is_template() {
+        return Some(if state.is_assured() {
+            "ASSURED"
+        } else {
+            "NONE"
+        });
+    }
+    Some(Protocol::from_number(protocol)?.state_name(state.protocol_state()))
 }
 
 /// Client, service, and the word with ports and protocol.
@@ -144,6 +178,18 @@ impl<C: Pod> Cell for Words<'_, C> {
         self.flows
             .word(self.index, word)
             .fetch_add(value, Ordering::SeqCst);
+    }
+
+    fn set_bits(self, word: usize, bits: u64) {
+        self.flows
+            .word(self.index, word)
+            .fetch_or(bits, Ordering::SeqCst);
+    }
+
+    fn clear_bits(self, word: usize, bits: u64) {
+        self.flows
+            .word(self.index, word)
+            .fetch_and(!bits, Ordering::SeqCst);
     }
 }
 

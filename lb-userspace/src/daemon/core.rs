@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use lb_common::layout::Root;
+use lb_common::layout::{Root, Settings};
 
 use super::{
     Status, clock, compile,
@@ -34,6 +34,8 @@ use crate::{
 
 /// Word of the settings record that holds the heartbeat.
 const HEARTBEAT_WORD: usize = 7;
+/// Words of that record.
+const SETTINGS_WORDS: usize = size_of::<Settings>() / 8;
 
 /// Seconds without a daemon after which rates start from where they were.
 const ESTIMATOR_PAUSE: u64 = 4;
@@ -306,6 +308,7 @@ impl Core {
             self.shared.sched_tables = SchedTables::restore(&tables);
             return Err(error);
         }
+        self.publish_settings();
         compile::switch(&tables, &self.state, side);
         compile::carry_over(&tables, &carries);
         publish::withdraw(&tables, &self.state, &mut self.shared, &world);
@@ -314,6 +317,18 @@ impl Core {
         self.claimed = claimed;
         self.follow_interfaces();
         Ok(())
+    }
+
+    /// Gives packets the settings. Their words are the daemon's alone.
+    fn publish_settings(&self) {
+        let record = &self.plane.maps.settings;
+        let new = self.state.settings().record(record.get(0));
+        let words: [u64; SETTINGS_WORDS] = bytemuck::cast(new);
+        for (word, value) in words.into_iter().enumerate() {
+            if word != HEARTBEAT_WORD {
+                record.word(0, word).store(value, Ordering::Release);
+            }
+        }
     }
 
     /// Answers what changes no configuration.
@@ -328,6 +343,7 @@ impl Core {
                 refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
             }
             Request::Locals => Response::Locals(self.state.pool_list()),
+            Request::Settings => Response::Settings(self.state.settings().clone()),
             Request::Connections => Response::Connections(connections(&self.plane.maps)),
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Down { force: false } if self.connections() > 0 => {

@@ -26,6 +26,7 @@ pub mod namespaces;
 pub mod next_hops;
 pub mod offline;
 pub mod offloads;
+mod overload;
 pub mod publish;
 pub mod report;
 pub mod run;

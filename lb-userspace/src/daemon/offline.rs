@@ -66,6 +66,7 @@ impl Offline {
             }
             Request::Connections => Ok(Response::Connections(connections(&self.maps))),
             Request::Locals => Ok(Response::Locals(self.state.pool_list())),
+            Request::Settings => Ok(Response::Settings(self.state.settings().clone())),
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
             _ => bail!("lvx: the daemon is not running: {START}"),
         }

@@ -9,12 +9,13 @@ use std::{
 };
 
 use lb_common::layout::{
-    DestEntry, DestFlags, DestWord, LocalAddress, LocalPool, StatsPage, TunnelKind,
+    DestEntry, DestFlags, DestWord, LocalAddress, LocalPool, StatsPage, Thresholds, TunnelKind,
 };
 
 use super::{
     locals::Locals,
     next_hops::NextHops,
+    overload,
     sched_tables::SchedTables,
     state::{Node, Service, State},
     tables::Tables,
@@ -128,7 +129,11 @@ pub fn publish(
                 DestWord(known),
                 &mut unresolved,
             );
-            let word = DestWord::new(way.next_hop(), way.flags() | claimed | DestFlags::AVAILABLE);
+            let mut flags = way.flags() | claimed | DestFlags::AVAILABLE;
+            if node.dest.spec.weight == 0 {
+                flags |= DestFlags::QUIESCED;
+            }
+            let word = DestWord::new(way.next_hop(), flags);
             start_page(tables, node);
             let old = tables.dests.get(node.slot);
             let local = match node.dest.spec.method {
@@ -140,11 +145,9 @@ pub fn publish(
             let local = local.map_or(known, |pool| pool.0);
             let new = DestEntry {
                 local,
-                ..entry(service, node, word, &old)
+                ..entry(id, service, node, word, &old)
             };
-            if new != old {
-                tables.dests.set(node.slot, new);
-            }
+            overload::store(tables, node, old, new);
         }
     }
     let mut warnings = pools.warnings;
@@ -198,8 +201,8 @@ pub fn withdraw(tables: &Tables<'_>, state: &State, shared: &mut Shared, world: 
             way.next_hop(),
             way.flags() | claimed(&trashed.service, world),
         );
-        if new != known {
-            word.store(new.0, Ordering::Release);
+        if new != known.overloaded(false) {
+            overload::store_word(word, new);
         }
     }
     let nodes = state
@@ -395,19 +398,32 @@ fn way(
     DestWord::default()
 }
 
-fn entry(service: &Service, node: &Node, word: DestWord, old: &DestEntry) -> DestEntry {
+fn entry(
+    id: &ServiceId,
+    service: &Service,
+    node: &Node,
+    word: DestWord,
+    old: &DestEntry,
+) -> DestEntry {
     let (addr, family) = words(node.dest.id.addr);
-    let (kind, port, checksum) = node.dest.spec.tunnel.layout();
+    let spec = &node.dest.spec;
+    let limits = Thresholds::new(spec.u_threshold, spec.l_threshold);
+    // A service of any port, or of a mark, never maps ports.
+    let port = match id {
+        ServiceId::Address { port: 1.., .. } => node.dest.id.port,
+        ServiceId::Address { port: 0, .. } | ServiceId::Mark { .. } => 0,
+    };
+    let (kind, tunnel_port, checksum) = spec.tunnel.layout();
     // A tunnel that was GUE keeps its port: the entry is rewritten word by word,
     // the kind last, while packets read it.
     let tunnel_port = match kind {
-        TunnelKind::Gue => port.to_be(),
+        TunnelKind::Gue => tunnel_port.to_be(),
         TunnelKind::Ipip | TunnelKind::Gre => old.tunnel_port,
     };
     DestEntry {
         word: word.0,
         addr,
-        port: node.dest.id.port.to_be(),
+        port: port.to_be(),
         family,
         tunnel_kind: kind as u8,
         service_slot: service.slot,
@@ -418,10 +434,10 @@ fn entry(service: &Service, node: &Node, word: DestWord, old: &DestEntry) -> Des
         },
         tunnel_port,
         tunnel_checksum: checksum as u8,
-        reserved0: 0,
+        method: spec.method.forward() as u8,
         local: 0,
         path_mtu: if node.fresh { 0 } else { old.path_mtu },
-        reserved1: 0,
+        thresholds: limits.0,
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) enum Command {
         numeric: bool,
         persistent: bool,
     },
+    /// `-L --timeout`.
+    Timeouts,
     /// `-S`.
     Save {
         numeric: bool,
@@ -114,12 +116,14 @@ pub(super) fn build(mut line: Line) -> Result<Command, Failure> {
                 persistent: line.given(OptionId::PersistentConn),
             });
         }
+        CommandId::List if line.given(OptionId::Timeout) => return Ok(Command::Timeouts),
         CommandId::List => return Ok(Command::List(line.service, list_options(&line))),
         CommandId::Save => return Ok(Command::Save { numeric }),
         CommandId::Restore => return Ok(Command::Restore),
         CommandId::Help => return Ok(Command::Help),
         CommandId::Version => return Ok(Command::Version),
-        CommandId::Set | CommandId::StartDaemon | CommandId::StopDaemon => {
+        CommandId::Set => Request::SetTimeouts(line.timeouts),
+        CommandId::StartDaemon | CommandId::StopDaemon => {
             return Err(supported::command_missing(line.command));
         }
     };

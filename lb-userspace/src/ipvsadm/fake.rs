@@ -6,7 +6,7 @@ use super::names::Names;
 use super::run::Control;
 use crate::model::{
     Connection, Counters, Dest, DestId, DestSnapshot, DestSpec, Listing, Method, Protocol, Rates,
-    Refusal, Request, Response, ServiceId, ServiceSnapshot, ServiceSpec, Tunnel,
+    Refusal, Request, Response, ServiceId, ServiceSnapshot, ServiceSpec, Settings, Tunnel,
 };
 
 /// The names of the laboratory in which the golden transcripts were recorded.
@@ -132,6 +132,7 @@ pub(super) struct FakeControl {
     pub(super) connections: Vec<Connection>,
     /// Every request, as it came.
     pub(super) requests: Vec<Request>,
+    pub(super) settings: Settings,
     /// Answers nothing, as without a daemon.
     pub(super) dead: bool,
 }
@@ -220,6 +221,9 @@ impl FakeControl {
                 }
                 return Ok(Response::Batch(answers));
             }
+            Request::SetTimeouts(timeouts) => self.settings.set_timeouts(timeouts)?,
+            Request::SetSysctl(name, value) => self.settings.set(&name, value)?,
+            Request::Settings => return Ok(Response::Settings(self.settings.clone())),
             Request::AddLocal(..)
             | Request::DeleteLocal(..)
             | Request::Locals

@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::grammar::{Class, CommandId, Entry, OptionId};
 use super::names::Names;
 use super::popt::Words;
-use crate::model::{DestId, Family, Method, Protocol, ServiceId};
+use crate::model::{DestId, Family, Method, Protocol, ServiceId, Timeouts};
 
 /// The longest time-out, 31 days in seconds.
 const MAX_TIMEOUT: i64 = 31 * 24 * 60 * 60;
@@ -53,6 +53,8 @@ pub(super) struct Line {
     pub(super) l_threshold: u32,
     pub(super) tunnel: TunnelType,
     pub(super) tunnel_port: u16,
+    /// Of `--set`.
+    pub(super) timeouts: Timeouts,
 }
 
 impl Line {
@@ -74,6 +76,11 @@ impl Line {
             l_threshold: 0,
             tunnel: TunnelType::Ipip,
             tunnel_port: 0,
+            timeouts: Timeouts {
+                tcp: 0,
+                tcp_fin: 0,
+                udp: 0,
+            },
         }
     }
 
@@ -124,10 +131,15 @@ impl Line {
             if leftovers.len() < 3 {
                 return Err(Failure::usage("--set option requires 3 timeout values"));
             }
-            leftovers
-                .by_ref()
-                .take(3)
-                .try_for_each(|value| timeout(value, 0..=MAX_TIMEOUT).map(|_| ()))?;
+            let mut next = || {
+                let value = leftovers.next().map_or("", |word| word);
+                timeout(value, 0..=MAX_TIMEOUT)
+            };
+            line.timeouts = Timeouts {
+                tcp: next()?,
+                tcp_fin: next()?,
+                udp: next()?,
+            };
         }
         match leftovers.next() {
             Some(word) => Err(Failure::usage(format!("unexpected argument {word}"))),

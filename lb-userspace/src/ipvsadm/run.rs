@@ -10,7 +10,7 @@ use super::line::Line;
 use super::names::{Names, SystemNames};
 use super::text::Style;
 use super::{connections, list, save, usage};
-use crate::model::{Refusal, Request, Response};
+use crate::model::{Refusal, Request, Response, Timeouts};
 
 /// Exit status of a listing that fails.
 const LIST_FAILED: u8 = 1;
@@ -206,6 +206,13 @@ impl Session<'_, '_> {
                     _ => None,
                 })
             }
+            Command::Timeouts => self.show(Request::Settings, |response| match response {
+                Response::Settings(settings) => {
+                    let Timeouts { tcp, tcp_fin, udp } = settings.timeouts;
+                    Some(format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n"))
+                }
+                _ => None,
+            }),
             Command::Save { numeric } => {
                 let style = style(self.names, numeric);
                 self.show(Request::List(None), |response| match response {

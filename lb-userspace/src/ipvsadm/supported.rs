@@ -6,25 +6,9 @@ use super::grammar::{CommandId, OptionId};
 use super::line::Line;
 use crate::model::Refusal;
 
-const COMMANDS: &[CommandId] = &[
-    CommandId::Set,
-    CommandId::StartDaemon,
-    CommandId::StopDaemon,
-];
+const COMMANDS: &[CommandId] = &[CommandId::StartDaemon, CommandId::StopDaemon];
 
-const OPTIONS: &[OptionId] = &[
-    OptionId::Mark,
-    OptionId::Persistent,
-    OptionId::Netmask,
-    OptionId::Pe,
-    OptionId::Ops,
-    OptionId::UThreshold,
-    OptionId::LThreshold,
-    OptionId::Thresholds,
-    OptionId::PersistentConn,
-    OptionId::Timeout,
-    OptionId::Daemon,
-];
+const OPTIONS: &[OptionId] = &[OptionId::Mark, OptionId::Pe, OptionId::Daemon];
 
 /// Whether an option is built, for the usage text.
 pub(super) fn option(option: OptionId) -> bool {

@@ -5,6 +5,7 @@
 mod local;
 mod request;
 mod service;
+mod settings;
 mod snapshot;
 
 pub use local::{LocalRange, Pool};
@@ -13,4 +14,5 @@ pub use service::{
     Dest, DestId, DestSpec, Family, Method, Protocol, ServiceId, ServiceSpec, Tunnel,
     TunnelChecksum,
 };
+pub use settings::{Effect, MAX_TIMEOUT, PREFIX, SYSCTLS, Settings, Sysctl, Timeouts, sysctl};
 pub use snapshot::{Connection, Counters, DestSnapshot, Listing, Rates, ServiceSnapshot};

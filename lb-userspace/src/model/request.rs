@@ -1,6 +1,8 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Dest, DestId, Listing, LocalRange, Pool, ServiceId, ServiceSpec};
+use super::{
+    Connection, Dest, DestId, Listing, LocalRange, Pool, ServiceId, ServiceSpec, Settings, Timeouts,
+};
 use crate::daemon::Status;
 
 /// What the command line asks of the daemon. Every change is done whole or
@@ -26,6 +28,10 @@ pub enum Request {
     AddLocal(Option<ServiceId>, Vec<LocalRange>),
     /// `lvx laddr del`; what ports they have does not matter.
     DeleteLocal(Option<ServiceId>, Vec<LocalRange>),
+    /// `--set`; 0 leaves a time-out as it is.
+    SetTimeouts(Timeouts),
+    /// `lvx sysctl NAME=VALUE`.
+    SetSysctl(String, i64),
     /// `-Z`, of one service or of everything.
     Zero(Option<ServiceId>),
     /// Changes that become one transaction, each done or refused for itself in
@@ -38,6 +44,8 @@ pub enum Request {
     Connections,
     /// `lvx laddr list`.
     Locals,
+    /// `-L --timeout`, `lvx sysctl`.
+    Settings,
     /// `lvx status`.
     Status,
     /// `lvx down`: detach and remove the data plane.
@@ -60,11 +68,14 @@ impl Request {
             | Self::DeleteDest(..)
             | Self::AddLocal(..)
             | Self::DeleteLocal(..)
+            | Self::SetTimeouts(_)
+            | Self::SetSysctl(..)
             | Self::Batch(_) => true,
             Self::Zero(_)
             | Self::List(_)
             | Self::Connections
             | Self::Locals
+            | Self::Settings
             | Self::Status
             | Self::Down { .. } => false,
         }
@@ -87,6 +98,8 @@ pub enum Response {
     Connections(Vec<Connection>),
     /// Answer to [`Request::Locals`]: every pool that is not empty.
     Locals(Vec<Pool>),
+    /// Answer to [`Request::Settings`].
+    Settings(Settings),
     /// Answer to [`Request::Status`].
     Status(Box<Status>),
 }

@@ -64,6 +64,8 @@ pub struct Stage {
     director: Namespace,
     outside: Namespace,
     one_leg: bool,
+    /// `net.ipv4.vs.*` settings, for lvx to take when it runs.
+    settings: Vec<String>,
     _lab: Lab,
 }
 
@@ -76,10 +78,11 @@ impl Stage {
         let lab = Lab::new()?;
         let outside = lab.namespace("outside")?;
         let director = lab.namespace("director")?;
-        let stage = Self {
+        let mut stage = Self {
             director,
             outside,
             one_leg: scenario.one_leg,
+            settings: Vec::new(),
             _lab: lab,
         };
         stage.legs(scenario)?;
@@ -96,7 +99,8 @@ impl Stage {
         stage.director.sysctl("net/ipv4/icmp_ratemask", "0")?;
         for (key, value) in &scenario.sysctls {
             if engine == Engine::Lvx && key.starts_with("net.ipv4.vs.") {
-                bail!("lvx cannot set {key} in a scenario yet");
+                stage.settings.push(format!("{key}={value}"));
+                continue;
             }
             stage.director.sysctl(&key.replace('.', "/"), value)?;
         }
@@ -206,6 +210,12 @@ impl Stage {
                     start.interfaces(&["eth0", "eth1"])
                 };
                 let director = Director::start_with(&self.director, start)?;
+                for setting in &self.settings {
+                    let answer = director.lvx(&["sysctl", "-w", setting]);
+                    if answer.code != 0 {
+                        bail!("lvx sysctl -w {setting}: {answer}");
+                    }
+                }
                 Ok(Directing::Lvx(director))
             }
         }

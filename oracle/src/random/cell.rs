@@ -51,11 +51,27 @@ const METHODS: &[&str] = &[
     "-i --tun-type gre",
     "-i --tun-type gre --tun-csum",
 ];
-/// More options of a server, such as `-x 5 -y 2` once thresholds are built;
-/// one of them each time.
-const SERVER_OPTIONS: &[&str] = &[""];
-/// More options of a service, such as `-p 60` once persistence is built.
-const SERVICE_OPTIONS: &[&str] = &[""];
+/// More options of a server; one of them each time. The last one is refused.
+const SERVER_OPTIONS: &[&str] = &[
+    "",
+    "",
+    "",
+    "",
+    "",
+    "",
+    "-x 1",
+    "-x 3",
+    "-x 5 -y 2",
+    "-x 8 -y 8",
+    "-x 2 -y 3",
+];
+/// More options of a service. Templates outlive the file: in what moment the
+/// kernel's end is up to its timers (D-expiry).
+const SERVICE_OPTIONS: &[&str] = &["", "", "", "-p 40000"];
+/// Those of an IPv4 service, which may have a mask.
+const SERVICE_OPTIONS4: &[&str] = &["", "", "", "-p 40000", "-p 40000 -M 255.255.255.0"];
+/// Those of a UDP service.
+const SERVICE_OPTIONS_UDP: &[&str] = &["", "", "", "-p 40000", "-o", "-p 40000 -o"];
 
 const WEIGHTS: [u32; 9] = [0, 1, 1, 1, 2, 3, 5, 10, 100];
 
@@ -180,22 +196,29 @@ enum State {
 impl Cell {
     /// A new cell and the commands that set it up.
     pub(super) fn new(number: usize, dice: &mut Dice) -> (Self, Vec<String>) {
+        let ipv6 = dice.percent(35);
+        let kind = dice.pick(&[
+            Kind::Tcp,
+            Kind::Tcp,
+            Kind::Tcp,
+            Kind::Tcp,
+            Kind::Udp,
+            Kind::Udp,
+            Kind::Sctp,
+        ]);
+        let options = match (kind, ipv6) {
+            (Kind::Udp, _) => SERVICE_OPTIONS_UDP,
+            (_, false) => SERVICE_OPTIONS4,
+            (_, true) => SERVICE_OPTIONS,
+        };
         let mut cell = Self {
             number,
-            kind: dice.pick(&[
-                Kind::Tcp,
-                Kind::Tcp,
-                Kind::Tcp,
-                Kind::Tcp,
-                Kind::Udp,
-                Kind::Udp,
-                Kind::Sctp,
-            ]),
+            kind,
             maps: false,
-            ipv6: dice.percent(35),
+            ipv6,
             scheduler: dice.pick(SCHEDULERS),
             method: dice.pick(METHODS),
-            options: dice.pick(SERVICE_OPTIONS),
+            options: dice.pick(options),
             state: State::There,
             servers: Vec::new(),
             gone: Vec::new(),

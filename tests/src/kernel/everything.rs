@@ -96,6 +96,8 @@ fn of_family(family: u8) -> Vec<Service> {
         sched_flags: 0,
         claimed: true,
         toa: port == 443,
+        flags: 0,
+        limit: 0,
         servers,
     };
     let direct = |servers: &[(Reached, u32)]| servers.iter().map(|&it| it.into()).collect();
@@ -230,9 +232,33 @@ fn of_family(family: u8) -> Vec<Service> {
             Rr,
             vec![fullnat(Back, 3, 3000, true), fullnat(Across, 4, 0, true)],
         ),
+        with(service(8, 80, 6, Rr, direct(&[(Back, 1)])), PERSISTENT, 0),
+        with(
+            service(8, 53, 17, Rr, direct(&[(Back, 1)])),
+            PERSISTENT | ONE_PACKET,
+            0,
+        ),
+        with(
+            service(8, 443, 6, Rr, direct(&[(Back, 1), (Across, 1)])),
+            0,
+            20,
+        ),
+        with(service(8, 0, 6, Rr, direct(&[(Across, 1)])), PERSISTENT, 0),
     ];
     services.append(&mut scheduled);
     services
+}
+
+const PERSISTENT: u16 = ServiceFlags::PERSISTENT;
+const ONE_PACKET: u16 = ServiceFlags::ONE_PACKET;
+
+/// A service with flags and an upper threshold of its servers.
+fn with(service: Service, flags: u16, limit: u32) -> Service {
+    Service {
+        flags,
+        limit,
+        ..service
+    }
 }
 
 /// Every tunnel, over both families.

@@ -10,8 +10,8 @@ use lb_common::{
     layout::{
         DestEntry, DestFlags, DestWord, ForwardMethod, IfaceEntry, IfaceKey, ListEntry,
         LocalAddress, LocalPool, NO_OLD_POSITION, NextHop, Root, SERVICE_WINDOW, SchedulerKind,
-        ServiceEntry, ServiceFlags, ServiceKey, Settings, TunnelChecksum, TunnelKind, filter_bit,
-        reply_bit,
+        ServiceEntry, ServiceFlags, ServiceKey, Settings, Thresholds, TunnelChecksum, TunnelKind,
+        filter_bit, reply_bit,
     },
     sched::{self, Cursor, mh, wrr},
     time::seconds,
@@ -124,6 +124,11 @@ pub struct Service {
     pub claimed: bool,
     /// Whether FULLNAT servers are told their clients' addresses.
     pub toa: bool,
+    /// [`ServiceFlags`] besides that: persistent (clients of a /24 or /64 share a
+    /// template), one-packet.
+    pub flags: u16,
+    /// Upper threshold of its servers; 0 is none.
+    pub limit: u32,
     /// Servers in list order.
     pub servers: Vec<Server>,
 }
@@ -232,6 +237,8 @@ fn dest(server: &Server, service: &Service, slot: u32, locals: u32) -> DestEntry
     let family = version(service.vip);
     let entry = DestEntry {
         word: DestWord::new(slot, flags).0,
+        method: method(server.how) as u8,
+        thresholds: Thresholds::new(service.limit, 0).0,
         family,
         ..DestEntry::default()
     };
@@ -264,7 +271,7 @@ fn dest(server: &Server, service: &Service, slot: u32, locals: u32) -> DestEntry
 }
 
 fn flags(service: &Service) -> u16 {
-    let mut flags = service.sched_flags;
+    let mut flags = service.sched_flags | service.flags;
     if service.claimed {
         flags |= ServiceFlags::CLAIMED;
     }
@@ -281,6 +288,15 @@ const fn method(how: How) -> ForwardMethod {
         How::Fullnat { .. } => ForwardMethod::Fullnat,
         How::Tunnel { .. } => ForwardMethod::Tunnel,
     }
+}
+
+/// Templates that live for an hour.
+fn persistence(service: &Service) -> [u64; 3] {
+    let mask = match service.vip {
+        IpAddr::V4(_) => u32::from_ne_bytes([255, 255, 255, 0]).into(),
+        IpAddr::V6(_) => u64::MAX,
+    };
+    [seconds(3600).into(), mask, 0]
 }
 
 /// Writes the interfaces that are ours.
@@ -412,6 +428,7 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 max_weight,
                 gcd,
                 sched: [compiled.word, table, 1],
+                persistence: persistence(service),
                 ..ServiceEntry::default()
             },
         );

@@ -33,7 +33,7 @@ fn window_then_stash_then_full<F: Family>() {
     assert!(find::<F>(&tables, &one_more).is_none());
     assert!(matches!(
         insert::<F>(&tables, &key::<F>(12), 1),
-        Inserted::Exists(_)
+        Inserted::Exists
     ));
     assert_eq!(
         audit::<F>(&tables),

@@ -69,15 +69,12 @@ pub(super) fn flow(slot: u32) -> NewFlow {
         state: 3,
         counted: Counted::Active,
         timeout: TIMEOUT,
+        template: 0,
     }
 }
 
 /// Inserts a flow of server 0.
-pub(super) fn insert<'a, F: Family>(
-    tables: &'a HostTables,
-    key: &F::Key,
-    now: u32,
-) -> Inserted<HostCell<'a>> {
+pub(super) fn insert<'a, F: Family>(tables: &'a HostTables, key: &F::Key, now: u32) -> Inserted {
     flow::insert::<F, _, _>(tables, key, now, &flow(0))
 }
 

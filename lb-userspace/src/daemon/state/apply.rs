@@ -54,11 +54,22 @@ impl State {
             Request::DeleteDest(id, dest) => self.delete_dest(*id, *dest, now),
             Request::AddLocal(owner, ranges) => self.add_local(*owner, ranges),
             Request::DeleteLocal(owner, ranges) => self.delete_local(*owner, ranges),
+            Request::SetTimeouts(timeouts) => {
+                self.settings.set_timeouts(*timeouts)?;
+                self.dirty = true;
+                Ok(())
+            }
+            Request::SetSysctl(name, value) => {
+                self.settings.set(name, *value)?;
+                self.dirty = true;
+                Ok(())
+            }
             Request::Batch(_)
             | Request::Zero(_)
             | Request::List(_)
             | Request::Connections
             | Request::Locals
+            | Request::Settings
             | Request::Status
             | Request::Down { .. } => Ok(()),
         }
@@ -309,7 +320,6 @@ impl Service {
 fn supported_id(id: ServiceId) -> Result<(), Refusal> {
     let what = match id {
         ServiceId::Mark { .. } => "firewall mark services",
-        ServiceId::Address { port: 0, .. } => "services of any port",
         ServiceId::Address { .. } => return Ok(()),
     };
     Err(Refusal::Unsupported(what.into()))
@@ -319,12 +329,6 @@ fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
     let unsupported = |what: String| Err(Refusal::Unsupported(what));
     if spec.pe.is_some() {
         return unsupported("persistence engines".into());
-    }
-    if spec.persistent.is_some() {
-        return unsupported("persistent services".into());
-    }
-    if spec.ops {
-        return unsupported("one-packet scheduling".into());
     }
     if SchedulerKind::from_name(&spec.scheduler).is_none() {
         return Err(Refusal::NoScheduler);
@@ -347,7 +351,6 @@ fn supported_dest(service: ServiceId, dest: &Dest) -> Result<(), Refusal> {
     }
     let what = match spec.method {
         Method::Local => "local delivery as a forwarding method",
-        _ if spec.u_threshold != 0 => "connection thresholds",
         Method::Masq | Method::Fullnat | Method::Tunnel | Method::Route => return Ok(()),
     };
     Err(Refusal::Unsupported(what.into()))

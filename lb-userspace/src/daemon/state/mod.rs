@@ -24,7 +24,7 @@ use self::{placement::Placement, slots::Slots, trash::Trash};
 use super::cursor::{Step, Wrr, is_bound};
 use crate::{
     dataplane::Sizes,
-    model::{Dest, LocalRange, Refusal, ServiceId, ServiceSpec},
+    model::{Dest, LocalRange, Refusal, ServiceId, ServiceSpec, Settings},
 };
 
 /// What the tables can hold.
@@ -125,6 +125,8 @@ pub struct State {
     trash: Trash,
     /// Pools of local addresses by service; `None` is the director's.
     locals: IndexMap<Option<ServiceId>, Vec<LocalRange>>,
+    /// Time-outs and settings.
+    settings: Settings,
     service_slots: Slots,
     dest_slots: Slots,
     /// Services whose scheduler has a table.
@@ -142,6 +144,7 @@ impl State {
             services: IndexMap::new(),
             trash: Trash::default(),
             locals: IndexMap::new(),
+            settings: Settings::default(),
             service_slots: Slots::new(limits.services, []),
             dest_slots: Slots::new(limits.dests, []),
             sched_tables: 0,
@@ -168,6 +171,11 @@ impl State {
     /// Services whose scheduler has a table, and how many may.
     pub fn sched_tables(&self) -> (u32, u32) {
         (self.sched_tables, self.limits.sched_tables)
+    }
+
+    /// Time-outs and settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Number of configured servers.

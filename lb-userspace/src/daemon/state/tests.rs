@@ -221,13 +221,9 @@ fn refusals_are_the_kernels() {
         );
     }
     for request in [
-        Request::AddService(id(0), spec("rr")),
         Request::AddService(mark, spec("rr")),
-        Request::AddService(id(81), other(|s| s.ops = true)),
-        Request::AddService(id(81), other(|s| s.persistent = Some(300))),
         Request::AddService(id(81), other(|s| s.pe = Some("sip".into()))),
         Request::AddDest(id(80), with(|d| d.spec.method = Method::Local)),
-        Request::AddDest(id(80), with(|d| d.spec.u_threshold = 5)),
     ] {
         let answer = try_apply(&mut state, request.clone());
         assert!(

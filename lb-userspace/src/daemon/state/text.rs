@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Limits, Node, Service, Slots, State, Trash, Trashed};
 use crate::daemon::sched_tables::has_table;
-use crate::model::{Counters, Dest, Pool, ServiceId, ServiceSpec};
+use crate::model::{Counters, Dest, Pool, ServiceId, ServiceSpec, Settings};
 
 /// Changes when the text changes shape.
 const FORMAT: u32 = 1;
@@ -20,6 +20,8 @@ struct Saved<S, T> {
     trash: Vec<T>,
     #[serde(default)]
     locals: Vec<Pool>,
+    #[serde(default)]
+    settings: Settings,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,6 +91,8 @@ impl State {
         }
         text.push_str("],\n\"locals\":");
         text.push_str(&json(&self.pool_list()));
+        text.push_str(",\n\"settings\":");
+        text.push_str(&json(&self.settings));
         text.push_str("}\n");
         text
     }
@@ -158,6 +162,7 @@ impl State {
         );
         let locals = saved.locals.into_iter();
         state.locals = locals.map(|pool| (pool.service, pool.ranges)).collect();
+        state.settings = saved.settings;
         state.trash = Trash::restore(trash, saved.trash_due);
         state.service_slots = Slots::new(limits.services, service_slots);
         state.dest_slots = Slots::new(limits.dests, dest_slots);

@@ -127,6 +127,11 @@ fn grammar() {
 }
 
 #[test]
+fn persistence() {
+    replay_file(include_str!("../../../tests/golden/persistence.txt"));
+}
+
+#[test]
 fn unsupported() {
     replay_file(include_str!("../../../tests/golden/unsupported.txt"));
 }

@@ -320,6 +320,8 @@ fn service() -> Service {
         sched_flags: 0,
         claimed: true,
         toa: false,
+        flags: 0,
+        limit: 0,
         servers: vec![(Reached::Back, 1).into()],
     }
 }

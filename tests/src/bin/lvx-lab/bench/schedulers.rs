@@ -76,6 +76,8 @@ fn service(row: &Row, servers: u32, port: u16) -> Service {
         scheduler: row.kind,
         sched_flags: row.flags,
         toa: false,
+        flags: 0,
+        limit: 0,
         claimed: true,
         servers: servers.collect(),
     }

@@ -1,0 +1,160 @@
+//! Persistent services: a client's template decides, and is made when there is
+//! none.
+
+use super::{LOST, STAGE_AGAIN, STAGE_DONE, STAGE_TEMPLATE, Stop, stage_answer};
+use crate::{
+    facts::Facts,
+    family::Family,
+    flow::{self, Found, Inserted, NewTemplate},
+    layout::{DestFlags, DestView, Knobs, ServiceView, SettingsView},
+    reason::Reason,
+    tables::{Cell, Table, Tables},
+    wire::FTP,
+};
+
+/// The key of a template, as [`Facts::template_key`] holds it: the client's
+/// address under the service's mask, what stands for the service's, and the tail
+/// of a flow key with a bit that no packet's has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemplateKey {
+    /// Client, masked.
+    pub client: [u64; 2],
+    /// VIP; of a service by mark, the mark in its first 32 bits.
+    pub service: [u64; 2],
+    /// No client port, the service's port or 0, protocol (0 of a mark), and
+    /// [`TEMPLATE_KEY`].
+    pub ports: u64,
+}
+
+/// Set in the tail of a template's key: above ports and protocol.
+pub const TEMPLATE_KEY: u64 = 1 << 40;
+
+impl TemplateKey {
+    /// Of the client of a packet. A service of any port has one template a
+    /// client and protocol, as has FTP, whose data ports belong to it.
+    #[inline(always)]
+    fn of<C: Cell>(facts: &Facts, service: ServiceView<C>) -> Self {
+        let port = match service.port() {
+            FTP => 0,
+            port => port,
+        };
+        Self {
+            client: [
+                facts.src[0] & service.client_mask(0),
+                facts.src[1] & service.client_mask(1),
+            ],
+            service: facts.dst,
+            ports: u64::from(port) << 16 | u64::from(facts.protocol()) << 32 | TEMPLATE_KEY,
+        }
+    }
+
+    #[inline(always)]
+    fn words(self) -> [u64; 5] {
+        let ([a, b], [c, d]) = (self.client, self.service);
+        [a, b, c, d, self.ports]
+    }
+
+    #[inline(always)]
+    fn key<F: Family>(words: &[u64; 5]) -> F::Key {
+        F::key_of([words[0], words[1]], [words[2], words[3]], words[4])
+    }
+}
+
+/// Notes what the template of a packet's client is found by, and made with.
+#[inline(always)]
+pub(super) fn note<C: Cell>(facts: &mut Facts, service: ServiceView<C>) {
+    facts.template_key = TemplateKey::of(facts, service).words();
+    facts.template_timeout = service.persistence().into();
+}
+
+/// Stage: looks for the client's template. [`STAGE_DONE`] when it says where the
+/// connection goes: it counts it then. [`STAGE_TEMPLATE`] when there is none that
+/// may be used; one that may not be any more is retired.
+#[inline(always)]
+pub fn template<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    facts.wants_template = 1;
+    match find::<F, T>(tables, facts) {
+        Ok(true) => STAGE_DONE,
+        Ok(false) => STAGE_TEMPLATE,
+        Err(stop) => stage_answer(facts, Err(stop)),
+    }
+}
+
+#[inline(always)]
+fn find<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<bool, Stop> {
+    let key = TemplateKey::key::<F>(&facts.template_key);
+    let Some(found) = flow::find_rare::<F, T>(tables, &key) else {
+        return Ok(false);
+    };
+    if !flow::is_alive(&found, facts.tick()) {
+        return Ok(false);
+    }
+    if is_usable(tables, &found)? {
+        follow(tables, &found, facts)?;
+        return Ok(true);
+    }
+    // Another packet has just changed it: the client repeats.
+    if !flow::retire(&found) {
+        return Err(Reason::DroppedContended.into());
+    }
+    Ok(false)
+}
+
+/// Whether a template's server may get connections of it: overload does not matter.
+#[inline(always)]
+fn is_usable<T: Tables>(tables: T, found: &Found<T::Cell>) -> Result<bool, Stop> {
+    let dest = DestView(tables.cell(Table::Dest, found.slot()).ok_or(LOST)?).word();
+    let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
+    let is_void = dest.has(DestFlags::QUIESCED) && settings.knobs().has(Knobs::EXPIRE_QUIESCENT);
+    Ok(dest.has(DestFlags::AVAILABLE) && !is_void)
+}
+
+/// Sends the packet where a template says.
+#[inline(always)]
+fn follow<T: Tables>(tables: T, found: &Found<T::Cell>, facts: &mut Facts) -> Result<(), Stop> {
+    if found.index < MOST {
+        // One that is being released counts nothing any more; the client repeats.
+        if !flow::hold(found) {
+            return Err(Reason::DroppedContended.into());
+        }
+        facts.template = u64::from(found.index).wrapping_add(1);
+    }
+    flow::renew(found, facts.tick());
+    let dest = DestView(tables.cell(Table::Dest, found.slot()).ok_or(LOST)?);
+    facts.dest = found.slot().into();
+    facts.method = dest.method() as u64;
+    Ok(())
+}
+
+/// A connection has 29 bits for the index of its template, plus 1. In a greater
+/// table those behind do not count their connections.
+const MOST: u32 = (1 << 29) - 1;
+
+/// Stage: makes the client's template, to the server of `facts.dest`.
+/// [`STAGE_AGAIN`] when another CPU made one meanwhile, which decides.
+#[inline(always)]
+pub fn keep<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    let key = TemplateKey::key::<F>(&facts.template_key);
+    let new = NewTemplate {
+        slot: facts.slot(),
+        timeout: facts.template_timeout as u32,
+    };
+    match flow::insert::<F, T, _>(tables, &key, facts.tick(), &new) {
+        Inserted::New(link) => {
+            let template = u64::from(link.index()).wrapping_add(1);
+            if link.index() < MOST {
+                facts.template = template;
+            } else {
+                flow::let_go::<F, T>(tables, template);
+            }
+            STAGE_DONE
+        }
+        Inserted::Exists => {
+            // In case that one may not be used either.
+            facts.reason = Reason::DroppedContended as u64;
+            STAGE_AGAIN
+        }
+        Inserted::Full => stage_answer(facts, Err(Reason::DroppedWindowFull.into())),
+        Inserted::Contended => stage_answer(facts, Err(Reason::DroppedContended.into())),
+    }
+}

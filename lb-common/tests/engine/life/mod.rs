@@ -1,0 +1,6 @@
+//! The whole life of connections: persistence, thresholds, settings.
+
+mod knobs;
+mod limits;
+mod persistence;
+mod random;

@@ -1,0 +1,98 @@
+//! Recipe R6 with real curls: a client of a persistent service stays with its
+//! server, by port or by all ports; and settings outlive the daemon.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use lvx_tests::{director::Director, http, lab::OneArm, listing::connections};
+
+#[test]
+fn ten_requests_go_to_one_server_and_to_another_after_the_time_out() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    // What the client closed is over after two seconds, so that it does not hold
+    // the template.
+    director.configure(
+        "-A -t 192.168.0.200:80 -s rr -p 4
+         -a -t 192.168.0.200:80 -r 192.168.0.10:80 -g
+         -a -t 192.168.0.200:80 -r 192.168.0.20:80 -g
+         --set 0 1 0",
+    );
+    let url = format!("http://{}/", OneArm::VIP);
+    for _ in 0..10 {
+        assert_eq!(http::curl(&lab.client.ns, &url).unwrap(), "rs2");
+    }
+    let list = director.ipvsadm(&["-Ln"]).ok();
+    assert!(
+        list.contains("TCP  192.168.0.200:80 rr persistent 4\n"),
+        "{list}"
+    );
+    let rows = connections(&director.ipvsadm(&["-Lnc"]).ok()).unwrap();
+    let template = rows.iter().find(|row| row.source.ends_with(":0"));
+    let template = template.expect("a template is listed");
+    assert_eq!(template.state, "ASSURED");
+    assert_eq!(template.service, "192.168.0.200:80");
+    assert_eq!(template.dest, "192.168.0.20:80");
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !connections(&director.ipvsadm(&["-Lnc"]).ok())
+        .unwrap()
+        .is_empty()
+    {
+        assert!(Instant::now() < limit, "connections and template stay");
+        thread::sleep(Duration::from_millis(200));
+    }
+    for _ in 0..3 {
+        assert_eq!(http::curl(&lab.client.ns, &url).unwrap(), "rs1");
+    }
+}
+
+#[test]
+fn all_ports_of_a_client_go_to_one_server() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    director.configure(
+        "-A -t 192.168.0.200:0 -s rr -p
+         -a -t 192.168.0.200:0 -r 192.168.0.10:0 -g
+         -a -t 192.168.0.200:0 -r 192.168.0.20:0 -g",
+    );
+    for _ in 0..3 {
+        let get = |port| http::curl(&lab.client.ns, &format!("http://{}:{port}/", OneArm::VIP));
+        assert_eq!(get(80).unwrap(), "rs2");
+        assert_eq!(get(8080).unwrap(), "rs2");
+    }
+    let list = director.ipvsadm(&["-Ln", "--persistent-conn"]).ok();
+    assert!(
+        list.contains("TCP  192.168.0.200:0 rr persistent 360\n"),
+        "{list}"
+    );
+    assert!(
+        list.contains(
+            "  -> 192.168.0.20:0               1         1           0          6         \n"
+        ),
+        "{list}"
+    );
+}
+
+#[test]
+fn settings_outlive_the_daemon() {
+    let lab = OneArm::new().unwrap();
+    let mut director = Director::start(&lab.director.ns).unwrap();
+    director.configure("--set 600 0 30");
+    let set = director.lvx(&["sysctl", "-w", "net.ipv4.vs.conn_reuse_mode=2"]);
+    assert_eq!(set.ok(), "net.ipv4.vs.conn_reuse_mode = 2\n");
+    director.kill();
+    let read = |director: &Director<'_>| {
+        let mode = director.lvx(&["sysctl", "-n", "net.ipv4.vs.conn_reuse_mode"]);
+        mode.ok() + &director.ipvsadm(&["-L", "--timeout"]).ok()
+    };
+    let want = "2\nTimeout (tcp tcpfin udp): 600 120 30\n";
+    assert_eq!(read(&director), want, "without a daemon");
+    director.restart().unwrap();
+    assert_eq!(read(&director), want);
+    let refused = director.lvx(&["sysctl", "net.ipv4.vs.conntrack=1"]);
+    assert_eq!(refused.code, 2, "{refused}");
+    let refused = director.lvx(&["sysctl", "net.ipv4.vs.secure_tcp=3"]);
+    assert_eq!(refused.code, 2, "{refused}");
+}

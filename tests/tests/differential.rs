@@ -26,7 +26,7 @@ const SIZES: Sizes = Sizes {
     connections: 4096,
     connections6: 4096,
     services: 64,
-    dests: 256,
+    dests: 512,
     mh_services: 16,
 };
 

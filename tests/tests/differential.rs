@@ -25,7 +25,7 @@ const PACKETS: u32 = 200_000;
 const SIZES: Sizes = Sizes {
     connections: 4096,
     connections6: 4096,
-    services: 64,
+    services: 128,
     dests: 512,
     mh_services: 16,
 };

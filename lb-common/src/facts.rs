@@ -61,6 +61,10 @@ pub struct Facts {
     pub tries: u64,
     /// Identification of the datagram that a fragment is of.
     pub fragment: u64,
+    /// Firewall mark, of a packet without a connection.
+    pub mark: u64,
+    /// [`FilterVerdict`](crate::layout::FilterVerdict) of such a packet.
+    pub verdict: u64,
     /// Interface to send by.
     pub egress: u64,
     /// [`Reason`](crate::reason::Reason) that ended the walk, as a number.

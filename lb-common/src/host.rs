@@ -116,9 +116,10 @@ pub struct HostTables {
     stats: Vec<AtomicU64>,
     reasons: Vec<AtomicU64>,
     fragments: Mutex<HashMap<Datagram, (u64, Tick)>>,
+    rules: Mutex<HashMap<u32, [u64; 2]>>,
 }
 
-const TABLES: usize = 15;
+const TABLES: usize = 16;
 /// Local addresses, at least.
 const LOCALS: u32 = 16;
 
@@ -144,6 +145,7 @@ impl HostTables {
             (Table::Settings, 8, 1),
             (Table::Local, 4, dests.max(LOCALS)),
             (Table::Limits, 1, 1),
+            (Table::Rules, 1, 2 * params.rule_words),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =
             (0..TABLES).map(|_| (0, Vec::new())).collect();
@@ -163,6 +165,7 @@ impl HostTables {
             stats: zeros(5 * dests as usize),
             reasons: zeros(Reason::ALL.len()),
             fragments: Mutex::default(),
+            rules: Mutex::default(),
         };
         host.set(Table::Settings, 0, Settings::kernel_defaults());
         host
@@ -228,6 +231,12 @@ impl HostTables {
             in_bytes: at(3),
             out_bytes: at(4),
         }
+    }
+
+    /// Packets and bytes counted under the filter rule in `slot`.
+    pub fn rule(&self, slot: u32) -> [u64; 2] {
+        let rules = self.rules.lock().expect("nobody panics with it");
+        rules.get(&slot).copied().unwrap_or_default()
     }
 
     /// Runs the engine on a packet.
@@ -316,6 +325,13 @@ impl<'a> Tables for &'a HostTables {
         }
     }
 
+    fn count_rule(self, slot: u32, bytes: u64) {
+        let mut rules = self.rules.lock().expect("nobody panics with it");
+        let count = rules.entry(slot).or_default();
+        count[0] += 1;
+        count[1] += bytes;
+    }
+
     fn count_number(self, reason: u32) {
         self.reasons[reason as usize].fetch_add(1, Ordering::SeqCst);
     }
@@ -350,6 +366,10 @@ impl Stages<HostPacket> for HostStages<'_> {
 
     fn answer<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::answer::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn classify<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::classify::<F, _, _>(packet, self.0, facts)
     }
 
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {

@@ -56,6 +56,9 @@ pub enum Table {
     Local,
     /// One record of our own limits: the ICMP bucket; 1 word.
     Limits,
+    /// Mark and filter rules, halved: 1 word. See
+    /// [`RuleHeader`](crate::layout::RuleHeader).
+    Rules,
 }
 
 /// Sizes and secrets that are fixed when the program is loaded.
@@ -80,6 +83,10 @@ pub struct Params {
     pub list_entries: u32,
     /// Slots of the interface table: a power of two.
     pub iface_slots: u32,
+    /// 64-bit words of one half of the rule memory.
+    pub rule_words: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// One of the [`Params`].
@@ -103,6 +110,8 @@ pub enum Param {
     ListEntries,
     /// [`Params::iface_slots`].
     IfaceSlots,
+    /// [`Params::rule_words`].
+    RuleWords,
 }
 
 impl Params {
@@ -118,6 +127,7 @@ impl Params {
             Param::ServiceSlots => self.service_slots as u64,
             Param::ListEntries => self.list_entries as u64,
             Param::IfaceSlots => self.iface_slots as u64,
+            Param::RuleWords => self.rule_words as u64,
         }
     }
 }
@@ -160,6 +170,8 @@ pub trait Tables: Copy {
     fn keep_fragment(self, datagram: &Datagram, ports: u64, now: Tick);
     /// Adds to the counters of the server in `slot` on this CPU.
     fn count_dest(self, slot: u32, stats: Stats);
+    /// Counts a packet of `bytes` under the filter rule in `slot` on this CPU.
+    fn count_rule(self, slot: u32, bytes: u64);
     /// Counts one packet under the reason with this number on this CPU.
     fn count_number(self, reason: u32);
     /// Counts one packet under `reason` on this CPU.

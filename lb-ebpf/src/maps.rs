@@ -47,6 +47,8 @@ pub static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static LOCALS: Array<LocalAddress> = Array::with_max_entries(1, MAPPED);
 #[map]
+pub static RULES: Array<u64> = Array::with_max_entries(1, MAPPED);
+#[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, MAPPED);
 /// Read and written by the daemon only; here so that it is pinned with the rest.
 #[map]
@@ -74,6 +76,9 @@ pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);
 pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static DEST_STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+/// Packets and bytes of filter rules.
+#[map]
+pub static RULE_STATS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 
@@ -90,6 +95,8 @@ pub static PARAMS: Params = Params {
     service_slots: 1,
     list_entries: 1,
     iface_slots: 1,
+    rule_words: 1,
+    reserved: 0,
 };
 
 /// Tells whose sweep runs.

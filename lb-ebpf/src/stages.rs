@@ -53,6 +53,11 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn classify<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_classify4, lvx_classify6, packet, facts)
+    }
+
+    #[inline(always)]
     fn choose(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         lvx_choose(packet.context(), facts)
     }
@@ -127,6 +132,10 @@ stage!(lvx_answer4, ctx, facts =>
     engine::answer::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer6, ctx, facts =>
     engine::answer::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_classify4, ctx, facts =>
+    engine::classify::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_classify6, ctx, facts =>
+    engine::classify::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
 stage!(lvx_insert4, ctx, facts => engine::insert::<V4, _>(TABLES, facts));
 stage!(lvx_insert6, ctx, facts => engine::insert::<V6, _>(TABLES, facts));

@@ -27,6 +27,7 @@ const SIZES: Sizes = Sizes {
     connections6: 4096,
     services: 32,
     dests: 256,
+    rule_words: 1 << 12,
 };
 
 fn code(verdict: Verdict) -> u32 {

@@ -27,6 +27,7 @@ const SIZES: Sizes = Sizes {
     connections6: 4096,
     services: 16,
     dests: 64,
+    rule_words: 1 << 12,
 };
 const KEYS: u32 = 30_000;
 const THREADS: usize = 2;

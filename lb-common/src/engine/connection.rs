@@ -115,8 +115,8 @@ pub(super) fn follow_reply<T: Tables>(
     advance(tables, conn, facts, protocol, Seen::FromServer)
 }
 
-/// A packet that is not for a service's address: of a service's address, it may
-/// be a reply that goes through the stack of this director.
+/// A packet that is not for a service, as [`Facts::reason`] says: of a service's
+/// address, it may be a reply that goes through the stack of this director.
 #[inline(always)]
 pub(super) fn pass_reply<F: Family, T: Tables>(
     tables: T,
@@ -125,10 +125,10 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
     protocol: Protocol,
 ) -> Result<Verdict, Stop> {
     let Some(conn) = flow::find::<F, T>(tables, &F::opposite(key)) else {
-        return Err(Reason::PassedNoVip.into());
+        return Err(Stop(facts.reason as u32));
     };
     if conn.state.is_reverse() || conn.times.is_dead(facts.tick()) {
-        return Err(Reason::PassedNoVip.into());
+        return Err(Stop(facts.reason as u32));
     }
     facts.dest = conn.slot().into();
     follow_reply(tables, &conn, facts, protocol)?;

@@ -46,6 +46,8 @@ fn find_ports<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) ->
             facts.tcp_flags = 0;
             Ok(())
         }
+        // With such rules everything comes here that passes this director.
+        _ if facts.root().any_destination() => Err(Reason::PassedNoConnection.into()),
         _ => Err(Reason::DroppedFragment.into()),
     }
 }

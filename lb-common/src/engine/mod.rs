@@ -1,6 +1,7 @@
 //! The walk of a packet.
 
 mod answer;
+mod classify;
 mod connection;
 mod fragment;
 mod icmp;
@@ -11,6 +12,7 @@ mod service;
 mod walk;
 
 pub use answer::answer;
+pub use classify::{classify, filter_verdict};
 pub use fragment::fragment;
 pub use icmp::{icmp, relay};
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
@@ -54,6 +56,8 @@ pub trait Stages<P> {
     fn relay<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`answer`].
     fn answer<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`classify`].
+    fn classify<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`choose`].
     fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`insert`].

@@ -2,7 +2,7 @@
 
 use super::{
     LOCAL_PORT_TRIES, LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, STAGE_END, STAGE_STALE, Stages,
-    Stop, connection, service::find_service, stage_answer, stage_done,
+    Stop, classify::classified, connection, service::find_service, stage_answer, stage_done,
 };
 use crate::{
     conn::{Protocol, Seen},
@@ -10,7 +10,7 @@ use crate::{
     family::Family,
     flow::{self, Inserted, NewFlow},
     forward::Part,
-    layout::{ServiceFlags, SettingsView, Stats},
+    layout::{FilterVerdict, ServiceFlags, SettingsView, Stats},
     reason::Reason,
     sched::{self, Picked},
     tables::{Table, Tables},
@@ -26,6 +26,7 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
     stages: &S,
     facts: &mut Facts,
 ) -> Result<(), Stop> {
+    classified::<F, P, S>(packet, stages, facts);
     let mut tries = 0;
     while tries < sched::CURSOR_TRIES {
         match stages.choose(packet, facts) {
@@ -39,7 +40,10 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
                 return Ok(());
             }
             STAGE_AGAIN => {}
-            STAGE_STALE => facts.root = tables.root().0,
+            STAGE_STALE => {
+                facts.root = tables.root().0;
+                classified::<F, P, S>(packet, stages, facts);
+            }
             end => return stage_done(facts, end),
         }
         tries += 1;
@@ -75,11 +79,28 @@ const FTP_DATA: u16 = 20_u16.to_be();
 /// once to have a server chosen.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let picked = may_start(facts).and_then(|()| {
+    let verdict = FilterVerdict(facts.verdict as u32);
+    let may = if verdict.drops() {
+        Ok(())
+    } else {
+        may_start(facts)
+    };
+    let picked = may.and_then(|()| {
         let side = facts.root().side();
         let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
         if service.flags().0 & ServiceFlags::CLAIMED == 0 {
             return Err(Reason::PassedNotClaimed);
+        }
+        // From here on the packet is for a service.
+        if verdict.is_some() {
+            tables.count_rule(verdict.slot(), facts.l3_len);
+            facts.verdict = FilterVerdict::NONE.0.into();
+            if verdict.drops() {
+                return Err(Reason::DroppedFilter);
+            }
+        }
+        if facts.part == Part::Later as u64 {
+            return Err(Reason::DroppedFragment);
         }
         if facts.src_port() == FTP_DATA {
             return Err(Reason::PassedNoConnection);
@@ -103,10 +124,7 @@ pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 #[inline(always)]
 fn may_start(facts: &Facts) -> Result<(), Reason> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
-    if facts.part == Part::Later as u64 {
-        return Err(Reason::DroppedFragment);
-    }
-    if protocol.may_start(facts) {
+    if facts.part == Part::Later as u64 || protocol.may_start(facts) {
         Ok(())
     } else {
         Err(Reason::PassedNoConnection)

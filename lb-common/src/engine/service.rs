@@ -4,13 +4,20 @@ use crate::{
     tables::{Param, Table, Tables},
 };
 
-/// The service that a packet is for.
+/// The service that a packet is for: that of its mark before that of its
+/// address. A mark without a service is no mark.
 #[inline(always)]
 pub(super) fn find_service<T: Tables>(
     tables: T,
     side: u32,
     facts: &Facts,
 ) -> Option<ServiceView<T::Cell>> {
+    if facts.mark != 0 {
+        let key = ServiceKey::of_mark(facts.mark as u32, facts.family as u8);
+        if let Some(service) = probe(tables, side, &key) {
+            return Some(service);
+        }
+    }
     let key = ServiceKey {
         addr: [
             facts.dst[0] as u32,
@@ -22,6 +29,12 @@ pub(super) fn find_service<T: Tables>(
         protocol: facts.protocol(),
         family: facts.family as u8,
     };
+    probe(tables, side, &key)
+}
+
+/// The service with this key.
+#[inline(always)]
+fn probe<T: Tables>(tables: T, side: u32, key: &ServiceKey) -> Option<ServiceView<T::Cell>> {
     let slots = tables.param(Param::ServiceSlots) as u32;
     let home = key.home(tables.param(Param::ServiceSeed), slots);
     let mut i = 0;
@@ -30,7 +43,7 @@ pub(super) fn find_service<T: Tables>(
         let index = side.wrapping_mul(slots).wrapping_add(slot);
         if let Some(cell) = tables.cell(Table::Service, index) {
             let service = ServiceView(cell);
-            if service.matches(&key) {
+            if service.matches(key) {
                 return Some(service);
             }
         }

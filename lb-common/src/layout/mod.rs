@@ -8,7 +8,8 @@
 //! network byte order, exactly as loaded from the wire; everything else is in
 //! the byte order of the machine, which is little-endian (x86-64).
 //!
-//! Configuration tables ([`Table::Service`](crate::tables::Table), list, filter)
+//! Configuration tables ([`Table::Service`](crate::tables::Table), list, filter,
+//! rules)
 //! exist in two halves. The root word says which half is current.
 
 mod dest;
@@ -18,6 +19,7 @@ mod list;
 mod local;
 mod next_hop;
 mod root;
+mod rules;
 mod service;
 mod settings;
 mod stats;
@@ -30,6 +32,10 @@ pub use list::{ListEntry, ListView, NO_OLD_POSITION};
 pub use local::{LocalAddress, LocalPool, LocalView};
 pub use next_hop::{MAX_L2, NextHop, NextHopView};
 pub use root::Root;
+pub use rules::{
+    FilterVerdict, LabelList, POINT_WORDS, RuleEffect, RuleEntry, RuleHeader, RuleKind, port_key,
+    rule_hash,
+};
 pub use service::{
     SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState,
     ServiceView,
@@ -41,7 +47,7 @@ pub use sweep::SweepStatus;
 /// Changes whenever a record or a map changes shape; part of the pin path, so
 /// that a new program never reads an old layout (aya 0.14 reuses pinned maps
 /// without comparing them).
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// How a packet reaches its server. The numbers up to 4 are the kernel's
 /// (genetlink `FWD_METHOD`; 4 is its bypass).

@@ -41,7 +41,7 @@ impl ServiceFlags {
     pub const REBOUND: u16 = 1 << 14;
 }
 
-/// What an exact service look-up compares.
+/// What a service look-up compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceKey {
     /// VIP in network byte order; IPv4 uses the first word.
@@ -66,6 +66,18 @@ impl ServiceKey {
         // holds (measured: full at a load of 0.17; with two rounds 0.7 and more).
         x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (x >> 40) as u32 & (slots - 1)
+    }
+
+    /// The key of the service of a firewall mark: a protocol that no packet of an
+    /// address service has.
+    #[inline(always)]
+    pub const fn of_mark(mark: u32, family: u8) -> Self {
+        Self {
+            addr: [mark, 0, 0, 0],
+            port: 0,
+            protocol: 0,
+            family,
+        }
     }
 
     /// Port, protocol and family as stored.

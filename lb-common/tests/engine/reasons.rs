@@ -63,6 +63,11 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
                 .set(Table::List, 0, ListEntry { method, ..entry });
             (lab, syn().build())
         }
+        Reason::DroppedFilter => {
+            let lab = lab(TX);
+            lab.filter(true);
+            (lab, syn().build())
+        }
         Reason::DroppedFragment => frame(Frame {
             misc: (0, 1, 0x2001),
             ..syn()

@@ -5,6 +5,7 @@ mod down;
 mod ipvsadm;
 mod laddr;
 mod rs_setup;
+mod rules;
 mod run;
 mod status;
 
@@ -13,7 +14,10 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{daemon::namespaces, model::Response};
+use crate::{
+    daemon::namespaces,
+    model::{Chain, Response},
+};
 
 /// The Linux Virtual Server on XDP.
 #[derive(Parser)]
@@ -37,6 +41,20 @@ enum Verb {
     RsSetup(rs_setup::Args),
     /// Local addresses that FULLNAT connections are made from
     Laddr(laddr::Args),
+    /// Firewall marks: rules in the grammar of iptables ('lvx mark -h')
+    #[command(disable_help_flag = true)]
+    Mark {
+        /// As for iptables
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Drop service traffic: rules in the grammar of iptables ('lvx filter -h')
+    #[command(disable_help_flag = true)]
+    Filter {
+        /// As for iptables
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// The ipvsadm command line ('lvx ipvsadm -h' for its options)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -82,6 +100,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Laddr(args) => {
             enter_softly();
             end(laddr::main(args))
+        }
+        Verb::Mark { args } => {
+            enter_softly();
+            end(rules::main(Chain::Mark, &args))
+        }
+        Verb::Filter { args } => {
+            enter_softly();
+            end(rules::main(Chain::Filter, &args))
         }
         Verb::Ipvsadm { args } => {
             enter_softly();

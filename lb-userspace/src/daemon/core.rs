@@ -19,7 +19,7 @@ use super::{
     interfaces::Interfaces,
     locals,
     publish::{self, Found, Shared, World},
-    report, snapshot,
+    purge, report, snapshot,
     state::{Limits, State},
     stats,
     tables::Tables,
@@ -152,7 +152,9 @@ impl Core {
         {
             tracing::error!("{error:#}");
         }
-        let claims = netlink::claims(&self.interfaces.indexes(), &self.view);
+        let indexes = self.interfaces.indexes();
+        self.state.see_ifaces(&netlink::iface_names(&indexes, &self.view));
+        let claims = netlink::claims(&indexes, &self.view);
         let mut unclaimed = claims.warnings;
         for key in ifaces::publish(&self.plane.maps.ifaces, &claims.entries) {
             unclaimed.push(format!(
@@ -273,6 +275,18 @@ impl Core {
         Ok(())
     }
 
+    /// Whether connections must be held against the filter, which may have become
+    /// stricter: once, and after a grace period, so that none is made by an
+    /// older configuration.
+    pub fn take_purge(&mut self) -> bool {
+        self.state.take_purge()
+    }
+
+    /// Ends the connections that the filter drops. Returns how many.
+    pub fn purge(&self) -> u64 {
+        purge::purge(&self.plane.maps)
+    }
+
     /// Answers what changes no configuration.
     pub fn read(&self, request: &Request) -> Response {
         let tables = Tables::from(&self.plane.maps);
@@ -285,6 +299,10 @@ impl Core {
                 refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
             }
             Request::Locals => Response::Locals(self.state.pool_list()),
+            Request::ListRules(chain) => {
+                Response::Rules(self.state.list_rules(*chain, tables.raw))
+            }
+            Request::ListSets => Response::Sets(self.state.list_sets()),
             Request::Connections => Response::Connections(connections(&self.plane.maps)),
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Down { force: false } if self.connections() > 0 => {

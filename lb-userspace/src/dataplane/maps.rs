@@ -29,6 +29,8 @@ pub struct Sizes {
     pub services: u32,
     /// Servers of all services together, those in the trash included.
     pub dests: u32,
+    /// 64-bit words of one half of the memory for mark and filter rules.
+    pub rule_words: u32,
 }
 
 impl Default for Sizes {
@@ -38,9 +40,21 @@ impl Default for Sizes {
             connections6: default_connections6(1 << 18),
             services: 1 << 12,
             dests: 1 << 14,
+            rule_words: rule_words(DEFAULT_RULES),
         }
     }
 }
+
+/// Memory for rules, in MiB, when `--rules` does not say.
+pub const DEFAULT_RULES: u32 = 16;
+
+/// Words of one half of `mib` MiB of rule memory.
+pub const fn rule_words(mib: u32) -> u32 {
+    mib << 16
+}
+
+/// Filter rules with counters of their own, both families together.
+pub const FILTER_RULES: u32 = 1 << 14;
 
 /// IPv6 connections where only those of IPv4 were said.
 pub fn default_connections6(connections: u32) -> u32 {
@@ -77,11 +91,13 @@ impl Sizes {
             service_slots: (self.services.max(4) * 4).next_power_of_two(),
             list_entries: self.dests,
             iface_slots: IFACE_SLOTS,
+            rule_words: self.rule_words,
+            reserved: 0,
         }
     }
 
     /// Entries of every map whose size is not fixed.
-    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 16] {
+    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 18] {
         let flow4 = flow::total_cells(params.flow4_cells);
         let flow6 = flow::total_cells(params.flow6_cells);
         [
@@ -98,6 +114,8 @@ impl Sizes {
             ("DEST_LOADS", self.dests),
             ("NEXT_HOPS", self.dests.max(1024)),
             ("LOCALS", LOCALS),
+            ("RULES", 2 * params.rule_words),
+            ("RULE_STATS", FILTER_RULES),
             ("SETTINGS", 1),
             ("PAGES", self.dests + self.services),
             ("DEST_STATS", self.dests),
@@ -140,11 +158,14 @@ pub struct Maps {
     pub next_hops: Mapping<NextHop>,
     /// Addresses that FULLNAT connections are made from.
     pub locals: Mapping<LocalAddress>,
+    /// Compiled mark and filter rules, two halves of `params.rule_words`.
+    pub rules: Mapping<u64>,
     /// Time-outs and the heartbeat: one record.
     pub settings: Mapping<Settings>,
     /// Statistics pages: `sizes.dests` of servers, then `sizes.services` of services.
     pub pages: Mapping<StatsPage>,
     dest_stats: PerCpuArray<MapData, [u64; 5]>,
+    rule_stats: PerCpuArray<MapData, [u64; 2]>,
     reasons: PerCpuArray<MapData, u64>,
     sweep: Array<MapData, SweepRecord>,
 }
@@ -170,6 +191,7 @@ impl Maps {
                 connections6: params.flow6_cells / 2,
                 services: service_states.len(),
                 dests: dests.len(),
+                rule_words: params.rule_words,
             },
             root: mapped(pins, "ROOT")?,
             flow4: mapped(pins, "FLOW4")?,
@@ -185,9 +207,11 @@ impl Maps {
             dest_loads: mapped(pins, "DEST_LOADS")?,
             next_hops: mapped(pins, "NEXT_HOPS")?,
             locals: mapped(pins, "LOCALS")?,
+            rules: mapped(pins, "RULES")?,
             settings: mapped(pins, "SETTINGS")?,
             pages: mapped(pins, "PAGES")?,
             dest_stats: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "DEST_STATS")?))?,
+            rule_stats: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "RULE_STATS")?))?,
             reasons: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "REASONS")?))?,
             sweep: Array::try_from(Map::Array(pinned(pins, "SWEEP")?))?,
         })
@@ -212,6 +236,17 @@ impl Maps {
             }
         }
         Ok(bytemuck::cast(sum))
+    }
+
+    /// Packets and bytes of the filter rule in `slot`, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses the look-up.
+    pub fn rule_stats(&self, slot: u32) -> Result<[u64; 2]> {
+        let per_cpu = self.rule_stats.get(&slot, 0)?;
+        Ok(per_cpu.iter().fold([0; 2], |sum, cpu| {
+            [sum[0].wrapping_add(cpu[0]), sum[1].wrapping_add(cpu[1])]
+        }))
     }
 
     /// Every reason counter, summed over CPUs, in the order of [`Reason::ALL`].

@@ -40,4 +40,5 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use names::{Names, SystemNames};
 pub use run::{Control, Io, run, run_restore, run_save};

@@ -14,7 +14,6 @@ const COMMANDS: &[CommandId] = &[
 
 const OPTIONS: &[OptionId] = &[
     OptionId::Sctp,
-    OptionId::Mark,
     OptionId::Persistent,
     OptionId::Netmask,
     OptionId::Pe,

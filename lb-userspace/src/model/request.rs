@@ -1,6 +1,9 @@
 use serde::{Deserialize, Serialize};
 
-use super::{Connection, Dest, DestId, Listing, LocalRange, Pool, ServiceId, ServiceSpec};
+use super::{
+    Chain, Connection, Dest, DestId, ListedRule, Listing, LocalRange, Pool, PrefixSet, RuleChange,
+    ServiceId, ServiceSpec,
+};
 use crate::daemon::Status;
 
 /// What the command line asks of the daemon. Every change is done whole or
@@ -26,6 +29,8 @@ pub enum Request {
     AddLocal(Option<ServiceId>, Vec<LocalRange>),
     /// `lvx laddr del`; what ports they have does not matter.
     DeleteLocal(Option<ServiceId>, Vec<LocalRange>),
+    /// `lvx mark`, `lvx filter`: a change of rules or sets.
+    Rules(RuleChange),
     /// `-Z`, of one service or of everything.
     Zero(Option<ServiceId>),
     /// Changes that become one transaction, each done or refused for itself in
@@ -38,6 +43,10 @@ pub enum Request {
     Connections,
     /// `lvx laddr list`.
     Locals,
+    /// `lvx mark -L`, `lvx filter -L` and `-S`: all rules of a chain.
+    ListRules(Chain),
+    /// `lvx filter set list`: all sets.
+    ListSets,
     /// `lvx status`.
     Status,
     /// `lvx down`: detach and remove the data plane.
@@ -60,11 +69,14 @@ impl Request {
             | Self::DeleteDest(..)
             | Self::AddLocal(..)
             | Self::DeleteLocal(..)
+            | Self::Rules(_)
             | Self::Batch(_) => true,
             Self::Zero(_)
             | Self::List(_)
             | Self::Connections
             | Self::Locals
+            | Self::ListRules(_)
+            | Self::ListSets
             | Self::Status
             | Self::Down { .. } => false,
         }
@@ -87,6 +99,10 @@ pub enum Response {
     Connections(Vec<Connection>),
     /// Answer to [`Request::Locals`]: every pool that is not empty.
     Locals(Vec<Pool>),
+    /// Answer to [`Request::ListRules`]: IPv4's first.
+    Rules(Vec<ListedRule>),
+    /// Answer to [`Request::ListSets`].
+    Sets(Vec<PrefixSet>),
     /// Answer to [`Request::Status`].
     Status(Box<Status>),
 }

@@ -3,6 +3,7 @@
 
 mod claims;
 pub mod coexistence;
+mod iface_names;
 mod neighbours;
 mod next_hop;
 mod parse;
@@ -13,6 +14,7 @@ mod testing;
 mod watch;
 
 pub use claims::{Claims, claims};
+pub use iface_names::iface_names;
 pub use next_hop::{NextHopError, PacketFamily, next_hop};
 pub use watch::{Watch, watch};
 

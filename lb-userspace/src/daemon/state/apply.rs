@@ -17,6 +17,10 @@ use crate::{
 pub trait RawStats {
     /// Summed over CPUs, since the data plane was created.
     fn raw(&self, slot: u32) -> Stats;
+    /// Packets and bytes that a filter rule's slot has counted.
+    fn rule(&self, _slot: u32) -> [u64; 2] {
+        [0; 2]
+    }
 }
 
 /// What still refers to a server's slot.
@@ -58,11 +62,14 @@ impl State {
             Request::DeleteDest(id, dest) => self.delete_dest(*id, *dest, now),
             Request::AddLocal(owner, ranges) => self.add_local(*owner, ranges),
             Request::DeleteLocal(owner, ranges) => self.delete_local(*owner, ranges),
+            Request::Rules(change) => self.change_rules(change, stats),
             Request::Batch(_)
             | Request::Zero(_)
             | Request::List(_)
             | Request::Connections
             | Request::Locals
+            | Request::ListRules(_)
+            | Request::ListSets
             | Request::Status
             | Request::Down { .. } => Ok(()),
         }
@@ -238,6 +245,7 @@ impl State {
             self.dest_slots.give(trashed.slot);
             self.dirty = true;
         }
+        self.forget_marked(|slot| loads.references(slot));
     }
 
     /// A slot out of the trash, when there is no other.
@@ -289,13 +297,12 @@ impl Service {
 
 fn supported_id(id: ServiceId) -> Result<(), Refusal> {
     let what = match id {
-        ServiceId::Mark { .. } => "firewall mark services",
         ServiceId::Address {
             protocol: Protocol::Sctp,
             ..
         } => "SCTP services",
         ServiceId::Address { port: 0, .. } => "services of any port",
-        ServiceId::Address { .. } => return Ok(()),
+        ServiceId::Address { .. } | ServiceId::Mark { .. } => return Ok(()),
     };
     Err(Refusal::Unsupported(what.into()))
 }

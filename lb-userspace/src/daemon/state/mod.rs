@@ -3,6 +3,7 @@
 mod apply;
 mod locals;
 mod placement;
+mod rules;
 mod slots;
 mod text;
 mod trash;
@@ -20,7 +21,7 @@ pub(crate) use apply::{add, sub};
 pub use placement::service_key;
 pub use trash::Trashed;
 
-use self::{placement::Placement, slots::Slots, trash::Trash};
+use self::{placement::Placement, rules::Rules, slots::Slots, trash::Trash};
 use super::cursor::{Step, Wrr};
 use crate::{
     dataplane::Sizes,
@@ -38,6 +39,8 @@ pub struct Limits {
     pub table: u32,
     /// Seed of the service table.
     pub seed: u64,
+    /// Words of one half of rule memory.
+    pub rules: u32,
 }
 
 impl Limits {
@@ -48,6 +51,7 @@ impl Limits {
             dests: sizes.dests.min(params.list_entries),
             table: params.service_slots,
             seed: params.service_seed,
+            rules: params.rule_words,
         }
     }
 }
@@ -117,6 +121,7 @@ pub struct State {
     trash: Trash,
     /// Pools of local addresses by service; `None` is the director's.
     locals: IndexMap<Option<ServiceId>, Vec<LocalRange>>,
+    rules: Rules,
     service_slots: Slots,
     dest_slots: Slots,
     placement: Placement,
@@ -132,6 +137,7 @@ impl State {
             services: IndexMap::new(),
             trash: Trash::default(),
             locals: IndexMap::new(),
+            rules: Rules::new(limits.rules),
             service_slots: Slots::new(limits.services, []),
             dest_slots: Slots::new(limits.dests, []),
             placement: Placement::new(limits.table, limits.seed),
@@ -202,6 +208,7 @@ impl State {
         self.service_slots.settle();
         self.dest_slots.settle();
         self.trash.settle();
+        self.settle_rules();
     }
 
     /// Numbers the transaction: the epoch, and the generation of each list that changed.

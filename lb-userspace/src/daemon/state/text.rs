@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::layout::Stats;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::{Limits, Node, Service, Slots, State, Trash, Trashed};
+use super::{Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
 use crate::model::{Counters, Dest, Pool, ServiceId, ServiceSpec};
 
 /// Changes when the text changes shape.
@@ -19,6 +20,8 @@ struct Saved<S, T> {
     trash: Vec<T>,
     #[serde(default)]
     locals: Vec<Pool>,
+    #[serde(default)]
+    rules: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -83,6 +86,8 @@ impl State {
         }
         text.push_str("],\n\"locals\":");
         text.push_str(&json(&self.pool_list()));
+        text.push_str(",\n\"rules\":");
+        text.push_str(&self.rules.text());
         text.push_str("}\n");
         text
     }
@@ -150,6 +155,9 @@ impl State {
             distinct(&mut dest_slots, limits.dests),
             "the saved server slots clash"
         );
+        if let Some(rules) = saved.rules {
+            state.rules = Rules::restore(&rules, limits.rules).context("the saved rules")?;
+        }
         let locals = saved.locals.into_iter();
         state.locals = locals.map(|pool| (pool.service, pool.ranges)).collect();
         state.trash = Trash::restore(trash, saved.trash_due);

@@ -29,6 +29,7 @@ const SIZES: Sizes = Sizes {
     connections6: 4096,
     services: 16,
     dests: 64,
+    rule_words: 1 << 12,
 };
 const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PORT: u16 = 53;

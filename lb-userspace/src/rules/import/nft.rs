@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Imported, ipset::prefixes, ipset::sorted};
-use crate::model::{Addresses, Family, Match, Ports, Prefix, PrefixSet, Protocol, Rule, Target};
+use crate::model::{Addresses, Family, Match, Ports, Prefix, PrefixSet, Rule, Target};
 
 fn objects(text: &str) -> Result<Vec<Value>, String> {
     let root: Value =
@@ -62,8 +62,7 @@ pub(super) fn marks(text: &str) -> Result<Imported, String> {
 /// marks.
 fn read(rule: &Value, families: &[Family]) -> Result<Vec<Rule>, String> {
     let statements = rule["expr"].as_array().map_or(&[][..], Vec::as_slice);
-    let named = |name: &str| statements.iter().filter_map(move |one| one.get(name));
-    let sets_mark = named("mangle").any(|body| is_mark(&body["key"]));
+    let sets_mark = statements.iter().any(|one| is_mark(&one["mangle"]["key"]));
     let ends = ["accept", "drop", "return", "jump", "goto", "reject", "queue"];
     if let Some(end) = ends.iter().find(|name| statements.iter().any(|one| one.get(**name).is_some()))
     {

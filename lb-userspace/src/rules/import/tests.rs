@@ -137,7 +137,7 @@ fn sets_of_nft_and_ipset() {
 fn ranges_are_prefixes() {
     let prefix = |text: &str| text.parse().unwrap();
     let texts = |first, last| {
-        let found = super::ipset::prefixes(prefix(first), prefix(last));
+        let found = ipset::prefixes(prefix(first), prefix(last));
         found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(texts("10.0.0.1", "10.0.0.4"), ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/32"]);

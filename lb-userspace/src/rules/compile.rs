@@ -48,9 +48,10 @@ impl Destinations {
     }
 
     fn limit(&mut self) {
-        let count: usize = self.prefixes.iter().map(|prefix| 1 << prefix.host_bits()).sum();
-        if self.any || count > LISTED {
-            self.any = true;
+        let bits = || self.prefixes.iter().map(|prefix| prefix.host_bits());
+        self.any |= bits().any(|bits| bits > LISTED_BITS)
+            || bits().map(|bits| 1 << bits).sum::<usize>() > LISTED;
+        if self.any {
             self.prefixes.clear();
         }
     }
@@ -90,8 +91,10 @@ impl Destinations {
                 };
             }
         };
-        let any = prefixes.iter().any(|prefix| prefix.host_bits() > LISTED_BITS);
-        let mut result = Self { prefixes, any };
+        let mut result = Self {
+            prefixes,
+            any: false,
+        };
         result.limit();
         result
     }

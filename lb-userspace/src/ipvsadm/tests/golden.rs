@@ -122,6 +122,11 @@ fn grammar() {
 }
 
 #[test]
+fn marks() {
+    replay_file(include_str!("../../../tests/golden/marks.txt"));
+}
+
+#[test]
 fn unsupported() {
     replay_file(include_str!("../../../tests/golden/unsupported.txt"));
 }

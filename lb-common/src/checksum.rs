@@ -21,6 +21,12 @@ pub const fn replaced(old: u64, new: u64) -> u64 {
     (gone & 0xffff_ffff) + (gone >> 32) + (new & 0xffff_ffff) + (new >> 32)
 }
 
+/// A checksum after its sum changed by `sum`.
+#[inline(always)]
+pub const fn updated(check: u16, sum: u64) -> u16 {
+    !fold(!check as u64 + sum)
+}
+
 /// Sum of the five words of an IPv4 header without options. The header is
 /// intact when the folded sum of all its words is 0xffff.
 #[inline(always)]

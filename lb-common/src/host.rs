@@ -15,7 +15,8 @@ use std::{
 use bytemuck::{AnyBitPattern, NoUninit, Pod};
 
 use crate::{
-    engine::{self, Stages, Verdict},
+    checksum,
+    engine::{self, LeavingStages, Stages, Verdict},
     facts::Facts,
     family::Family,
     flow,
@@ -32,6 +33,7 @@ pub struct HostPacket {
     buffer: Vec<u8>,
     start: usize,
     ingress: u32,
+    is_partial: bool,
 }
 
 /// Bytes in front of a frame: `XDP_PACKET_HEADROOM`.
@@ -46,6 +48,16 @@ impl HostPacket {
             buffer,
             start: HEADROOM,
             ingress,
+            is_partial: false,
+        }
+    }
+
+    /// A frame on its way out, whose transport checksum is left to the hardware:
+    /// so far it is the sum of the pseudo-header.
+    pub fn partial(frame: &[u8]) -> Self {
+        Self {
+            is_partial: true,
+            ..Self::new(frame, 0)
         }
     }
 
@@ -74,6 +86,29 @@ impl Packet for HostPacket {
         let target = self.buffer.get_mut(at..)?.get_mut(..size_of::<V>())?;
         target.copy_from_slice(bytemuck::bytes_of(&value));
         Some(())
+    }
+
+    fn adjust_checksum(
+        &mut self,
+        offset: u32,
+        pseudo: u64,
+        rest: u64,
+        zero_is_none: bool,
+    ) -> Option<()> {
+        let old = self.read::<u16>(offset)?;
+        let new = if self.is_partial {
+            checksum::fold(u64::from(old) + pseudo)
+        } else {
+            checksum::updated(old, pseudo + rest)
+        };
+        self.write(
+            offset,
+            if zero_is_none && new == 0 {
+                0xffff
+            } else {
+                new
+            },
+        )
     }
 
     fn grow_front(&mut self, bytes: i32) -> Option<()> {
@@ -243,6 +278,11 @@ impl HostTables {
     pub fn process(&self, packet: &mut HostPacket) -> Verdict {
         engine::process(packet, self, &HostStages(self), &mut Facts::default())
     }
+
+    /// Runs the engine on a packet that this director's stack sends.
+    pub fn leave(&self, packet: &mut HostPacket) -> Verdict {
+        engine::leaving(packet, self, &HostStages(self), &mut Facts::default())
+    }
 }
 
 /// A record in [`HostTables`].
@@ -388,6 +428,10 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::bind::<F, _>(self.0, facts)
     }
 
+    fn to_local<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::to_local::<F, _, _>(packet, self.0, facts)
+    }
+
     fn to_server<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::to_server::<F, _, _>(packet, self.0, facts)
     }
@@ -398,5 +442,27 @@ impl Stages<HostPacket> for HostStages<'_> {
 
     fn tunnel<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::tunnel::<F, _, _>(packet, self.0, facts)
+    }
+}
+
+impl LeavingStages<HostPacket> for HostStages<'_> {
+    fn extensions(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::extensions(packet, facts)
+    }
+
+    fn fragment(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::fragment(packet, self.0, facts)
+    }
+
+    fn icmp<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::icmp::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn retell<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::retell::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn from_local<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::from_local::<F, _, _>(packet, self.0, facts)
     }
 }

@@ -2,6 +2,8 @@
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
+use crate::checksum;
+
 /// A frame. Reads and writes are by value and checked against its end: nothing
 /// keeps a pointer into it, and after [`Packet::grow_front`] offsets simply
 /// count from the new start.
@@ -15,6 +17,36 @@ pub trait Packet {
     fn read<V: AnyBitPattern>(&self, offset: u32) -> Option<V>;
     /// Puts a value at `offset`; `None`, and nothing is written, beyond the end.
     fn write<V: NoUninit>(&mut self, offset: u32, value: V) -> Option<()>;
+    /// Adds to the sum of a transport checksum at `offset`: `pseudo` is what the
+    /// pseudo-header changed by, `rest` what the bytes behind it did. Where 0
+    /// stands for "none" (UDP), a checksum of 0 becomes its other form. A checksum
+    /// that is left to the hardware covers the pseudo-header alone so far: then
+    /// `rest` is its business. `None` beyond the end.
+    #[inline(always)]
+    fn adjust_checksum(
+        &mut self,
+        offset: u32,
+        pseudo: u64,
+        rest: u64,
+        zero_is_none: bool,
+    ) -> Option<()> {
+        let old = self.read::<u16>(offset)?;
+        let new = checksum::updated(old, pseudo.wrapping_add(rest));
+        self.write(
+            offset,
+            if zero_is_none && new == 0 {
+                0xffff
+            } else {
+                new
+            },
+        )
+    }
+    /// `offset`, which is below 256. In the kernel the verifier knows no more of it
+    /// afterwards: the rounds of a loop look alike to it.
+    #[inline(always)]
+    fn offset(&self, offset: u32) -> u32 {
+        offset
+    }
     /// Moves the start by `bytes` (positive makes the frame longer; the new
     /// bytes are undefined). `None`, and nothing changed, without room.
     fn grow_front(&mut self, bytes: i32) -> Option<()>;

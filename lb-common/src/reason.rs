@@ -48,7 +48,7 @@ impl Reason {
 pub enum Class {
     /// Left towards a server.
     Forwarded,
-    /// Went to the local stack, untouched.
+    /// Went to the local stack; untouched, unless its server is there by NAT.
     Passed,
     /// Ended here.
     Dropped,
@@ -59,7 +59,8 @@ reasons! {
     ForwardedTx = "forwarded-tx", Forwarded;
     /// Sent to a server or client out of another interface.
     ForwardedRedirect = "forwarded-redirect", Forwarded;
-    /// Delivered to the local stack because the server is this director.
+    /// Delivered to the local stack because the server is this director; by NAT,
+    /// with the server's address and port.
     PassedLocalServer = "passed-local-server", Passed;
     /// Not an IP packet (ARP, LLDP, …).
     PassedNotIp = "passed-not-ip", Passed;
@@ -89,6 +90,9 @@ reasons! {
     /// FULLNAT: no local address, or no free port of one was found in
     /// [`LOCAL_PORT_TRIES`](crate::engine::LOCAL_PORT_TRIES).
     DroppedNoLocalPort = "dropped-no-local-port", Dropped;
+    /// NAT to a loopback address of this director, which the kernel refuses to
+    /// packets from outside.
+    DroppedLoopback = "dropped-loopback", Dropped;
     /// A fragment whose datagram's first one has not been seen.
     DroppedFragment = "dropped-fragment", Dropped;
     /// An ICMP error about a connection, with a wrong checksum.

@@ -40,7 +40,7 @@ use lb_common::{
 
 use crate::{bench_run::Run, packet::XdpPacket, tables::BpfTables};
 
-const TABLES: BpfTables<0> = BpfTables;
+const TABLES: BpfTables<{ maps::IN }> = BpfTables;
 
 #[map]
 static RUN: PerCpuArray<Run> = PerCpuArray::with_max_entries(1, 0);

@@ -26,6 +26,8 @@ mod maps {
     use aya_ebpf::{macros::map, maps::PerCpuArray};
 
     /// Bytes to be summed: a chunk and room for the verifier.
+    /// The record of `BYTES`.
+    pub const IN: u32 = 0;
     #[map]
     pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(1, 0);
 }

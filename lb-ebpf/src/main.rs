@@ -5,8 +5,10 @@
 #![allow(internal_features)]
 
 mod cell;
+mod leaving;
 mod maps;
 mod packet;
+mod skb;
 mod stages;
 mod sweep;
 mod tables;
@@ -25,7 +27,7 @@ use crate::{
 /// headers in the first.
 #[xdp(frags)]
 pub fn lvx(ctx: XdpContext) -> u32 {
-    let Some(facts) = maps::FACTS.get_ptr_mut(0) else {
+    let Some(facts) = maps::FACTS.get_ptr_mut(maps::IN) else {
         return xdp_action::XDP_ABORTED;
     };
     // SAFETY: this CPU's record, and no packet interrupts another here.

@@ -65,15 +65,22 @@ pub static LIMITS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static FRAGMENTS: LruHashMap<Datagram, [u64; 2]> = LruHashMap::with_max_entries(16_384, 0);
 
-/// State of the loop at hand: a packet's, the sweep's.
+/// Whose record of a scratch map it is: packets' that come in.
+pub const IN: u32 = 0;
+/// Packets' that the stack sends.
+pub const OUT: u32 = 1;
+/// The sweep's.
+pub const SWEEP: u32 = 2;
+
+/// State of the loop at hand.
 #[map]
-pub static LOOP: PerCpuArray<[u64; LOOP_WORDS]> = PerCpuArray::with_max_entries(2, 0);
+pub static LOOP: PerCpuArray<[u64; LOOP_WORDS]> = PerCpuArray::with_max_entries(3, 0);
 /// Facts of the packet at hand.
 #[map]
-pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(1, 0);
+pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(2, 0);
 /// Bytes of the packet at hand, to be summed: a chunk and room for the verifier.
 #[map]
-pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(1, 0);
+pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(2, 0);
 #[map]
 pub static DEST_STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 /// Packets and bytes of filter rules.

@@ -89,6 +89,14 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn offset(&self, offset: u32) -> u32 {
+        let mut offset = u64::from(offset);
+        // SAFETY: one instruction on a register.
+        unsafe { asm!("{offset} &= 255", offset = inout(reg) offset, options(nostack)) };
+        offset as u32
+    }
+
+    #[inline(always)]
     fn grow_front(&mut self, bytes: i32) -> Option<()> {
         // SAFETY: the helper checks the room; nothing points into the frame.
         let refused = unsafe { bpf_xdp_adjust_head(self.ctx, bytes.wrapping_neg()) };
@@ -118,14 +126,29 @@ impl Packet for XdpPacket {
 }
 
 /// No sum of 32 bits.
-const NO_SUM: u64 = u64::MAX;
+pub const NO_SUM: u64 = u64::MAX;
 
 /// [`Packet::sum`] as a global function: the verifier walks its loop once, not
 /// for every caller.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn lvx_sum(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
-    let Some(buffer) = maps::BYTES.get_ptr_mut(0) else {
+    sum_of(maps::IN, offset, length, |at, to, size| {
+        // SAFETY: the record has so many bytes; the helper checks the rest.
+        unsafe { bpf_xdp_load_bytes(ctx, at, to.cast(), size) == 0 }
+    })
+}
+
+/// Sums `length` bytes from `offset` on, which `load` copies into record
+/// `record` of the buffer; [`NO_SUM`] when it cannot.
+#[inline(always)]
+pub fn sum_of(
+    record: u32,
+    offset: u32,
+    length: u32,
+    load: impl Fn(u32, *mut u8, u32) -> bool,
+) -> u64 {
+    let Some(buffer) = maps::BYTES.get_ptr_mut(record) else {
         return NO_SUM;
     };
     let buffer = buffer.cast::<u8>();
@@ -137,14 +160,13 @@ extern "C" fn lvx_sum(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
         if done.wrapping_add(SUM_CHUNK) > length {
             break;
         }
-        // SAFETY: the record has SUM_CHUNK bytes; the helpers check the rest.
-        unsafe {
-            let at = offset.wrapping_add(done);
-            if bpf_xdp_load_bytes(ctx, at, buffer.cast(), SUM_CHUNK) != 0 {
-                return NO_SUM;
-            }
-            sum = bpf_csum_diff(core::ptr::null_mut(), 0, buffer.cast(), SUM_CHUNK, sum) as u32;
+        if !load(offset.wrapping_add(done), buffer, SUM_CHUNK) {
+            return NO_SUM;
         }
+        // SAFETY: the record has SUM_CHUNK bytes.
+        sum = unsafe {
+            bpf_csum_diff(core::ptr::null_mut(), 0, buffer.cast(), SUM_CHUNK, sum) as u32
+        };
         done = done.wrapping_add(SUM_CHUNK);
     }
     let mut size = u64::from(length.wrapping_sub(done));
@@ -164,11 +186,12 @@ extern "C" fn lvx_sum(ctx: *mut xdp_md, offset: u32, length: u32) -> u64 {
     unsafe {
         let last = buffer.add((size & 0x3fc) as usize).cast::<u32>();
         last.write_volatile(0);
-        if bpf_xdp_load_bytes(ctx, offset.wrapping_add(done), buffer.cast(), size) != 0 {
-            return NO_SUM;
-        }
-        let padded = size.wrapping_add(3) & 0x3fc;
-        sum = bpf_csum_diff(core::ptr::null_mut(), 0, buffer.cast(), padded, sum) as u32;
     }
+    if !load(offset.wrapping_add(done), buffer, size) {
+        return NO_SUM;
+    }
+    let padded = size.wrapping_add(3) & 0x3fc;
+    // SAFETY: as above.
+    sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, buffer.cast(), padded, sum) as u32 };
     sum.into()
 }

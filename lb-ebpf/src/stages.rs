@@ -7,10 +7,10 @@ use lb_common::{
     family::{Family, V4, V6},
 };
 
-use crate::{packet::XdpPacket, tables::BpfTables};
+use crate::{maps, packet::XdpPacket, tables::BpfTables};
 
 /// The tables as packets see them.
-pub const TABLES: BpfTables<0> = BpfTables;
+pub const TABLES: BpfTables<{ maps::IN }> = BpfTables;
 
 /// Calls the global functions below.
 pub struct GlobalStages;
@@ -78,6 +78,11 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn to_local<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_to_local4, lvx_to_local6, packet, facts)
+    }
+
+    #[inline(always)]
     fn to_server<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_to_server4, lvx_to_server6, packet, facts)
     }
@@ -96,7 +101,7 @@ impl Stages<XdpPacket> for GlobalStages {
 /// Keeps an argument that a stage does not need yet: callers would pass
 /// garbage for an unused one, and the verifier insists on a context.
 #[inline(always)]
-fn keep(ctx: *mut xdp_md) {
+pub fn keep<C>(ctx: *mut C) {
     // SAFETY: moves a register to itself. (Without an instruction the line
     // would stand twice in the line table, which the kernel refuses.)
     unsafe { core::arch::asm!("{ctx} = {ctx}", ctx = inout(reg) ctx => _, options(nostack)) };
@@ -106,10 +111,13 @@ fn keep(ctx: *mut xdp_md) {
 /// wants the null check; no caller passes null.
 macro_rules! stage {
     ($name:ident, $ctx:ident, $facts:ident => $body:expr) => {
+        stage!($name, xdp_md, $ctx, $facts => $body);
+    };
+    ($name:ident, $context:ty, $ctx:ident, $facts:ident => $body:expr) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $name($ctx: *mut xdp_md, $facts: *mut Facts) -> u32 {
-            keep($ctx);
+        extern "C" fn $name($ctx: *mut $context, $facts: *mut Facts) -> u32 {
+            $crate::stages::keep($ctx);
             if $facts.is_null() {
                 return STAGE_END;
             }
@@ -143,6 +151,10 @@ stage!(lvx_learn4, ctx, facts => engine::learn::<V4, _, _>(&XdpPacket::new(ctx),
 stage!(lvx_learn6, ctx, facts => engine::learn::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_bind4, ctx, facts => engine::bind::<V4, _>(TABLES, facts));
 stage!(lvx_bind6, ctx, facts => engine::bind::<V6, _>(TABLES, facts));
+stage!(lvx_to_local4, ctx, facts =>
+    engine::to_local::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_to_local6, ctx, facts =>
+    engine::to_local::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_server4, ctx, facts =>
     engine::to_server::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_server6, ctx, facts =>
@@ -155,3 +167,5 @@ stage!(lvx_tunnel4, ctx, facts =>
     engine::tunnel::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_tunnel6, ctx, facts =>
     engine::tunnel::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+
+pub(crate) use {by_family, stage};

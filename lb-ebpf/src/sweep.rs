@@ -13,7 +13,10 @@ use lb_common::{
     flow::sweep::{self, SweepState},
 };
 
-use crate::{maps::BUILD_ID, tables::BpfTables};
+use crate::{
+    maps::{self, BUILD_ID},
+    tables::BpfTables,
+};
 
 /// The timer and what the sweep remembers. User space reads the part behind
 /// the timer.
@@ -28,7 +31,7 @@ pub struct Sweep {
 pub static SWEEP: Array<Sweep, 1> = Array::new();
 
 /// The tables as the sweep sees them.
-const TABLES: BpfTables<1> = BpfTables;
+const TABLES: BpfTables<{ maps::SWEEP }> = BpfTables;
 
 /// `CLOCK_MONOTONIC`.
 const CLOCK: u64 = 1;

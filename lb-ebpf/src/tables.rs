@@ -18,8 +18,8 @@ use lb_common::{
 use crate::{cell::MapCell, maps};
 
 /// The maps of this object, for code whose loops keep their state in record
-/// `LOOP` of the scratch map: 0 is for packets, 1 for the sweep. A timer may
-/// interrupt a test run, which is in process context.
+/// `LOOP` of the scratch map: [`maps::IN`], [`maps::OUT`] or [`maps::SWEEP`]. A
+/// timer may interrupt a test run, which is in process context.
 #[derive(Clone, Copy)]
 pub struct BpfTables<const LOOP: u32>;
 

@@ -19,5 +19,6 @@ pub mod dataplane;
 pub mod ipvsadm;
 pub mod model;
 pub mod netlink;
+mod netns;
 pub mod real_server;
 pub mod rules;

@@ -7,7 +7,7 @@ use crate::{
     family::Family,
     flow::{self, Found, Times},
     forward::Part,
-    layout::{DestFlags, DestView, DestWord, SettingsView, Stats},
+    layout::{DestFlags, DestView, DestWord, ForwardMethod, SettingsView, Stats},
     reason::Reason,
     tables::{Table, Tables},
     wire::TCP_SYN,
@@ -128,6 +128,10 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
         return Err(Stop(facts.reason as u32));
     };
     if conn.state.is_reverse() || conn.times.is_dead(facts.tick()) {
+        return Err(Stop(facts.reason as u32));
+    }
+    // NAT's replies come from the server's address.
+    if ForwardMethod::from_bits(conn.method()).translates() {
         return Err(Stop(facts.reason as u32));
     }
     facts.dest = conn.slot().into();

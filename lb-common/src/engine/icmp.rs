@@ -1,5 +1,5 @@
 use super::{
-    LOST, Stop, connection,
+    LOST, Stop, connection, local,
     pair::local_end,
     send::{self, client_ends},
     stage_answer,
@@ -8,7 +8,7 @@ use crate::{
     facts::{Facts, NO_REVERSE},
     family::Family,
     flow::{self, FlowCell, read_reverse},
-    forward::{self, Ends, Learned, Part, Way, icmp},
+    forward::{self, Ends, Packed, Part, Way, icmp},
     layout::{DestFlags, ForwardMethod, Stats},
     packet::Packet,
     parse,
@@ -94,7 +94,7 @@ fn about_request<F: Family, P: Packet, T: Tables>(
     if u64::from(link.index()) != facts.cell || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());
     }
-    let way = Learned::from_words::<F>(way);
+    let way = Packed::<F>::new(way);
     if connection::dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
         tables.count_dest(
             facts.slot(),
@@ -126,10 +126,8 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
     if !word.has(DestFlags::CLAIMED) {
         return Err(Reason::PassedNotClaimed.into());
     }
-    if word.has(DestFlags::LOCAL) {
-        return Err(Reason::PassedLocalServer.into());
-    }
-    if !word.has(DestFlags::RESOLVED) {
+    let is_local = word.has(DestFlags::LOCAL);
+    if !is_local && !word.has(DestFlags::RESOLVED) {
         return Err(Reason::DroppedUnresolved.into());
     }
     if !icmp::is_intact::<F, P>(packet, facts) {
@@ -144,6 +142,12 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
                 ..Stats::default()
             },
         );
+    }
+    if is_local {
+        if facts.forward_method().translates() {
+            local::tell::<F, P, T>(packet, tables, facts)?;
+        }
+        return Err(Reason::PassedLocalServer.into());
     }
     let (dest, next_hop) = send::next_hop(tables, facts)?;
     match facts.forward_method() {

@@ -5,6 +5,8 @@ mod classify;
 mod connection;
 mod fragment;
 mod icmp;
+mod leaving;
+mod local;
 mod pair;
 mod schedule;
 mod send;
@@ -15,6 +17,8 @@ pub use answer::answer;
 pub use classify::{classify, filter_verdict};
 pub use fragment::fragment;
 pub use icmp::{icmp, relay};
+pub use leaving::{LeavingStages, from_local, leaving, retell};
+pub use local::to_local;
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
 pub use schedule::{choose, insert};
 pub use send::{to_client, to_server, tunnel};
@@ -66,6 +70,8 @@ pub trait Stages<P> {
     fn learn<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`bind`].
     fn bind<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`to_local`].
+    fn to_local<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_server`].
     fn to_server<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_client`].

@@ -10,7 +10,9 @@ use crate::{
     family::Family,
     flow::{self, Inserted, NewFlow},
     forward::Part,
-    layout::{FilterVerdict, ServiceFlags, SettingsView, Stats},
+    layout::{
+        DestFlags, FilterVerdict, ForwardMethod, ServiceFlags, SettingsView, Stats,
+    },
     reason::Reason,
     sched::{self, Picked},
     tables::{Table, Tables},
@@ -142,7 +144,14 @@ pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 #[inline(always)]
 fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(LOST)?;
-    let method = facts.forward_method();
+    let mut method = facts.forward_method();
+    if method == ForwardMethod::Fullnat
+        && connection::dest_word(tables, facts)?.has(DestFlags::LOCAL)
+    {
+        // This director knows the way back to the client without it.
+        method = ForwardMethod::Masq;
+        facts.method = method as u64;
+    }
     let seen = if method.translates() {
         Seen::FromClient
     } else {

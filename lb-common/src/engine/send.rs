@@ -1,11 +1,11 @@
 //! The last part of a walk: out by the connection's method.
 
-use super::{LOST, Stages, Stop, Verdict, pair::local_end, stage_answer, stage_done};
+use super::{LOST, Stages, Stop, Verdict, local, pair::local_end, stage_answer, stage_done};
 use crate::{
     facts::Facts,
     family::Family,
     flow::{FlowCell, read_reverse},
-    forward::{self, End, Ends, Learned, Part, Way},
+    forward::{self, End, Ends, Packed, Part, Way},
     layout::{DestFlags, DestView, DestWord, ForwardMethod, NextHopView},
     packet::Packet,
     reason::Reason,
@@ -22,7 +22,7 @@ pub(super) fn send<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     dest: DestWord,
 ) -> Result<Verdict, Stop> {
     if dest.has(DestFlags::LOCAL) {
-        return Err(Reason::PassedLocalServer.into());
+        return local::deliver::<F, P, S>(packet, stages, facts);
     }
     if !dest.has(DestFlags::RESOLVED) {
         return Err(Reason::DroppedUnresolved.into());
@@ -125,7 +125,7 @@ fn reply<F: Family, P: Packet, T: Tables>(
     let (client, service) = client_ends::<F, T>(conn);
     // Both cells may have become other flows' since they were found.
     let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
-    let way = Learned::from_words::<F>(way);
+    let way = Packed::<F>::new(way);
     if link.index() != facts.cell as u32 || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());
     }

@@ -87,7 +87,7 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
 
 /// Whether a bit of the filter is set: no false negatives.
 #[inline(always)]
-fn is_marked<T: Tables>(tables: T, root: Root, bit: u32) -> bool {
+pub(super) fn is_marked<T: Tables>(tables: T, root: Root, bit: u32) -> bool {
     let word = root
         .side()
         .wrapping_mul(FILTER_WORDS)

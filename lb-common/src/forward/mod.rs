@@ -15,6 +15,7 @@ mod way;
 
 pub use nat::{End, Ends, Part, to_client, to_server, translate};
 pub(crate) use nat::{checksum_tail, halves};
+pub use packed::Packed;
 pub use route::route;
 pub use tunnel::tunnel;
 pub use way::{Learned, Way};

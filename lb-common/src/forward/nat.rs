@@ -3,7 +3,7 @@ use super::{
     way::{Way, leave_by},
 };
 use crate::{
-    checksum::{fold, replaced},
+    checksum::{fold, replaced, updated},
     facts::Facts,
     family::Family,
     packet::Packet,
@@ -190,22 +190,19 @@ fn rewrite<F: Family, P: Packet>(
     }
     let l4 = facts.l4 as u32;
     packet.write(l4, ports)?;
-    sum = sum.wrapping_add(replaced(old.into(), ports.into()));
+    let changed = replaced(old.into(), ports.into());
     if protocol == IPPROTO_TCP {
-        let at = l4.wrapping_add(16);
-        let check = packet.read::<u16>(at)?;
-        return packet.write(at, updated(check, sum));
+        return packet.adjust_checksum(l4.wrapping_add(16), sum, changed, false);
     }
     let at = l4.wrapping_add(6);
-    let check = packet.read::<u16>(at)?;
-    let check = if check != 0 {
-        updated(check, sum)
-    } else if part == Part::Whole && facts.l3_len < MOST_SUMMED {
-        // The kernel puts a checksum where there was none.
-        whole_udp::<F, P>(packet, facts, ends)?
-    } else {
+    if packet.read::<u16>(at)? != 0 {
+        return packet.adjust_checksum(at, sum, changed, true);
+    }
+    if part != Part::Whole || facts.l3_len >= MOST_SUMMED {
         return Some(());
-    };
+    }
+    // The kernel puts a checksum where there was none.
+    let check = whole_udp::<F, P>(packet, facts, ends)?;
     packet.write(at, if check == 0 { 0xffff } else { check })
 }
 
@@ -285,12 +282,6 @@ pub(super) fn changed<F: Family>(old: [u64; 2], new: [u64; 2]) -> u64 {
     } else {
         replaced(old[0], new[0]).wrapping_add(replaced(old[1], new[1]))
     }
-}
-
-/// A checksum after its sum changed by `sum`.
-#[inline(always)]
-pub(super) fn updated(check: u16, sum: u64) -> u16 {
-    !fold(u64::from(!check).wrapping_add(sum))
 }
 
 #[cfg(test)]

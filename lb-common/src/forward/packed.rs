@@ -4,7 +4,9 @@
 //! rest, interface above. Word 2: bits 0–15 the MTU, 16–31 the outer tag, 32–47
 //! the inner one; a tag is its identifier and two bits of what it is.
 
-use super::way::{Learned, ethertype};
+use core::marker::PhantomData;
+
+use super::way::{Learned, Way, ethertype};
 use crate::{
     family::Family,
     wire::{ETHERTYPE_QINQ, ETHERTYPE_VLAN},
@@ -48,7 +50,7 @@ impl Learned {
 
     /// What [`Self::words`] wrote, for packets of family `F`.
     #[inline(always)]
-    pub const fn from_words<F: Family>(words: [u64; 3]) -> Self {
+    const fn from_words<F: Family>(words: [u64; 3]) -> Self {
         Self {
             ifindex: (words[1] >> 32) as u32,
             mtu: words[2] as u32 & 0xffff,
@@ -60,6 +62,52 @@ impl Learned {
             ],
             ethertype: ethertype::<F>(),
         }
+    }
+}
+
+/// A learned way, taken apart when it is used: the verifier would follow each
+/// shape of its tags through all that comes before.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<F> {
+    words: [u64; 3],
+    family: PhantomData<F>,
+}
+
+impl<F: Family> Packed<F> {
+    /// The way of [`Learned::words`].
+    #[inline(always)]
+    pub const fn new(words: [u64; 3]) -> Self {
+        Self {
+            words,
+            family: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    fn learned(self) -> Learned {
+        Learned::from_words::<F>(self.words)
+    }
+}
+
+impl<F: Family> Way for Packed<F> {
+    #[inline(always)]
+    fn ifindex(self) -> u32 {
+        self.learned().ifindex
+    }
+
+    #[inline(always)]
+    fn mtu(self) -> u32 {
+        self.learned().mtu
+    }
+
+    #[inline(always)]
+    fn header_len(self) -> u32 {
+        self.learned().header_len()
+    }
+
+    #[inline(always)]
+    fn header_word(self, i: usize) -> u64 {
+        self.learned().header_word(i)
     }
 }
 

@@ -66,6 +66,10 @@ pub fn skip_extensions<P: Packet>(
     let mut at = facts.l4 as u32;
     let mut headers = 0;
     while headers < EXTENSIONS {
+        if at > FARTHEST {
+            break;
+        }
+        at = packet.offset(at);
         if next == IPV6_FRAGMENT {
             let [following, offset]: [u16; 2] = packet.read(at).ok_or(Reason::PassedMalformed)?;
             let identification: u32 = packet
@@ -93,9 +97,6 @@ pub fn skip_extensions<P: Packet>(
         let [following, eights]: [u8; 2] = packet.read(at).ok_or(Reason::PassedMalformed)?;
         next = following;
         at = at.wrapping_add(u32::from(eights).wrapping_add(1).wrapping_mul(8));
-        if at > FARTHEST {
-            break;
-        }
         headers += 1;
     }
     Err(Reason::PassedMalformed)

@@ -3,7 +3,7 @@
 use lb_common::{
     engine::Verdict,
     host::frame::Frame,
-    layout::{DestFlags, ForwardMethod, ListEntry, Root, ServiceState},
+    layout::{DestEntry, DestFlags, ForwardMethod, ListEntry, Root, ServiceState},
     reason::{Class, Reason},
     sched::Cursor,
     tables::Table,
@@ -66,6 +66,15 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
         Reason::DroppedFilter => {
             let lab = lab(TX);
             lab.filter(true);
+            (lab, syn().build())
+        }
+        Reason::DroppedLoopback => {
+            let lab = lab(LOCAL);
+            lab.forward_by(ForwardMethod::Masq, 1);
+            let dest: DestEntry = lab.tables.get(Table::Dest, LOCAL);
+            let addr = [u32::from_ne_bytes([127, 0, 0, 1]), 0, 0, 0];
+            lab.tables
+                .set(Table::Dest, LOCAL, DestEntry { addr, ..dest });
             (lab, syn().build())
         }
         Reason::DroppedFragment => frame(Frame {

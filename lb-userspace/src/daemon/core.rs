@@ -225,13 +225,31 @@ impl Core {
             any_vip: self.any_vip,
             ports: locals::free_ports(),
         };
+        if publish::any_local(&tables, &self.state, &world) {
+            self.interfaces.watch_own(&mut self.plane);
+        }
+        let tables = Tables::from(&self.plane.maps);
         let found = publish::publish(&tables, &self.state, &mut self.shared, &world);
         self.log_new(&found.warnings);
         self.found = found;
         publish::withdraw(&tables, &self.state, &mut self.shared, &world);
+        self.follow_interfaces();
+        Ok(())
+    }
+
+    /// After servers' words were published: the interfaces that packets leave by.
+    fn follow_interfaces(&mut self) {
+        let tables = Tables::from(&self.plane.maps);
+        let world = World {
+            view: &self.view,
+            any_vip: self.any_vip,
+            ports: None,
+        };
+        if !publish::any_local(&tables, &self.state, &world) {
+            self.interfaces.leave_own_alone(&mut self.plane);
+        }
         self.interfaces
             .open_egress(&mut self.plane, &self.view, &self.shared.hops.interfaces());
-        Ok(())
     }
 
     /// Makes the configuration the one that packets read.
@@ -254,6 +272,11 @@ impl Core {
                 .into()
         });
         self.state.number();
+        // No packet may go to a server of this director before its replies are seen.
+        if publish::any_local(&tables, &self.state, &world) {
+            self.interfaces.watch_own(&mut self.plane);
+        }
+        let tables = Tables::from(&self.plane.maps);
         let found = publish::publish(&tables, &self.state, &mut self.shared, &world);
         self.log_new(&found.warnings);
         self.found = found;
@@ -270,8 +293,7 @@ impl Core {
         self.state.finish();
         self.files.keep_only(self.state.epoch);
         self.claimed = claimed;
-        self.interfaces
-            .open_egress(&mut self.plane, &self.view, &self.shared.hops.interfaces());
+        self.follow_interfaces();
         Ok(())
     }
 
@@ -331,6 +353,7 @@ impl Core {
             .chain(&self.coexistence)
             .chain(&self.found.warnings);
         status.warnings.extend(warnings.cloned());
+        status.warnings.extend(self.interfaces.warnings());
         Status {
             daemon: Some(std::process::id()),
             frozen_for: None,

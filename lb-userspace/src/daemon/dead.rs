@@ -12,18 +12,16 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use super::{
-    files::{Files, netns_cookie},
-    offline,
-};
-use crate::dataplane::any_attached;
+use super::{files::Files, offline};
+use crate::{dataplane::any_attached, netns};
 
 /// Cookies of dead namespaces of which something is left.
 ///
 /// # Errors
 /// When the living ones cannot be told: nothing is then called dead.
 pub fn namespaces() -> Result<Vec<u64>> {
-    let own = netns_cookie().context("the kernel does not tell this network namespace's cookie")?;
+    let own =
+        netns::cookie().context("the kernel does not tell this network namespace's cookie")?;
     let mut left = Files::all_namespaces();
     left.retain(|cookie| *cookie != own && Files::of(*cookie).daemon().is_none());
     if left.is_empty() {
@@ -146,7 +144,7 @@ fn cookies(namespaces: Vec<File>) -> Result<BTreeSet<u64>> {
         let cookies = namespaces.into_iter().map(|namespace| {
             setns(namespace, CloneFlags::CLONE_NEWNET)
                 .context("cannot enter a network namespace to see whose it is")?;
-            Ok(netns_cookie()?)
+            Ok(netns::cookie()?)
         });
         cookies.collect()
     };
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn the_own_namespace_is_alive() {
         let alive = alive().expect("this test enters namespaces: run it as root");
-        assert!(alive.contains(&netns_cookie().unwrap()));
+        assert!(alive.contains(&netns::cookie().unwrap()));
     }
 
     /// Kept by a descriptor alone, without a process in it and without a name.
@@ -181,7 +179,7 @@ mod tests {
             nix::sched::unshare(CloneFlags::CLONE_NEWNET)
                 .expect("this test makes a namespace: run it as root");
             let own = format!("/proc/self/task/{}/ns/net", nix::unistd::gettid());
-            (netns_cookie().unwrap(), File::open(own).unwrap())
+            (netns::cookie().unwrap(), File::open(own).unwrap())
         };
         let (cookie, kept) = std::thread::spawn(make).join().unwrap();
         assert!(alive().unwrap().contains(&cookie));

@@ -4,10 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
-    },
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -21,6 +18,7 @@ use nix::{
 };
 
 use super::state::{Limits, State};
+use crate::netns;
 
 const ROOT: &str = "/run/lvx";
 const BPFFS: &str = "/run/lvx/bpf";
@@ -42,7 +40,7 @@ impl Files {
     /// When the kernel does not tell the namespace's cookie (before 5.14).
     pub fn here() -> Result<Self> {
         let netns =
-            netns_cookie().context("the kernel does not tell this network namespace's cookie")?;
+            netns::cookie().context("the kernel does not tell this network namespace's cookie")?;
         Ok(Self::of(netns))
     }
 
@@ -346,29 +344,6 @@ fn make_dir(path: &Path, mode: u32) -> Result<()> {
 fn is_bpffs(path: &Path) -> Result<bool> {
     let kind = statfs(path).with_context(|| format!("cannot look at {}", path.display()))?;
     Ok(kind.filesystem_type() == BPF_FS_MAGIC)
-}
-
-/// `SO_NETNS_COOKIE` of a socket of this thread's network namespace.
-pub(super) fn netns_cookie() -> io::Result<u64> {
-    const SO_NETNS_COOKIE: libc::c_int = 71;
-    let socket = std::os::unix::net::UnixDatagram::unbound()?;
-    let mut cookie = 0u64;
-    let mut len = size_of::<u64>() as libc::socklen_t;
-    // SAFETY: the pointers are to a u64 and to its size, and live through the call.
-    let status = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            SO_NETNS_COOKIE,
-            (&raw mut cookie).cast(),
-            &raw mut len,
-        )
-    };
-    if status == 0 {
-        Ok(cookie)
-    } else {
-        Err(io::Error::last_os_error())
-    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,10 @@ pub struct Interfaces {
     leftover: BTreeSet<u32>,
     /// Why an interface could not be attached anew, by name, as logged last.
     failed: BTreeMap<String, String>,
+    /// Whether the director's own packets are looked at on their way out.
+    watches_own: bool,
+    /// Where that failed, by name.
+    unwatched: BTreeMap<String, String>,
 }
 
 impl Interfaces {
@@ -42,6 +46,8 @@ impl Interfaces {
             egress: BTreeSet::new(),
             leftover: BTreeSet::new(),
             failed: BTreeMap::new(),
+            watches_own: false,
+            unwatched: BTreeMap::new(),
         })
     }
 
@@ -114,18 +120,24 @@ impl Interfaces {
                 tracing::warn!("{name}: the interface is gone");
                 self.attached.remove(&name);
                 // The link died with its interface; what is left is its pin.
-                if let Err(error) = plane.detach(index) {
-                    tracing::debug!("{name}: {error:#}");
+                for result in [plane.detach(index), plane.detach_egress(index)] {
+                    if let Err(error) = result {
+                        tracing::debug!("{name}: {error:#}");
+                    }
                 }
             }
             let Some(index) = now else {
                 self.failed.remove(&name);
+                self.unwatched.remove(&name);
                 continue;
             };
             match self.attach(plane, view, &name, index) {
                 Ok(()) => {
                     changed = true;
                     self.failed.remove(&name);
+                    if self.watches_own {
+                        self.watch(plane, &name, index);
+                    }
                 }
                 Err(error) => self.log_failure(&name, format!("{error:#}")),
             }
@@ -179,6 +191,59 @@ impl Interfaces {
                 }
             }
         }
+    }
+
+    /// Has the director's own packets looked at on their way out, on every
+    /// interface: replies of servers that are the director itself.
+    pub fn watch_own(&mut self, plane: &mut Plane) {
+        if self.watches_own {
+            return;
+        }
+        self.watches_own = true;
+        for (name, (index, _)) in self.attached.clone() {
+            self.watch(plane, &name, index);
+        }
+    }
+
+    fn watch(&mut self, plane: &mut Plane, name: &str, index: u32) {
+        match plane.attach_egress(index) {
+            Ok(()) => {
+                tracing::info!("{name}: looks at what this director sends (a server is local)");
+                self.unwatched.remove(name);
+            }
+            Err(error) => {
+                let text = format!("{error:#}");
+                tracing::error!("{name}: cannot look at what this director sends: {text}");
+                self.unwatched.insert(name.into(), text);
+            }
+        }
+    }
+
+    /// Stops that, also where an earlier daemon began it.
+    pub fn leave_own_alone(&mut self, plane: &mut Plane) {
+        self.watches_own = false;
+        self.unwatched.clear();
+        let there = plane.egress().unwrap_or_else(|error| {
+            tracing::error!("{error:#}");
+            Vec::new()
+        });
+        for index in there {
+            match plane.detach_egress(index) {
+                Ok(()) => tracing::info!(
+                    "interface {index}: what this director sends is left alone (no server is local)"
+                ),
+                Err(error) => tracing::error!("interface {index}: {error:#}"),
+            }
+        }
+    }
+
+    /// A line for each interface on which replies of local servers are not seen.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.unwatched.iter().map(|(name, why)| {
+            format!(
+                "replies of local servers that leave by {name} are neither translated nor counted: {why}"
+            )
+        })
     }
 
     /// Indexes of the interfaces whose frames are balanced.

@@ -150,6 +150,24 @@ pub fn publish(
     }
 }
 
+/// Whether a server, configured or removed, is this director, or was when its
+/// word was published last: what the director's own stack sends may be its
+/// replies.
+pub fn any_local(tables: &Tables<'_>, state: &State, world: &World<'_>) -> bool {
+    let is_local = |addr: &IpAddr, slot: u32| match world.view.targets.get(addr) {
+        Some(resolution) => matches!(resolution, Resolution::Local),
+        None => DestWord(tables.dests.get(slot).word).has(DestFlags::LOCAL),
+    };
+    let nodes = state.services().flat_map(|(_, service)| &service.dests);
+    nodes
+        .filter(|node| !node.fresh || world.view.targets.contains_key(&node.dest.id.addr))
+        .any(|node| is_local(&node.dest.id.addr, node.slot))
+        || state
+            .trash()
+            .iter()
+            .any(|trashed| is_local(&trashed.dest.id.addr, trashed.slot))
+}
+
 /// Publishes the words of removed servers, which are no longer available:
 /// after the switch, when no new connection can be given to them. Then
 /// withdraws next hops and local addresses that nobody uses.

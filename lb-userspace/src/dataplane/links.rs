@@ -123,7 +123,7 @@ fn interface_of(link: u32) -> io::Result<u32> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-fn is_severed(error: &io::Error) -> bool {
+pub(super) fn is_severed(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::ENOLINK | libc::ENODEV | libc::EINVAL)
@@ -222,6 +222,6 @@ pub(super) fn detach(pins: &Path, ifindex: u32) -> Result<()> {
     Ok(())
 }
 
-fn remove(path: &Path) -> Result<()> {
+pub(super) fn remove(path: &Path) -> Result<()> {
     fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
 }

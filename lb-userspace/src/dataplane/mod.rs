@@ -2,6 +2,7 @@
 //! releases broke its interface, so it stays behind this one.
 
 mod decap;
+mod egress;
 mod links;
 mod mapping;
 mod maps;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader, TestRun,
-    programs::{ProgramInfo, TestRunOptions, Xdp, loaded_programs},
+    programs::{ProgramInfo, SchedClassifier, TestRunOptions, Xdp, loaded_programs},
 };
 use lb_common::tables::Params;
 
@@ -18,6 +18,9 @@ pub const BUILD_ID: u64 = match u64::from_str_radix(env!("LVX_BUILD_ID"), 10) {
     Ok(id) => id,
     Err(_) => panic!("the build script gives a number"),
 };
+
+/// The program for what this director's own stack sends.
+pub(super) const EGRESS: &str = "lvx_egress";
 
 /// What the kernel says of a loaded program.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +47,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// The programs in the object.
-    pub const PROGRAMS: [&str; 3] = ["lvx", "lvx_pass", "lvx_sweep"];
+    pub const PROGRAMS: [&str; 4] = ["lvx", "lvx_pass", "lvx_sweep", EGRESS];
 
     /// Creates the object's maps pinned under `pins`, or takes over those that
     /// are pinned there, and loads its programs.
@@ -83,12 +86,10 @@ impl Loaded {
         };
         for name in Self::PROGRAMS {
             let started = std::time::Instant::now();
-            loaded
-                .program(name)?
-                .load()
+            let info = loaded
+                .load(name)
                 .with_context(|| format!("cannot load program {name}"))?;
             let load_time = started.elapsed();
-            let info = loaded.program(name)?.info()?;
             loaded.facts.push(ProgramFacts {
                 name: name.to_owned(),
                 id: info.id(),
@@ -101,7 +102,24 @@ impl Loaded {
         Ok(loaded)
     }
 
-    /// A program of the object.
+    fn load(&mut self, name: &str) -> Result<ProgramInfo> {
+        if name == EGRESS {
+            let program = self.egress()?;
+            program.load()?;
+            return Ok(program.info()?);
+        }
+        let program = self.program(name)?;
+        program.load()?;
+        Ok(program.info()?)
+    }
+
+    /// The program for what leaves.
+    pub(super) fn egress(&mut self) -> Result<&mut SchedClassifier> {
+        let program = self.ebpf.program_mut(EGRESS);
+        Ok(program.context("no program for what leaves")?.try_into()?)
+    }
+
+    /// An XDP program of the object.
     pub(super) fn program(&mut self, name: &str) -> Result<&mut Xdp> {
         let program = self
             .ebpf
@@ -180,6 +198,23 @@ impl Loaded {
             None => self.program(name)?.test_run(options)?,
         };
         Ok(result.return_value)
+    }
+
+    /// Runs the program for what leaves once on `frame`, as if this director's
+    /// stack sent it, and puts the frame as the program left it into `out`;
+    /// answers the verdict (`TC_ACT_UNSPEC` or `TC_ACT_SHOT`).
+    ///
+    /// # Errors
+    /// When the kernel refuses the run.
+    pub fn run_egress(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<i32> {
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        out.resize(frame.len() + 256, 0);
+        options.data_out = Some(out.as_mut_slice());
+        let result = self.egress()?.test_run(options)?;
+        let size = result.data_size_out as usize;
+        out.truncate(size);
+        Ok(result.return_value as i32)
     }
 }
 

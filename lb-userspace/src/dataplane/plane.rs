@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use lb_common::{layout::Settings, tables::Params};
 
-use super::{Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes, links, program_name};
+use super::{Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes, egress, links, program_name};
 
 /// How XDP is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +174,31 @@ impl Plane {
         links::detach(&self.pins, ifindex)
     }
 
+    /// Attaches the program for what this director's stack sends, or replaces the
+    /// one that is there without a gap.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn attach_egress(&mut self, ifindex: u32) -> Result<()> {
+        egress::attach(&self.pins, self.loaded.egress()?, ifindex)
+    }
+
+    /// Takes it off an interface.
+    ///
+    /// # Errors
+    /// When its pin cannot be removed.
+    pub fn detach_egress(&mut self, ifindex: u32) -> Result<()> {
+        egress::detach(&self.pins, ifindex)
+    }
+
+    /// Interfaces that it is on.
+    ///
+    /// # Errors
+    /// When the directory of its pins cannot be read.
+    pub fn egress(&self) -> Result<Vec<u32>> {
+        egress::list(&self.pins)
+    }
+
     /// Interfaces with a pinned link: index and mode.
     ///
     /// # Errors
@@ -231,6 +256,7 @@ pub fn remove(pins: &Path) -> Result<()> {
     // Links first: no packet may meet a program whose maps are going. Then the
     // parameters, without which nobody takes the rest for a data plane.
     remove_directory(&pins.join("links"))?;
+    egress::remove_all(pins)?;
     match fs::remove_file(pins.join(PARAMS_KEPT)) {
         Err(error) if !is_gone(&error) => {
             return Err(error).with_context(|| format!("cannot remove {}", pins.display()));

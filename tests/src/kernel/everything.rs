@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use lb_common::layout::{SchedulerKind, TunnelChecksum, TunnelKind};
 
 use super::scene::{
-    How, Reached,
+    How, LOOPBACK, Reached,
     Reached::{Across, Back, Gone, Local, Narrow, Tagged, Unresolved},
     Server, Service,
 };
@@ -130,7 +130,13 @@ fn of_family(family: u8) -> Vec<Service> {
             ],
         ),
         // The server of another service: two connections may have one reverse key.
-        service(6, 80, 6, Rr, vec![nat(Back, 1, 1, 8080)]),
+        service(
+            6,
+            80,
+            6,
+            Rr,
+            vec![nat(Back, 1, 1, 8080), nat(Local, 1, LOOPBACK, 8080)],
+        ),
         service(
             6,
             53,

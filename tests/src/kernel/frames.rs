@@ -8,7 +8,7 @@ use rand::{Rng, RngCore, rngs::StdRng, seq::IndexedRandom};
 use super::{
     errors,
     everything::{VIPS, vip},
-    scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Service, local_end, nat_address},
+    scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Reached, Service, local_end, nat_address},
 };
 
 const CLIENTS: u8 = 8;
@@ -41,7 +41,9 @@ impl Traffic {
                 if let How::Nat { host, port } | How::Fullnat { host, port, .. } = server.how {
                     let port = if port == 0 { service.port } else { port };
                     let address = SocketAddr::new(nat_address(host, family), port);
-                    let is_full = matches!(server.how, How::Fullnat { .. });
+                    // FULLNAT to the director itself is NAT.
+                    let is_full = matches!(server.how, How::Fullnat { .. })
+                        && server.reached != Reached::Local;
                     let local = is_full.then(|| local_end(slot, family));
                     servers.push((address, service.protocol, local));
                 }

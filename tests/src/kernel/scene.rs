@@ -124,8 +124,18 @@ pub struct Service {
     pub servers: Vec<Server>,
 }
 
+/// The NAT server with a loopback address.
+pub const LOOPBACK: u8 = 0;
+
 /// Address of a NAT server.
 pub const fn nat_address(host: u8, family: u8) -> IpAddr {
+    if host == LOOPBACK {
+        return if family == 4 {
+            IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9))
+        } else {
+            IpAddr::V6(Ipv6Addr::LOCALHOST)
+        };
+    }
     if family == 4 {
         IpAddr::V4(Ipv4Addr::new(10, 0, 1, host))
     } else {

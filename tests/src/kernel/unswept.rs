@@ -17,6 +17,9 @@ use nix::{
 
 const FACTS: usize = size_of::<Facts>() / 8;
 const PARAMS: usize = size_of::<Params>() / 8;
+/// Whose facts they are: a packet's that comes in, or that leaves.
+const IN: u32 = 0;
+const OUT: u32 = 1;
 /// The CPU on which it runs: facts are per CPU.
 const CPU: usize = 0;
 
@@ -64,7 +67,20 @@ impl Unswept {
         if Maps::now() == before {
             return Ok((verdict, before));
         }
-        Ok((verdict, self.fact(offset_of!(Facts, now))? as Tick))
+        Ok((verdict, self.fact(IN, offset_of!(Facts, now))? as Tick))
+    }
+
+    /// As [`Self::run`], of the program for what the director's own stack sends.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn run_egress(&mut self, frame: &[u8], out: &mut Vec<u8>) -> Result<(i32, Tick)> {
+        let before = Maps::now();
+        let verdict = self.loaded.run_egress(frame, out)?;
+        if Maps::now() == before {
+            return Ok((verdict, before));
+        }
+        Ok((verdict, self.fact(OUT, offset_of!(Facts, now))? as Tick))
     }
 
     /// The interface that the last packet left by, which is told by the facts
@@ -73,14 +89,14 @@ impl Unswept {
     /// # Errors
     /// When the kernel refuses.
     pub fn egress(&self) -> Result<Option<u64>> {
-        if self.fact(offset_of!(Facts, method))? == ForwardMethod::Route as u64 {
+        if self.fact(IN, offset_of!(Facts, method))? == ForwardMethod::Route as u64 {
             return Ok(None);
         }
-        self.fact(offset_of!(Facts, egress)).map(Some)
+        self.fact(IN, offset_of!(Facts, egress)).map(Some)
     }
 
-    fn fact(&self, offset: usize) -> Result<u64> {
-        Ok(self.facts.get(&0, 0)?[CPU][offset / 8])
+    fn fact(&self, record: u32, offset: usize) -> Result<u64> {
+        Ok(self.facts.get(&record, 0)?[CPU][offset / 8])
     }
 }
 

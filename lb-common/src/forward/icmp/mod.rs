@@ -5,4 +5,4 @@ mod answer;
 mod relay;
 
 pub use answer::{Answer, answer};
-pub use relay::{is_intact, relay};
+pub use relay::{is_intact, relay, retell};

@@ -1,11 +1,11 @@
 use crate::{
-    checksum::{fold, replaced},
+    checksum::{fold, replaced, updated},
     facts::Facts,
     family::Family,
     forward::{
         Ends, Part, Way,
         hop::lives_on,
-        nat::{addresses_at, changed, checksum_tail, halves, translate, updated, write_address},
+        nat::{addresses_at, changed, checksum_tail, halves, translate, write_address},
         way::leave_by,
     },
     packet::Packet,
@@ -52,9 +52,25 @@ pub fn relay<F: Family, P: Packet, W: Way>(
         facts.mtu = 0;
         return Err(Reason::DroppedTooBig);
     }
-    requote::<F, P>(packet, facts, quoted, ends).ok_or(Reason::DroppedInternal)?;
-    translate::<F, P>(packet, facts, ends, Part::Later, 1)?;
+    retell::<F, P>(packet, facts, quoted, ends, 1)?;
     leave_by(packet, facts.l3 as u32, 0, way)
+}
+
+/// As [`relay`], of an error that stays on this director or comes from it: takes
+/// `hops` (0 or 1) off its time to live, and asks for no room.
+///
+/// # Errors
+/// [`Reason::DroppedInternal`] when the frame ends before what is rewritten.
+#[inline(always)]
+pub fn retell<F: Family, P: Packet>(
+    packet: &mut P,
+    facts: &Facts,
+    quoted: &Quoted,
+    ends: Ends,
+    hops: u8,
+) -> Result<(), Reason> {
+    requote::<F, P>(packet, facts, quoted, ends).ok_or(Reason::DroppedInternal)?;
+    translate::<F, P>(packet, facts, ends, Part::Later, hops)
 }
 
 /// Rewrites what is quoted, with the ends the other way round, and the ICMP

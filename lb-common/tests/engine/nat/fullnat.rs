@@ -129,7 +129,7 @@ fn a_pool_that_is_used_up_refuses_and_recovers<F: Family>() {
 }
 
 /// An ICMP error about `inner`, as whoever saw it quotes it.
-fn error<F: Family>(from: SocketAddr, inner: &Segment) -> Segment {
+pub(super) fn error<F: Family>(from: SocketAddr, inner: &Segment) -> Segment {
     let to = SocketAddr::new(inner.source.ip(), 0);
     let kind = if F::VERSION == 4 { [3, 1] } else { [1, 0] };
     let mut segment = Segment {
@@ -146,7 +146,7 @@ fn error<F: Family>(from: SocketAddr, inner: &Segment) -> Segment {
 
 /// `sent`, but what it quotes has the transport checksum that `seen` quotes:
 /// relays leave that alone.
-fn with_quoted_sum<F: Family>(sent: &Segment, seen: &Segment) -> Segment {
+pub(super) fn with_quoted_sum<F: Family>(sent: &Segment, seen: &Segment) -> Segment {
     let ip = if F::VERSION == 4 { 20 } else { 40 };
     let at = 8
         + ip

@@ -3,6 +3,7 @@
 mod bed;
 mod fullnat;
 mod life;
+mod local;
 mod random;
 mod trouble;
 mod way;

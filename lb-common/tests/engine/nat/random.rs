@@ -98,8 +98,8 @@ impl<F: Family> Model<F> {
                     source: Bed::<F>::vip(service),
                     ..Bed::<F>::reply(DIRECT, service, port, flags)
                 };
-                let lives = (0..3).any(|slot| self.lives((port, service), slot));
-                let wanted = if lives {
+                // NAT's replies come from its servers.
+                let wanted = if self.lives((port, service), DIRECT) {
                     Reason::PassedReply
                 } else {
                     Reason::PassedNoVip

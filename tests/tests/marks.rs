@@ -12,6 +12,7 @@ use lvx_tests::{
     director::Director,
     http,
     lab::{Namespace, OneArm, run, tool},
+    packet::ping,
 };
 
 const VIP: Ipv4Addr = OneArm::VIP;
@@ -126,9 +127,7 @@ fn a_mark_comes_before_the_address() {
     lab.director.remove_address(VIP, "eth0").unwrap();
     assert_eq!(http::sequence(client, WEB, 2).unwrap(), ["rs2"; 2]);
     // The stack's own traffic is as ever, through a filter that lets all in.
-    let mut ping = client.command(tool("ping"));
-    ping.args(["-c", "1", "-W", "2", &lab.director.addr.to_string()]);
-    run(&mut ping).unwrap();
+    ping(client, lab.director.addr, Duration::from_secs(2)).unwrap();
 }
 
 #[test]

@@ -97,8 +97,8 @@ pub fn list(chain: Chain, rules: &[ListedRule], verbose: bool) -> String {
         let titles = if counters { "    pkts    bytes " } else { "" };
         let _ = writeln!(
             out,
-            "num  {titles}target  prot  {:<20} {:<20}",
-            "source", "destination"
+            "num  {titles}target  prot  {:<20} destination",
+            "source"
         );
         for (listed, number) in rules.into_iter().zip(1..) {
             let rule = &listed.rule;

@@ -48,7 +48,8 @@ fn reason(director: &Director<'_>, name: &str) -> u64 {
     found.unwrap_or_else(|| panic!("no reason {name}")).1
 }
 
-const MARK: &str = "mark -A -d 192.168.0.200 -p tcp -m multiport --dports 80,443 -j MARK --set-mark 6666";
+const MARK: &str =
+    "mark -A -d 192.168.0.200 -p tcp -m multiport --dports 80,443 -j MARK --set-mark 6666";
 const SERVICE: &str = "-A -f 6666 -s rr
     -a -f 6666 -r 192.168.0.10 -g
     -a -f 6666 -r 192.168.0.20 -g";
@@ -66,7 +67,10 @@ fn two_ports_as_one_service() {
         .map(|n| http::curl(client, &urls[n % 2]).unwrap())
         .collect();
     // The one scheduler turns for both: each port would meet one server alone.
-    assert_eq!(bodies, ["rs2", "rs1", "rs2", "rs1", "rs2", "rs1", "rs2", "rs1"]);
+    assert_eq!(
+        bodies,
+        ["rs2", "rs1", "rs2", "rs1", "rs2", "rs1", "rs2", "rs1"]
+    );
     let listing = director.ipvsadm(&["-Ln"]).stdout;
     assert!(listing.contains("FWM  6666 rr\n"), "{listing}");
     assert!(listing.contains("-> 192.168.0.10:0 "), "{listing}");
@@ -110,10 +114,16 @@ fn a_mark_comes_before_the_address() {
     let client = &lab.client.ns;
     assert_eq!(http::sequence(client, WEB, 2).unwrap(), ["rs1"; 2]);
     // No rule names a destination.
-    lvx(&director, "mark -A -p tcp --dport 80 -i eth0 -j MARK --set-mark 3");
+    lvx(
+        &director,
+        "mark -A -p tcp --dport 80 -i eth0 -j MARK --set-mark 3",
+    );
     assert_eq!(http::sequence(client, WEB, 2).unwrap(), ["rs2"; 2]);
     lvx(&director, "mark -I 1 -j MARK --or-mark 4");
-    lvx(&director, "mark -A -s 192.168.0.0/16 -j MARK --and-mark 0xf0");
+    lvx(
+        &director,
+        "mark -A -s 192.168.0.0/16 -j MARK --and-mark 0xf0",
+    );
     assert_eq!(http::sequence(client, WEB, 2).unwrap(), ["rs1"; 2]);
     lvx(&director, "mark -D 3");
     assert_eq!(http::sequence(client, WEB, 2).unwrap(), ["rs2"; 2]);
@@ -148,14 +158,23 @@ fn the_filter_ends_connections_and_touches_nothing_else() {
     assert_eq!(secure.get().unwrap(), "rs2");
     let connections = |director: &Director<'_>| {
         let listing = director.ipvsadm(&["-Lnc"]).stdout;
-        listing.lines().filter(|line| line.starts_with("TCP")).count()
+        listing
+            .lines()
+            .filter(|line| line.starts_with("TCP"))
+            .count()
     };
     assert_eq!(connections(&director), 2);
-    lvx(&director, "filter -A -s 192.168.0.0/24 -d 192.168.0.200 -p tcp --dport 80 -j DROP");
+    lvx(
+        &director,
+        "filter -A -s 192.168.0.0/24 -d 192.168.0.200 -p tcp --dport 80 -j DROP",
+    );
     // At once: the command has waited for it.
     assert_eq!(connections(&director), 1);
     let listing = director.ipvsadm(&["-Ln"]).stdout;
-    assert!(listing.contains("192.168.0.10:80              Route   1      0          0"), "{listing}");
+    assert!(
+        listing.contains("192.168.0.10:80              Route   1      0          0"),
+        "{listing}"
+    );
     assert!(web.get().is_err(), "the connection is over");
     assert_eq!(secure.get().unwrap(), "rs2");
     assert!(get(client, WEB).is_err());
@@ -170,7 +189,10 @@ fn the_filter_ends_connections_and_touches_nothing_else() {
     let other = get(client, SocketAddrV4::new(VIP, 81)).unwrap_err();
     assert!(format!("{other:#}").contains("refused"), "{other:#}");
     assert!(secure.get().is_err());
-    lvx(&director, "filter -I 1 -s 192.168.0.100 -m comment --comment me -j ACCEPT");
+    lvx(
+        &director,
+        "filter -I 1 -s 192.168.0.100 -m comment --comment me -j ACCEPT",
+    );
     assert_eq!(http::sequence(client, WEB, 1).unwrap(), ["rs1"]);
 
     // Sets, and another daemon.
@@ -197,7 +219,10 @@ fn the_filter_ends_connections_and_touches_nothing_else() {
     text.push_str("add many 192.168.0.100\n");
     fs::write(&file, text).unwrap();
     lvx(&director, &format!("filter set import {}", file.display()));
-    lvx(&director, "filter -A -m set --match-set many src -d 192.168.0.200 -j DROP");
+    lvx(
+        &director,
+        "filter -A -m set --match-set many src -d 192.168.0.200 -j DROP",
+    );
     assert!(get(client, WEB).is_err());
 }
 
@@ -215,7 +240,9 @@ fn rules_of_a_real_iptables_are_taken() {
         iptables.args(["-t", "mangle"]).args(rule.split(' '));
         run(&mut iptables).unwrap();
     }
-    let saved = run(&mut lab.director.ns.command(tool("iptables-legacy-save"))).unwrap().stdout;
+    let saved = run(&mut lab.director.ns.command(tool("iptables-legacy-save")))
+        .unwrap()
+        .stdout;
     let mut import = director.command(&["mark", "import", "-"]);
     import
         .stdin(Stdio::piped())
@@ -233,7 +260,10 @@ fn rules_of_a_real_iptables_are_taken() {
         "-A -d 192.168.0.200/32 -p tcp -m multiport --dports 80,443 -j MARK --set-xmark 0x1a0a/0xffffffff\n\
          -A -p tcp -m tcp --dport 25 -m comment --comment no_quotes -j MARK --set-xmark 0x1/0x1\n"
     );
-    assert_eq!(http::sequence(&lab.client.ns, SECURE, 4).unwrap(), ["rs2", "rs1", "rs2", "rs1"]);
+    assert_eq!(
+        http::sequence(&lab.client.ns, SECURE, 4).unwrap(),
+        ["rs2", "rs1", "rs2", "rs1"]
+    );
 }
 
 /// Refusals, each with nothing changed.
@@ -246,18 +276,42 @@ fn what_is_refused_changes_nothing() {
     for (line, part) in [
         ("mark -A -d 10.0.0.1", "a mark rule needs -j MARK"),
         ("mark -A -d 10.0.0.1 -j ACCEPT", "mark rules have -j MARK"),
-        ("mark -A -d 10.0.0.1 --dport 80 -j MARK --set-mark 1", "--dport needs -p tcp"),
-        ("mark -A -p tcp --dports 80,443 -j MARK --set-mark 1", "needs -m multiport"),
-        ("mark -A -p icmp -j MARK --set-mark 1", "services are of tcp, udp and sctp"),
-        ("mark -A -m state --state NEW -j MARK --set-mark 1", "-m state is not known here"),
-        ("mark -A -s 10.0.0.1 -d fd00::1 -j MARK --set-mark 1", "of the other family"),
-        ("mark -A -m set --match-set none src -j MARK --set-mark 1", "there is no set none"),
+        (
+            "mark -A -d 10.0.0.1 --dport 80 -j MARK --set-mark 1",
+            "--dport needs -p tcp",
+        ),
+        (
+            "mark -A -p tcp --dports 80,443 -j MARK --set-mark 1",
+            "needs -m multiport",
+        ),
+        (
+            "mark -A -p icmp -j MARK --set-mark 1",
+            "services are of tcp, udp and sctp",
+        ),
+        (
+            "mark -A -m state --state NEW -j MARK --set-mark 1",
+            "-m state is not known here",
+        ),
+        (
+            "mark -A -s 10.0.0.1 -d fd00::1 -j MARK --set-mark 1",
+            "of the other family",
+        ),
+        (
+            "mark -A -m set --match-set none src -j MARK --set-mark 1",
+            "there is no set none",
+        ),
         ("mark -D 2", "there is no rule 2"),
         ("mark -I 3 -j MARK --set-mark 1", "there is no rule 3"),
         ("mark -D -j MARK --set-mark 1", "there is no such rule"),
-        ("mark -A OUTPUT -j MARK --set-mark 1", "there is no chain OUTPUT"),
+        (
+            "mark -A OUTPUT -j MARK --set-mark 1",
+            "there is no chain OUTPUT",
+        ),
         ("mark", "no command given"),
-        ("filter -A -s 10.0.0.1 -j REJECT", "filter rules have -j DROP or -j ACCEPT"),
+        (
+            "filter -A -s 10.0.0.1 -j REJECT",
+            "filter rules have -j DROP or -j ACCEPT",
+        ),
         ("filter -A -i eth0 -j DROP", "filter rules have no -i"),
         ("filter set add none 10.0.0.1", "there is no set none"),
     ] {

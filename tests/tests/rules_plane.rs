@@ -89,9 +89,14 @@ impl Bed {
     fn reason(&mut self, frame: &[u8]) -> Reason {
         let before = self.plane.maps.reasons().expect("the map is there");
         let object = self.plane.object();
-        object.run("lvx", frame, Some(IFACE), None).expect("it runs");
+        object
+            .run("lvx", frame, Some(IFACE), None)
+            .expect("it runs");
         let after = self.plane.maps.reasons().expect("the map is there");
-        let mut counted = before.iter().zip(after).filter(|(before, after)| before.1 != after.1);
+        let mut counted = before
+            .iter()
+            .zip(after)
+            .filter(|(before, after)| before.1 != after.1);
         counted.next().expect("a reason counts").1.0
     }
 
@@ -133,7 +138,10 @@ fn marks(count: u32) -> Vec<Rule> {
         let mark = if n % 3 == 1 { 1 } else { 2 };
         rule(
             Chain::Mark,
-            &format!("-A -d {dst} -p tcp -m multiport --dports {port},{} -j MARK --set-mark {mark}", port + 1),
+            &format!(
+                "-A -d {dst} -p tcp -m multiport --dports {port},{} -j MARK --set-mark {mark}",
+                port + 1
+            ),
         )
     });
     rules.collect()
@@ -165,8 +173,16 @@ fn ten_thousand_marks_in_the_kernel() {
         } else {
             Reason::PassedNoService
         };
-        assert_eq!(bed.reason(&syn(CLIENT, destination(n), port)), want, "rule {n}");
-        assert_eq!(bed.reason(&syn(CLIENT, destination(n), port + 1)), want, "rule {n}");
+        assert_eq!(
+            bed.reason(&syn(CLIENT, destination(n), port)),
+            want,
+            "rule {n}"
+        );
+        assert_eq!(
+            bed.reason(&syn(CLIENT, destination(n), port + 1)),
+            want,
+            "rule {n}"
+        );
         let none = syn(CLIENT, destination(n), 7);
         assert_eq!(bed.reason(&none), Reason::PassedNoService);
     }
@@ -175,7 +191,10 @@ fn ten_thousand_marks_in_the_kernel() {
         rule(Chain::Mark, "-A -j MARK --set-mark 0xf0"),
         rule(Chain::Mark, "-A -p tcp --dport 80 -j MARK --or-mark 0x1"),
         rule(Chain::Mark, "-A -s 198.51.100.0/24 -j MARK --and-mark 0x1"),
-        rule(Chain::Mark, "-A ! -d 10.0.0.0/8 -p tcp --dport 1:100 -j MARK --xor-mark 0x4"),
+        rule(
+            Chain::Mark,
+            "-A ! -d 10.0.0.0/8 -p tcp --dport 1:100 -j MARK --xor-mark 0x4",
+        ),
     ];
     bed.put(&rules, &[], &none);
     let ten = destination(0);
@@ -200,8 +219,14 @@ fn a_hundred_thousand_prefixes_in_the_kernel() {
     let mut bed = Bed::new();
     let mark = [rule(Chain::Mark, "-A -j MARK --set-mark 1")];
     let filter = [
-        rule(Chain::Filter, "-A -s 11.0.1.0/24 -p tcp --dport 81 -j ACCEPT"),
-        rule(Chain::Filter, "-A -m set --match-set bad src -d 10.1.0.0/16 -j DROP"),
+        rule(
+            Chain::Filter,
+            "-A -s 11.0.1.0/24 -p tcp --dport 81 -j ACCEPT",
+        ),
+        rule(
+            Chain::Filter,
+            "-A -m set --match-set bad src -d 10.1.0.0/16 -j DROP",
+        ),
     ];
     let members = (0..100_000_u32).map(|n| {
         let addr = Ipv4Addr::from(0x0b00_0100 + (n << 9));

@@ -260,9 +260,7 @@ impl Walk {
             }
         }
         let slot = rule_hash(self.labels, self.port_key as u32) & (self.directory >> 32) as u32;
-        let at = half
-            .wrapping_add(self.directory as u32)
-            .wrapping_add(slot);
+        let at = half.wrapping_add(self.directory as u32).wrapping_add(slot);
         let run = word(tables, at);
         self.entry = half.wrapping_add(run as u32).into();
         self.entry_end = self.entry.wrapping_add(run >> 32);

@@ -10,9 +10,7 @@ use crate::{
     family::Family,
     flow::{self, Inserted, NewFlow},
     forward::Part,
-    layout::{
-        DestFlags, FilterVerdict, ForwardMethod, ServiceFlags, SettingsView, Stats,
-    },
+    layout::{DestFlags, FilterVerdict, ForwardMethod, ServiceFlags, SettingsView, Stats},
     reason::Reason,
     sched::{self, Picked},
     tables::{Table, Tables},

@@ -10,8 +10,8 @@ use lb_common::{
     layout::{
         DestEntry, DestFlags, DestLoad, DestWord, FILTER_WORDS, FilterVerdict, ForwardMethod,
         IFACE_WINDOW, IfaceEntry, IfaceKey, LabelList, ListEntry, NO_OLD_POSITION, NextHop, Root,
-        RuleEntry, RuleHeader, RuleKind, SERVICE_WINDOW,
-        SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, filter_bit,
+        RuleEntry, RuleHeader, RuleKind, SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags,
+        ServiceKey, ServiceState, filter_bit,
     },
     reason::Reason,
     sched::Cursor,

@@ -219,11 +219,17 @@ fn set(words: &[String]) -> Result<()> {
     if let Some(at) = six {
         rest.remove(at);
     }
-    let family = if six.is_some() { Family::V6 } else { Family::V4 };
+    let family = if six.is_some() {
+        Family::V6
+    } else {
+        Family::V4
+    };
     let members = |words: &[&str]| -> Result<Vec<Prefix>> {
         ensure!(!words.is_empty(), "set {verb} needs addresses or prefixes");
         let parsed = words.iter().map(|word| word.parse());
-        parsed.collect::<Result<_, String>>().map_err(anyhow::Error::msg)
+        parsed
+            .collect::<Result<_, String>>()
+            .map_err(anyhow::Error::msg)
     };
     match (verb, rest.as_slice()) {
         ("create", [name]) => send(RuleChange::CreateSet((*name).to_owned(), family)),
@@ -231,13 +237,22 @@ fn set(words: &[String]) -> Result<()> {
         ("add", [name, rest @ ..]) => {
             send(RuleChange::AddToSet((*name).to_owned(), members(rest)?))
         }
-        ("del", [name, rest @ ..]) => {
-            send(RuleChange::RemoveFromSet((*name).to_owned(), members(rest)?))
-        }
+        ("del", [name, rest @ ..]) => send(RuleChange::RemoveFromSet(
+            (*name).to_owned(),
+            members(rest)?,
+        )),
         ("list", []) => {
             for set in sets()? {
-                let six = if set.family == Family::V6 { " IPv6" } else { "" };
-                show(&format!("{}{six} {} members\n", set.name, set.members.len()));
+                let six = if set.family == Family::V6 {
+                    " IPv6"
+                } else {
+                    ""
+                };
+                show(&format!(
+                    "{}{six} {} members\n",
+                    set.name,
+                    set.members.len()
+                ));
             }
             Ok(())
         }
@@ -247,7 +262,11 @@ fn set(words: &[String]) -> Result<()> {
                 bail!("there is no set {name}");
             };
             let members = set.members.iter();
-            show(&members.map(|member| format!("{member}\n")).collect::<String>());
+            show(
+                &members
+                    .map(|member| format!("{member}\n"))
+                    .collect::<String>(),
+            );
             Ok(())
         }
         _ => bail!("'lvx filter -h' shows how sets are made"),

@@ -8,8 +8,7 @@ use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
 
 use lb_common::layout::{
     FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, RuleHeader, SchedulerKind, ServiceEntry,
-    ServiceFlags,
-    filter_bit, reply_bit,
+    ServiceFlags, filter_bit, reply_bit,
 };
 
 use super::{
@@ -154,7 +153,10 @@ pub fn switch(tables: &Tables<'_>, state: &State, side: u32) {
     let (v4, v6) = (family(Family::V4), family(Family::V6));
     let mut root = Root::new(state.epoch, side, v4, v6)
         .with_rules(state.has_rules(Family::V4), state.has_rules(Family::V6));
-    if [Family::V4, Family::V6].iter().any(|family| state.marked(*family).any) {
+    if [Family::V4, Family::V6]
+        .iter()
+        .any(|family| state.marked(*family).any)
+    {
         root = root.with_any_destination();
     }
     tables.root.word(0, 0).store(root.0, Ordering::Release);

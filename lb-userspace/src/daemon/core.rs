@@ -153,7 +153,8 @@ impl Core {
             tracing::error!("{error:#}");
         }
         let indexes = self.interfaces.indexes();
-        self.state.see_ifaces(&netlink::iface_names(&indexes, &self.view));
+        self.state
+            .see_ifaces(&netlink::iface_names(&indexes, &self.view));
         let claims = netlink::claims(&indexes, &self.view);
         let mut unclaimed = claims.warnings;
         for key in ifaces::publish(&self.plane.maps.ifaces, &claims.entries) {
@@ -321,9 +322,7 @@ impl Core {
                 refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
             }
             Request::Locals => Response::Locals(self.state.pool_list()),
-            Request::ListRules(chain) => {
-                Response::Rules(self.state.list_rules(*chain, tables.raw))
-            }
+            Request::ListRules(chain) => Response::Rules(self.state.list_rules(*chain, tables.raw)),
             Request::ListSets => Response::Sets(self.state.list_sets()),
             Request::Connections => Response::Connections(connections(&self.plane.maps)),
             Request::Status => Response::Status(Box::new(self.status())),

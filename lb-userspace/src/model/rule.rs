@@ -381,7 +381,13 @@ mod tests {
             let prefix: Prefix = text.parse().unwrap();
             assert_eq!(prefix.to_string(), want);
         }
-        for wrong in ["10.0.0.0/33", "10.0.0.0/255.0.255.0", "x", "10.0.0.0/", "::/129"] {
+        for wrong in [
+            "10.0.0.0/33",
+            "10.0.0.0/255.0.255.0",
+            "x",
+            "10.0.0.0/",
+            "::/129",
+        ] {
             assert!(wrong.parse::<Prefix>().is_err(), "{wrong}");
         }
         let span = |text: &str| text.parse::<Prefix>().unwrap().span();
@@ -399,7 +405,10 @@ mod tests {
             };
             Ports::ranges(&Match { not, what })
         };
-        assert_eq!(ranges(false, &[(443, 443), (80, 80)]), [(80, 80), (443, 443)]);
+        assert_eq!(
+            ranges(false, &[(443, 443), (80, 80)]),
+            [(80, 80), (443, 443)]
+        );
         assert_eq!(ranges(false, &[(1, 5), (6, 9), (3, 4)]), [(1, 9)]);
         assert_eq!(
             ranges(true, &[(443, 443), (80, 80)]),

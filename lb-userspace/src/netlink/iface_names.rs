@@ -39,7 +39,10 @@ fn add(
         outer: tags.first().copied().unwrap_or(0),
         inner: tags.get(1).copied().unwrap_or(0),
     };
-    names.entry(link.name.clone()).or_default().insert(key.word());
+    names
+        .entry(link.name.clone())
+        .or_default()
+        .insert(key.word());
     if depth == MAX_DEPTH {
         return;
     }
@@ -49,7 +52,14 @@ fn add(
                 add(view, ifindex, upper, tags, depth + 1, names);
             }
             LinkKind::Vlan { parent, id, .. } if parent == link.index && tags.len() < 2 => {
-                add(view, ifindex, upper, &[tags, &[id]].concat(), depth + 1, names);
+                add(
+                    view,
+                    ifindex,
+                    upper,
+                    &[tags, &[id]].concat(),
+                    depth + 1,
+                    names,
+                );
             }
             _ => {}
         }

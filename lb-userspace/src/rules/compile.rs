@@ -13,7 +13,7 @@ use std::{
 
 use indexmap::IndexMap;
 use lb_common::layout::{
-    LabelList, POINT_WORDS, RuleEffect, RuleEntry, RuleHeader, FilterVerdict, port_key, rule_hash,
+    FilterVerdict, LabelList, POINT_WORDS, RuleEffect, RuleEntry, RuleHeader, port_key, rule_hash,
 };
 
 use crate::model::{
@@ -182,13 +182,7 @@ fn classifier(
     let mut entries: Vec<(u32, RuleEntry)> = Vec::new();
     for ((rule, slot), position) in rules.iter().zip(0..) {
         let (order, effect) = match rule.target {
-            Target::Mark { flip, clear } => (
-                position + 1,
-                RuleEffect {
-                    keep: !clear,
-                    flip,
-                },
-            ),
+            Target::Mark { flip, clear } => (position + 1, RuleEffect { keep: !clear, flip }),
             Target::Drop => (count - position, FilterVerdict::new(*slot, true).effect()),
             Target::Accept => (count - position, FilterVerdict::new(*slot, false).effect()),
         };
@@ -273,7 +267,11 @@ fn shapes(rule: &Rule, base: RuleEntry, ifaces: &IfaceNames) -> Vec<RuleEntry> {
                 let exact = dport_low == dport_high && protocol != 0 && !not_protocol;
                 for iface in &by_iface {
                     entries.push(RuleEntry {
-                        port_key: if exact { port_key(protocol, *dport_low) } else { 0 },
+                        port_key: if exact {
+                            port_key(protocol, *dport_low)
+                        } else {
+                            0
+                        },
                         sport_low: *sport_low,
                         sport_high: *sport_high,
                         dport_low: *dport_low,

@@ -72,7 +72,11 @@ pub fn command(chain: Chain, words: &[String]) -> Result<Command, String> {
             }
             "-t" | "--table" => {
                 let table = words.need(word)?;
-                let own = if chain == Chain::Mark { "mangle" } else { "filter" };
+                let own = if chain == Chain::Mark {
+                    "mangle"
+                } else {
+                    "filter"
+                };
                 if table != own {
                     return Err(format!("there is no table {table} here: leave -t out"));
                 }
@@ -170,7 +174,8 @@ impl<'a> Words<'a> {
     /// The next word if it is neither option nor `!` nor a number.
     fn value(&mut self) -> Option<&'a str> {
         let word = self.words.get(self.next)?;
-        let value = !word.starts_with(['-', '!']) && !word.starts_with(|c: char| c.is_ascii_digit());
+        let value =
+            !word.starts_with(['-', '!']) && !word.starts_with(|c: char| c.is_ascii_digit());
         if value { self.take() } else { None }
     }
 
@@ -184,8 +189,7 @@ impl<'a> Words<'a> {
     }
 
     fn need(&mut self, option: &str) -> Result<&'a str, String> {
-        self.take()
-            .ok_or_else(|| format!("{option} needs a value"))
+        self.take().ok_or_else(|| format!("{option} needs a value"))
     }
 }
 
@@ -237,10 +241,26 @@ impl Line {
         };
         let may_be_negated = matches!(
             word,
-            "-s" | "--source" | "--src" | "-d" | "--destination" | "--dst" | "-p" | "--protocol"
-                | "--proto" | "-i" | "--in-interface" | "--sport" | "--source-port" | "--sports"
-                | "--source-ports" | "--dport" | "--destination-port" | "--dports"
-                | "--destination-ports" | "--ports" | "--match-set"
+            "-s" | "--source"
+                | "--src"
+                | "-d"
+                | "--destination"
+                | "--dst"
+                | "-p"
+                | "--protocol"
+                | "--proto"
+                | "-i"
+                | "--in-interface"
+                | "--sport"
+                | "--source-port"
+                | "--sports"
+                | "--source-ports"
+                | "--dport"
+                | "--destination-port"
+                | "--dports"
+                | "--destination-ports"
+                | "--ports"
+                | "--match-set"
         );
         if not && !may_be_negated {
             return Err(format!("`!' does not go with {word}"));
@@ -352,8 +372,16 @@ impl Line {
         }
         let any = || vec![None];
         let each = |list: &[Match<Addresses>]| list.iter().cloned().map(Some).collect::<Vec<_>>();
-        let sources = if self.src.is_empty() { any() } else { each(&self.src) };
-        let destinations = if self.dst.is_empty() { any() } else { each(&self.dst) };
+        let sources = if self.src.is_empty() {
+            any()
+        } else {
+            each(&self.src)
+        };
+        let destinations = if self.dst.is_empty() {
+            any()
+        } else {
+            each(&self.dst)
+        };
         let mut rules = Vec::new();
         for src in &sources {
             for dst in &destinations {
@@ -380,9 +408,9 @@ impl Line {
             (Chain::Mark, Some("MARK"), None) => Err(
                 "-j MARK needs --set-mark, --set-xmark, --and-mark, --or-mark or --xor-mark".into(),
             ),
-            (Chain::Mark, Some(other), _) => {
-                Err(format!("-j {other} is not known here: mark rules have -j MARK"))
-            }
+            (Chain::Mark, Some(other), _) => Err(format!(
+                "-j {other} is not known here: mark rules have -j MARK"
+            )),
             (Chain::Mark, None, _) => Err("a mark rule needs -j MARK --set-mark VALUE".into()),
             (Chain::Filter, _, Some(_)) => Err("marks are set by 'lvx mark'".into()),
             (Chain::Filter, Some("DROP"), None) => Ok(Target::Drop),
@@ -470,9 +498,10 @@ impl PushAll for Vec<Match<Addresses>> {
             return Err("`!' does not go with several addresses".into());
         }
         for item in text.split(',') {
-            let what = Addresses::Prefix(item.parse::<Prefix>().map_err(|error| {
-                format!("{error} (names of hosts are not looked up)")
-            })?);
+            let what = Addresses::Prefix(
+                item.parse::<Prefix>()
+                    .map_err(|error| format!("{error} (names of hosts are not looked up)"))?,
+            );
             self.push(Match { not, what });
         }
         Ok(())
@@ -563,4 +592,3 @@ fn mark(option: &str, text: &str) -> Result<Target, String> {
     };
     Ok(Target::Mark { flip, clear })
 }
-

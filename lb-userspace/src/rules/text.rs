@@ -150,7 +150,12 @@ fn end(end: &Option<Match<Addresses>>, family: Family) -> String {
 fn rest(rule: &Rule) -> String {
     let mut out = String::new();
     if let Some(iface) = &rule.iface {
-        let _ = write!(out, " in {}{}", if iface.not { "!" } else { "" }, iface.what);
+        let _ = write!(
+            out,
+            " in {}{}",
+            if iface.not { "!" } else { "" },
+            iface.what
+        );
     }
     let all = [
         ("spt", &rule.sports),

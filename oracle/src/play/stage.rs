@@ -286,7 +286,11 @@ impl Directing<'_> {
                 };
                 let mut words = words.iter().filter(|word| *word != "-4" && *word != "-6");
                 let mut command = ns.command(tool(program));
-                command.args(["-t", table]).args(words.next()).arg(name).args(words);
+                command
+                    .args(["-t", table])
+                    .args(words.next())
+                    .arg(name)
+                    .args(words);
                 answer(command).context("the kernel's iptables")
             }
             Self::Lvx(director) => {

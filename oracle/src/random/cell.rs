@@ -36,14 +36,16 @@ const SERVER_OPTIONS: &[&str] = &[""];
 /// More options of a service, such as `-p 60` once persistence is built.
 const SERVICE_OPTIONS: &[&str] = &[""];
 
-/// How a service's packets may be marked: `{mark}`, `{protocol}` and `{port}` stand
-/// for its own. The mark is below 256.
+/// How a service's packets may be marked, by rules one after the other (`|`):
+/// `{mark}`, `{protocol}` and `{port}` stand for its own. The mark is below 256.
 const MARKS: &[&str] = &[
     "-p {protocol} --dport {port} -j MARK --set-mark {mark}",
     "-p {protocol} -m multiport --dports {port},443 -j MARK --set-xmark {mark}/0xff",
     "-p {protocol} -m multiport ! --sports 1:999 -j MARK --or-mark {mark}",
     "! -s 192.0.2.0/24 -j MARK --xor-mark {mark}",
     "-p all -m comment --comment x -j MARK --set-mark {mark}",
+    "-j MARK --set-mark 0x100|-p {protocol} --dport {port} -j MARK --or-mark {mark}|-j MARK --and-mark 0xff",
+    "-j MARK --xor-mark {mark}|-p {protocol} --dport 1:9 -j MARK --set-mark 0x7f|-p {protocol} -j MARK --xor-mark 0x0",
 ];
 
 const WEIGHTS: [u32; 9] = [0, 1, 1, 1, 2, 3, 5, 10, 100];
@@ -138,7 +140,7 @@ impl Cell {
                 rule
             };
             cell.mark = Some(rule);
-            lines.push(cell.rule(rule));
+            lines.extend(rule.split('|').map(|rule| cell.rule(rule)));
         }
         lines.extend(cell.create(dice));
         (cell, lines)

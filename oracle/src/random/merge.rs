@@ -130,12 +130,15 @@ fn in_step(body: &mut String, mut parts: Vec<&[String]>) {
 fn renamed(line: &str, number: usize) -> String {
     let mut before = "";
     line.split(' ')
-        .map(|word| match (std::mem::replace(&mut before, word), word.split_once('/')) {
-            // The mark of a cell is its number and one.
-            ("-f" | "--set-mark" | "--or-mark" | "--xor-mark", _) => (number + 1).to_string(),
-            ("--set-xmark", Some((_, mask))) => format!("{}/{mask}", number + 1),
-            _ => renamed_word(word, number),
-        })
+        .map(
+            |word| match (std::mem::replace(&mut before, word), word.split_once('/')) {
+                // The mark of a cell is its number and one; other values are hexadecimal.
+                _ if word.starts_with("0x") => word.to_owned(),
+                ("-f" | "--set-mark" | "--or-mark" | "--xor-mark", _) => (number + 1).to_string(),
+                ("--set-xmark", Some((_, mask))) => format!("{}/{mask}", number + 1),
+                _ => renamed_word(word, number),
+            },
+        )
         .collect::<Vec<_>>()
         .join(" ")
 }

@@ -91,7 +91,9 @@ impl Rules {
         let mut rules = Self::new(room);
         rules.slots = Slots::new(FILTER_RULES, config.slots());
         rules.config = config;
-        rules.compile().map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+        rules
+            .compile()
+            .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
         // A daemon may have died before it had done so.
         rules.purge = true;
         Ok(rules)
@@ -257,7 +259,10 @@ impl Rules {
             RuleChange::DestroySet(name) => {
                 self.set(name)?;
                 let rules = self.config.chains.iter().flatten().flatten();
-                if rules.flat_map(|ruled| ruled.rule.sets()).any(|used| used == name) {
+                if rules
+                    .flat_map(|ruled| ruled.rule.sets())
+                    .any(|used| used == name)
+                {
                     return Err(refuse(format!("a rule asks for the set {name}")));
                 }
                 self.config.sets.shift_remove(name);
@@ -296,7 +301,9 @@ impl Rules {
 
     fn drops(&self) -> bool {
         let filter = self.config.chains[Chain::Filter.kind() as usize].iter();
-        filter.flatten().any(|ruled| ruled.rule.target == Target::Drop)
+        filter
+            .flatten()
+            .any(|ruled| ruled.rule.target == Target::Drop)
     }
 }
 
@@ -309,7 +316,12 @@ impl State {
         let mut rules = self.rules.clone();
         rules.apply(change, stats)?;
         // What rules no longer name may still have connections.
-        for (kept, old) in rules.config.kept.iter_mut().zip(&self.rules.compiled.destinations) {
+        for (kept, old) in rules
+            .config
+            .kept
+            .iter_mut()
+            .zip(&self.rules.compiled.destinations)
+        {
             kept.add(old);
         }
         rules.compile()?;
@@ -342,12 +354,17 @@ impl State {
     /// Destinations that packets with a mark may have; none without mark
     /// services and what is left of them.
     pub fn marked(&self, family: Family) -> Destinations {
-        let is_marked = |id: &ServiceId| matches!(id, ServiceId::Mark { .. }) && id.family() == family;
+        let is_marked =
+            |id: &ServiceId| matches!(id, ServiceId::Mark { .. }) && id.family() == family;
         let mut result = Destinations::default();
         if self.services.keys().any(is_marked) {
             result.add(&self.rules.compiled.destinations[six(family)]);
         }
-        if self.trash.dests().iter().any(|trashed| is_marked(&trashed.service))
+        if self
+            .trash
+            .dests()
+            .iter()
+            .any(|trashed| is_marked(&trashed.service))
             || self.services.keys().any(is_marked)
         {
             result.add(&self.rules.config.kept[six(family)]);
@@ -375,7 +392,8 @@ impl State {
             if self.rules.config.kept[six(family)] == Destinations::default() {
                 continue;
             }
-            let mine = |id: &ServiceId| matches!(id, ServiceId::Mark { .. }) && id.family() == family;
+            let mine =
+                |id: &ServiceId| matches!(id, ServiceId::Mark { .. }) && id.family() == family;
             let nodes = self.services.iter().filter(|(id, _)| mine(id));
             let nodes = nodes.flat_map(|(_, service)| service.dests.iter().map(|node| node.slot));
             let trash = self.trash.dests().iter().filter(|one| mine(&one.service));

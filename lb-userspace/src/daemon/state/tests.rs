@@ -426,7 +426,11 @@ fn destinations_of_marks_outlive_their_rules() {
     assert!(state.has_rules(Family::V4) && !state.has_rules(Family::V6));
     let addresses = |state: &State| state.marked(Family::V4).addresses().collect::<Vec<_>>();
     assert_eq!(addresses(&state), [IpAddr::from([10, 9, 9, 1])]);
-    try_apply(&mut state, Request::Rules(RuleChange::Flush(Chain::Mark, None))).unwrap();
+    try_apply(
+        &mut state,
+        Request::Rules(RuleChange::Flush(Chain::Mark, None)),
+    )
+    .unwrap();
     assert_eq!(addresses(&state).len(), 1, "connections may remain");
     let text = state.to_text();
     let mut again = State::from_text(&text, LIMITS).unwrap();
@@ -446,5 +450,8 @@ fn destinations_of_marks_outlive_their_rules() {
     let change = RuleChange::Append(Chain::Mark, vec![vip, bad]);
     let before = again.list_rules(Chain::Mark, &World::default()).len();
     assert!(try_apply(&mut again, Request::Rules(change)).is_err());
-    assert_eq!(again.list_rules(Chain::Mark, &World::default()).len(), before);
+    assert_eq!(
+        again.list_rules(Chain::Mark, &World::default()).len(),
+        before
+    );
 }

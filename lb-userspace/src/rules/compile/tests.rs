@@ -144,14 +144,21 @@ fn addr(v4: bool) -> impl Strategy<Value = IpAddr> {
             IpAddr::from([10 + net as u8 * 80, 0, sub as u8, host as u8])
         } else {
             let net = [0x2001_0db8_u32, 0xfd00_0000, 0, 0xffff_ffff][net as usize];
-            IpAddr::from((u128::from(net) << 96 | u128::from(sub) << 64 | u128::from(host)).to_be_bytes())
+            IpAddr::from(
+                (u128::from(net) << 96 | u128::from(sub) << 64 | u128::from(host)).to_be_bytes(),
+            )
         }
     })
 }
 
 fn prefix(v4: bool) -> impl Strategy<Value = Prefix> {
-    let lens: &[u8] = if v4 { &[0, 1, 8, 24, 30, 32] } else { &[0, 1, 16, 64, 96, 126, 128] };
-    (addr(v4), proptest::sample::select(lens)).prop_map(|(addr, len)| Prefix::new(addr, len).unwrap())
+    let lens: &[u8] = if v4 {
+        &[0, 1, 8, 24, 30, 32]
+    } else {
+        &[0, 1, 16, 64, 96, 126, 128]
+    };
+    (addr(v4), proptest::sample::select(lens))
+        .prop_map(|(addr, len)| Prefix::new(addr, len).unwrap())
 }
 
 fn end(v4: bool) -> impl Strategy<Value = Option<Match<Addresses>>> {
@@ -159,7 +166,9 @@ fn end(v4: bool) -> impl Strategy<Value = Option<Match<Addresses>>> {
         4 => prefix(v4).prop_map(Addresses::Prefix),
         1 => proptest::sample::select(vec!["a", "b"]).prop_map(|name: &str| Addresses::Set(name.into())),
     ];
-    proptest::option::of((proptest::bool::weighted(0.2), what).prop_map(|(not, what)| Match { not, what }))
+    proptest::option::of(
+        (proptest::bool::weighted(0.2), what).prop_map(|(not, what)| Match { not, what }),
+    )
 }
 
 fn port() -> impl Strategy<Value = u16> {
@@ -167,13 +176,23 @@ fn port() -> impl Strategy<Value = u16> {
 }
 
 fn ports() -> impl Strategy<Value = Match<Ports>> {
-    let range = (port(), port(), any::<bool>()).prop_map(|(a, b, one)| {
-        if one { (a, a) } else { (a.min(b), a.max(b)) }
-    });
-    (proptest::bool::weighted(0.2), proptest::collection::vec(range, 1..4)).prop_map(|(not, ranges)| {
-        let list = ranges.len() > 1;
-        Match { not, what: Ports { ranges, list } }
-    })
+    let range =
+        (port(), port(), any::<bool>()).prop_map(
+            |(a, b, one)| {
+                if one { (a, a) } else { (a.min(b), a.max(b)) }
+            },
+        );
+    (
+        proptest::bool::weighted(0.2),
+        proptest::collection::vec(range, 1..4),
+    )
+        .prop_map(|(not, ranges)| {
+            let list = ranges.len() > 1;
+            Match {
+                not,
+                what: Ports { ranges, list },
+            }
+        })
 }
 
 fn target(chain: Chain) -> BoxedStrategy<Target> {
@@ -188,13 +207,22 @@ fn target(chain: Chain) -> BoxedStrategy<Target> {
 
 fn a_rule(v4: bool, chain: Chain) -> impl Strategy<Value = Rule> {
     let protocol = proptest::option::of(
-        (proptest::bool::weighted(0.1), proptest::sample::select(vec![6_u8, 17]))
+        (
+            proptest::bool::weighted(0.1),
+            proptest::sample::select(vec![6_u8, 17]),
+        )
             .prop_map(|(not, what)| Match { not, what }),
     );
     let iface = proptest::option::weighted(
         0.2,
-        (any::<bool>(), proptest::sample::select(vec!["eth0", "eth1", "eth+", "x"]))
-            .prop_map(|(not, name): (_, &str)| Match { not, what: name.into() }),
+        (
+            any::<bool>(),
+            proptest::sample::select(vec!["eth0", "eth1", "eth+", "x"]),
+        )
+            .prop_map(|(not, name): (_, &str)| Match {
+                not,
+                what: name.into(),
+            }),
     );
     let some_ports = (
         proptest::option::weighted(0.3, ports()),
@@ -224,7 +252,14 @@ fn a_rule(v4: bool, chain: Chain) -> impl Strategy<Value = Rule> {
 fn seen(v4: bool) -> impl Strategy<Value = Seen> {
     let protocol = proptest::sample::select(vec![6_u8, 17]);
     (addr(v4), addr(v4), protocol, port(), port(), 0_u32..3).prop_map(
-        |(src, dst, protocol, sport, dport, iface)| Seen { src, dst, protocol, sport, dport, iface },
+        |(src, dst, protocol, sport, dport, iface)| Seen {
+            src,
+            dst,
+            protocol,
+            sport,
+            dport,
+            iface,
+        },
     )
 }
 
@@ -236,7 +271,10 @@ fn case() -> impl Strategy<Value = (bool, Case)> {
         let members = || proptest::collection::vec(prefix(v4), 0..4);
         let sets = (members(), members()).prop_map(|(a, b)| [a, b]);
         let packets = proptest::collection::vec(seen(v4), 1..40);
-        (Just(v4), (rules(Chain::Mark), rules(Chain::Filter), sets, packets))
+        (
+            Just(v4),
+            (rules(Chain::Mark), rules(Chain::Filter), sets, packets),
+        )
     })
 }
 
@@ -297,12 +335,19 @@ fn ten_thousand_rules() {
         .map(|n| {
             let [_, _, a, b] = (n / 4).to_be_bytes();
             let port = [80, 443, 8080, 53][(n % 4) as usize];
-            rule(&format!("-A -d 10.1.{a}.{b} -p tcp --dport {port} -j MARK --set-mark {}", n + 1))
+            rule(&format!(
+                "-A -d 10.1.{a}.{b} -p tcp --dport {port} -j MARK --set-mark {}",
+                n + 1
+            ))
         })
         .collect();
     let none = IndexMap::new();
     let compiled = compile(source(&rules, &[]), &none, &ifaces(), 1 << 20).unwrap();
-    assert!(compiled.words.len() < 16 * rules.len(), "{} words", compiled.words.len());
+    assert!(
+        compiled.words.len() < 16 * rules.len(),
+        "{} words",
+        compiled.words.len()
+    );
     // Destinations are more than get a bit each? 2,500 are not.
     assert!(!compiled.destinations[0].any);
     let engine = Engine::new(&compiled);
@@ -317,7 +362,15 @@ fn ten_thousand_rules() {
             iface: 0,
         };
         assert_eq!(engine.ask(&seen).0, n + 1);
-        assert_eq!(engine.ask(&Seen { protocol: 17, ..seen }).0, 0);
+        assert_eq!(
+            engine
+                .ask(&Seen {
+                    protocol: 17,
+                    ..seen
+                })
+                .0,
+            0
+        );
     }
     let error = compile(source(&rules, &[]), &none, &ifaces(), 1000).unwrap_err();
     assert!(error.to_string().contains("--rules"), "{error}");
@@ -329,11 +382,16 @@ fn a_large_set() {
     let members: Vec<Prefix> = (0..100_000_u32)
         .map(|n| Prefix::new(IpAddr::from((n << 12 | 0x100).to_be_bytes()), 24).unwrap())
         .collect();
-    let set = PrefixSet { name: "bad".into(), family: Family::V4, members };
+    let set = PrefixSet {
+        name: "bad".into(),
+        family: Family::V4,
+        members,
+    };
     let sets = IndexMap::from([("bad".to_owned(), set)]);
     let words = "-A -m set --match-set bad src -d 192.0.2.1 -j DROP".split(' ');
     let words: Vec<String> = words.map(str::to_owned).collect();
-    let crate::rules::Command::Append(filter) = crate::rules::command(Chain::Filter, &words).unwrap()
+    let crate::rules::Command::Append(filter) =
+        crate::rules::command(Chain::Filter, &words).unwrap()
     else {
         panic!("-A appends");
     };
@@ -347,7 +405,12 @@ fn a_large_set() {
         dport: 80,
         iface: 0,
     };
-    for (src, drops) in [([0, 0, 1, 9], true), ([0, 0, 2, 9], false), ([1, 0, 17, 255], true), ([255, 0, 0, 1], false)] {
+    for (src, drops) in [
+        ([0, 0, 1, 9], true),
+        ([0, 0, 2, 9], false),
+        ([1, 0, 17, 255], true),
+        ([255, 0, 0, 1], false),
+    ] {
         assert_eq!(engine.ask(&seen(src)).1.drops(), drops, "{src:?}");
     }
 }

@@ -20,7 +20,9 @@ pub(super) fn sets(text: &str) -> Result<(Vec<PrefixSet>, Vec<String>), String> 
                     continue;
                 }
                 let six = options.windows(2).any(|pair| pair == ["family", "inet6"]);
-                if options.contains(&"timeout") && !options.windows(2).any(|pair| pair == ["timeout", "0"]) {
+                if options.contains(&"timeout")
+                    && !options.windows(2).any(|pair| pair == ["timeout", "0"])
+                {
                     leave("taken, but its members do not expire here");
                 }
                 let family = if six { Family::V6 } else { Family::V4 };

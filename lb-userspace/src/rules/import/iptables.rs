@@ -38,7 +38,10 @@ pub(super) fn marks(text: &str, ip6: bool) -> Result<Imported, String> {
             continue;
         }
         // With -c, counters come first: `[12:345] -A …`.
-        let line = match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        let line = match line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("] "))
+        {
             Some((_, rest)) => rest,
             None => line,
         };
@@ -54,7 +57,8 @@ pub(super) fn marks(text: &str, ip6: bool) -> Result<Imported, String> {
     }
     if tables == 0 {
         return Err(
-            "this is neither iptables-save's nor 'nft -j list ruleset's output: no table in it".into(),
+            "this is neither iptables-save's nor 'nft -j list ruleset's output: no table in it"
+                .into(),
         );
     }
     // Addresses tell the family of the whole file.
@@ -99,7 +103,9 @@ impl<'a> Walk<'a> {
     fn leave(&mut self, line: &Line, why: &str) {
         let text = line.words.join(" ");
         let number = line.number;
-        self.result.left.push(format!("line {number}: {text}: {why}"));
+        self.result
+            .left
+            .push(format!("line {number}: {text}: {why}"));
     }
 
     fn chain(&mut self, name: &'a str, path: &mut Vec<&'a str>) -> End {
@@ -122,7 +128,10 @@ impl<'a> Walk<'a> {
 
     /// One rule; how the chain ends with it, if it does.
     fn line(&mut self, line: &'a Line, path: &mut Vec<&'a str>) -> Option<End> {
-        let jump = line.words.iter().position(|word| word == "-j" || word == "-g");
+        let jump = line
+            .words
+            .iter()
+            .position(|word| word == "-j" || word == "-g");
         let goto = jump.is_some_and(|at| line.words[at] == "-g");
         let target = jump.and_then(|at| line.words.get(at + 1));
         let target = target.map(String::as_str)?;
@@ -171,7 +180,10 @@ impl<'a> Walk<'a> {
         }
         path.push(name);
         self.chains.get(name).into_iter().flatten().any(|line| {
-            let jump = line.words.iter().position(|word| word == "-j" || word == "-g");
+            let jump = line
+                .words
+                .iter()
+                .position(|word| word == "-j" || word == "-g");
             let target = jump.and_then(|at| line.words.get(at + 1));
             target.is_some_and(|target| {
                 target == "MARK"

@@ -23,7 +23,12 @@ fn word<'a>(object: &'a Value, key: &str) -> &'a str {
 pub(super) fn marks(text: &str) -> Result<Imported, String> {
     let objects = objects(text)?;
     let place = |object: &Value, name: &str| {
-        [word(object, "family"), word(object, "table"), word(object, name)].map(str::to_owned)
+        [
+            word(object, "family"),
+            word(object, "table"),
+            word(object, name),
+        ]
+        .map(str::to_owned)
     };
     let mut chains: Vec<(i64, [String; 3])> = objects
         .iter()
@@ -63,8 +68,12 @@ pub(super) fn marks(text: &str) -> Result<Imported, String> {
 fn read(rule: &Value, families: &[Family]) -> Result<Vec<Rule>, String> {
     let statements = rule["expr"].as_array().map_or(&[][..], Vec::as_slice);
     let sets_mark = statements.iter().any(|one| is_mark(&one["mangle"]["key"]));
-    let ends = ["accept", "drop", "return", "jump", "goto", "reject", "queue"];
-    if let Some(end) = ends.iter().find(|name| statements.iter().any(|one| one.get(**name).is_some()))
+    let ends = [
+        "accept", "drop", "return", "jump", "goto", "reject", "queue",
+    ];
+    if let Some(end) = ends
+        .iter()
+        .find(|name| statements.iter().any(|one| one.get(**name).is_some()))
     {
         if statements.len() == 1 && *end == "accept" || !sets_mark && *end == "reject" {
             return Ok(Vec::new());
@@ -171,7 +180,11 @@ impl Draft {
         let (protocol, field) = (word(payload, "protocol"), word(payload, "field"));
         match (protocol, field) {
             ("ip" | "ip6", "saddr" | "daddr") => {
-                let family = if protocol == "ip" { Family::V4 } else { Family::V6 };
+                let family = if protocol == "ip" {
+                    Family::V4
+                } else {
+                    Family::V6
+                };
                 self.only(family)?;
                 let end = if field == "saddr" {
                     &mut self.rule.src
@@ -184,7 +197,11 @@ impl Draft {
                 }
             }
             ("ip" | "ip6", "protocol" | "nexthdr") => {
-                let family = if protocol == "ip" { Family::V4 } else { Family::V6 };
+                let family = if protocol == "ip" {
+                    Family::V4
+                } else {
+                    Family::V6
+                };
                 self.only(family)?;
                 self.protocol(not, right)?;
             }
@@ -278,7 +295,8 @@ fn addresses(right: &Value) -> Result<Addresses, String> {
             .map(Addresses::Prefix)
             .ok_or_else(|| "an address is not known here".into()),
         _ => Err(
-            "several addresses in one rule: make a set of them ('lvx filter set'), or a rule each".into(),
+            "several addresses in one rule: make a set of them ('lvx filter set'), or a rule each"
+                .into(),
         ),
     }
 }

@@ -118,7 +118,12 @@ fn sets_of_nft_and_ipset() {
     let members: Vec<String> = found[0].members.iter().map(ToString::to_string).collect();
     assert_eq!(
         members,
-        ["10.0.0.0/8", "192.0.2.1/32", "192.0.2.8/30", "192.0.2.77/32"]
+        [
+            "10.0.0.0/8",
+            "192.0.2.1/32",
+            "192.0.2.8/30",
+            "192.0.2.77/32"
+        ]
     );
     let saved = "create bad hash:net family inet hashsize 1024 maxelem 65536\n\
                  add bad 10.0.0.0/8\nadd bad 192.0.2.1\n\
@@ -140,8 +145,14 @@ fn ranges_are_prefixes() {
         let found = ipset::prefixes(prefix(first), prefix(last));
         found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(texts("10.0.0.1", "10.0.0.4"), ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/32"]);
+    assert_eq!(
+        texts("10.0.0.1", "10.0.0.4"),
+        ["10.0.0.1/32", "10.0.0.2/31", "10.0.0.4/32"]
+    );
     assert_eq!(texts("0.0.0.0", "255.255.255.255"), ["0.0.0.0/0"]);
-    assert_eq!(texts("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"), ["::/0"]);
+    assert_eq!(
+        texts("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+        ["::/0"]
+    );
     assert_eq!(number(prefix("10.0.0.0").addr()), 0x0a00_0000);
 }

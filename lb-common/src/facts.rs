@@ -1,6 +1,7 @@
 //! What is known of a packet after parsing.
 
 use crate::{
+    conn::sctp::Columns,
     layout::{ForwardMethod, Root},
     time::Tick,
 };
@@ -34,8 +35,9 @@ pub struct Facts {
     pub l3_len: u64,
     /// Interface it came in by.
     pub ingress: u64,
-    /// TCP flags; 0 for UDP.
-    pub tcp_flags: u64,
+    /// TCP flags; of SCTP the number of its [`Event`](crate::conn::sctp::Event);
+    /// 0 for UDP.
+    pub flags: u64,
     /// 4 or 6.
     pub family: u64,
     /// Time to live as it came.
@@ -67,6 +69,11 @@ pub struct Facts {
     pub verdict: u64,
     /// Interface to send by.
     pub egress: u64,
+    /// Of SCTP and UDP, what the packet does to the state.
+    pub columns: Columns,
+    /// Of SCTP and UDP, where in the [`Settings`](crate::layout::Settings) the
+    /// time-out of state 0 is, in 32 bits.
+    pub timeouts: u64,
     /// [`Reason`](crate::reason::Reason) that ended the walk, as a number.
     pub reason: u64,
 }
@@ -102,10 +109,10 @@ impl Facts {
         ForwardMethod::from_bits(self.method as u8)
     }
 
-    /// TCP flags; 0 for UDP.
+    /// [`Facts::flags`].
     #[inline(always)]
     pub const fn flags(&self) -> u8 {
-        self.tcp_flags as u8
+        self.flags as u8
     }
 
     /// Destination port in network byte order.

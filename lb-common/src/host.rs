@@ -177,7 +177,7 @@ impl HostTables {
             (Table::Dest, 8, dests),
             (Table::DestLoad, 8, dests),
             (Table::NextHop, 8, dests),
-            (Table::Settings, 8, 1),
+            (Table::Settings, size_of::<Settings>() / 8, 1),
             (Table::Local, 4, dests.max(LOCALS)),
             (Table::Limits, 1, 1),
             (Table::Rules, 1, 2 * params.rule_words),
@@ -392,8 +392,8 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::extensions(packet, facts)
     }
 
-    fn fragment(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::fragment(packet, self.0, facts)
+    fn transport(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::transport(packet, self.0, facts)
     }
 
     fn icmp<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
@@ -450,8 +450,8 @@ impl LeavingStages<HostPacket> for HostStages<'_> {
         engine::extensions(packet, facts)
     }
 
-    fn fragment(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::fragment(packet, self.0, facts)
+    fn transport(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::transport(packet, self.0, facts)
     }
 
     fn icmp<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
@@ -462,7 +462,7 @@ impl LeavingStages<HostPacket> for HostStages<'_> {
         engine::retell::<F, _, _>(packet, self.0, facts)
     }
 
-    fn from_local<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
-        engine::from_local::<F, _, _>(packet, self.0, facts)
+    fn of_local<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::of_local::<F, _, _>(packet, self.0, facts)
     }
 }

@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | [`packet`], [`tables`] | the two traits |
 //! | [`layout`] | the records in the maps, shared with the daemon |
-//! | [`wire`], [`checksum`] | numbers of the wire, checksum arithmetic |
+//! | [`wire`], [`checksum`], [`crc`] | numbers of the wire, checksum arithmetic |
 //! | [`parse`] | from frame to [`facts`] |
 //! | [`family`] | what differs between IPv4 and IPv6 |
 //! | [`flow`] | the flow table: placement, protocol, sweep |
@@ -25,6 +25,7 @@
 
 pub mod checksum;
 pub mod conn;
+pub mod crc;
 pub mod decap;
 pub mod engine;
 pub mod facts;

@@ -2,7 +2,7 @@
 
 use bytemuck::{AnyBitPattern, NoUninit};
 
-use crate::checksum;
+use crate::{checksum, crc};
 
 /// A frame. Reads and writes are by value and checked against its end: nothing
 /// keeps a pointer into it, and after [`Packet::grow_front`] offsets simply
@@ -55,6 +55,11 @@ pub trait Packet {
     fn cut(&mut self, length: u32) -> Option<()>;
     /// One's-complement sum of the 16-bit words of `length` bytes from `offset`
     /// on, as loaded, an odd last byte padded with zero; to be folded. `None`
-    /// beyond the end. The offset is below 1024, the length below 2^14.
+    /// beyond the end. The offset is below 2^17, the length below 2^14.
     fn sum(&self, offset: u32, length: u32) -> Option<u64>;
+    /// [`crc::change`]: here, because in the kernel it is a function of its own.
+    #[inline(always)]
+    fn crc_change(&self, change: u32, length: u32) -> u32 {
+        crc::change(change, length)
+    }
 }

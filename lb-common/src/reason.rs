@@ -73,13 +73,14 @@ reasons! {
     /// A server's packet that passes the director although its method does not ask
     /// for that (DR, TUN): counted, and changes the connection's state.
     PassedReply = "passed-reply", Passed;
-    /// Neither TCP nor UDP, nor an ICMP error about a connection.
+    /// Neither TCP, UDP nor SCTP, nor an ICMP error about a connection.
     PassedProtocol = "passed-protocol", Passed;
     /// No service has this address, protocol and port.
     PassedNoService = "passed-no-service", Passed;
     /// The service's address is not (or no longer) an address of this director.
     PassedNotClaimed = "passed-not-claimed", Passed;
-    /// Of no connection and not able to start one (TCP without SYN, source port 20).
+    /// Of no connection and not able to start one (TCP without SYN, SCTP without
+    /// INIT, source port 20).
     PassedNoConnection = "passed-no-connection", Passed;
     /// The server of the connection was removed.
     DroppedNoDest = "dropped-no-dest", Dropped;
@@ -93,7 +94,8 @@ reasons! {
     /// NAT to a loopback address of this director, which the kernel refuses to
     /// packets from outside.
     DroppedLoopback = "dropped-loopback", Dropped;
-    /// A fragment whose datagram's first one has not been seen.
+    /// A fragment whose datagram's first one has not been seen, or SCTP's first one
+    /// by NAT to another port.
     DroppedFragment = "dropped-fragment", Dropped;
     /// An ICMP error about a connection, with a wrong checksum.
     DroppedIcmp = "dropped-icmp", Dropped;

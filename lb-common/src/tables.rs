@@ -50,7 +50,7 @@ pub enum Table {
     DestLoad,
     /// Next hops: 8 words.
     NextHop,
-    /// One [`Settings`](crate::layout::Settings): 8 words.
+    /// One [`Settings`](crate::layout::Settings): 16 words.
     Settings,
     /// Local addresses of FULLNAT: 4 words.
     Local,

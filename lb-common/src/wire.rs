@@ -24,6 +24,10 @@ pub const TCP_LEN: u32 = 20;
 pub const ICMP_LEN: u32 = 8;
 /// Bytes of a UDP header.
 pub const UDP_LEN: u32 = 8;
+/// Bytes of an SCTP packet's header, in front of its chunks.
+pub const SCTP_LEN: u32 = 12;
+/// Bytes of a chunk's header: type, flags, length.
+pub const CHUNK_LEN: u32 = 4;
 
 /// IP protocol number of ICMP.
 pub const IPPROTO_ICMP: u8 = 1;

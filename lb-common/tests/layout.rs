@@ -1,7 +1,7 @@
 //! The daemon writes structs, the engine reads words: both mean the same.
 
 use lb_common::{
-    conn::Protocol,
+    conn::Tracking,
     host::{HostCell, HostTables},
     layout::*,
     tables::{Params, Table, Tables},
@@ -40,7 +40,7 @@ fn sizes() {
     assert_eq!(size_of::<NextHop>(), 64);
     assert_eq!(size_of::<ServiceEntry>(), 128);
     assert_eq!(size_of::<ServiceState>(), 64);
-    assert_eq!(size_of::<Settings>(), 64);
+    assert_eq!(size_of::<Settings>(), 128);
     assert_eq!(size_of::<Stats>(), 40);
     assert_eq!(size_of::<StatsPage>(), 192);
     assert_eq!(size_of::<SweepStatus>(), 64);
@@ -256,22 +256,29 @@ fn settings() {
         other: 201,
         heartbeat: 202,
         reserved: 0,
+        sctp: core::array::from_fn(|state| 300 + state as u32),
     };
     let tables = tables();
     let view = SettingsView(written(&tables, Table::Settings, entry));
     for state in 0..12 {
         assert_eq!(
-            view.timeout(Protocol::Tcp, state),
+            view.timeout(Tracking::Flags, 0, state),
             entry.tcp[usize::from(state)]
         );
-        assert_eq!(view.timeout(Protocol::Udp, state), 200);
+        assert_eq!(view.timeout(Tracking::Columns, Settings::UDP, 0), 200);
+    }
+    for state in 0..16 {
+        assert_eq!(
+            view.timeout(Tracking::Columns, Settings::SCTP, state),
+            entry.sctp[usize::from(state)]
+        );
     }
     assert_eq!(
-        view.timeout(Protocol::Tcp, 12),
+        view.timeout(Tracking::Flags, 0, 12),
         entry.tcp[0],
         "a state that does not exist"
     );
-    assert_eq!(view.timeout(Protocol::Tcp, 255), entry.tcp[0]);
+    assert_eq!(view.timeout(Tracking::Flags, 0, 255), entry.tcp[0]);
 }
 
 #[test]

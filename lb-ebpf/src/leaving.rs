@@ -54,8 +54,8 @@ impl LeavingStages<SkbPacket> for OutStages {
     }
 
     #[inline(always)]
-    fn fragment(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
-        lvx_out_fragment(packet.context(), facts)
+    fn transport(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
+        lvx_out_transport(packet.context(), facts)
     }
 
     #[inline(always)]
@@ -69,15 +69,15 @@ impl LeavingStages<SkbPacket> for OutStages {
     }
 
     #[inline(always)]
-    fn from_local<F: Family>(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
-        by_family!(lvx_from_local4, lvx_from_local6, packet, facts)
+    fn of_local<F: Family>(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_of_local4, lvx_of_local6, packet, facts)
     }
 }
 
 stage!(lvx_out_extensions, __sk_buff, ctx, facts =>
     engine::extensions(&SkbPacket::new(ctx), facts));
-stage!(lvx_out_fragment, __sk_buff, ctx, facts =>
-    engine::fragment(&SkbPacket::new(ctx), TABLES, facts));
+stage!(lvx_out_transport, __sk_buff, ctx, facts =>
+    engine::transport(&SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_out_icmp4, __sk_buff, ctx, facts =>
     engine::icmp::<V4, _, _>(&SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_out_icmp6, __sk_buff, ctx, facts =>
@@ -86,7 +86,7 @@ stage!(lvx_retell4, __sk_buff, ctx, facts =>
     engine::retell::<V4, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_retell6, __sk_buff, ctx, facts =>
     engine::retell::<V6, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
-stage!(lvx_from_local4, __sk_buff, ctx, facts =>
-    engine::from_local::<V4, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
-stage!(lvx_from_local6, __sk_buff, ctx, facts =>
-    engine::from_local::<V6, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
+stage!(lvx_of_local4, __sk_buff, ctx, facts =>
+    engine::of_local::<V4, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
+stage!(lvx_of_local6, __sk_buff, ctx, facts =>
+    engine::of_local::<V6, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));

@@ -10,7 +10,7 @@ use aya_ebpf::{
     },
 };
 use bytemuck::{AnyBitPattern, NoUninit};
-use lb_common::packet::Packet;
+use lb_common::{crc, packet::Packet};
 
 use crate::maps;
 
@@ -123,6 +123,18 @@ impl Packet for XdpPacket {
             sum => Some(sum),
         }
     }
+
+    #[inline(always)]
+    fn crc_change(&self, change: u32, length: u32) -> u32 {
+        lvx_crc_change(change, length)
+    }
+}
+
+/// [`crc::change`] as a global function: verified once, not for every caller.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn lvx_crc_change(change: u32, length: u32) -> u32 {
+    crc::change(change, length)
 }
 
 /// No sum of 32 bits.

@@ -11,7 +11,7 @@ use lb_common::{checksum, packet::Packet};
 
 use crate::{
     maps,
-    packet::{NO_SUM, sum_of},
+    packet::{NO_SUM, lvx_crc_change, sum_of},
 };
 
 /// The packet of a program's context. Headers are read where they lie; they are
@@ -135,6 +135,11 @@ impl Packet for SkbPacket {
             NO_SUM => None,
             sum => Some(sum),
         }
+    }
+
+    #[inline(always)]
+    fn crc_change(&self, change: u32, length: u32) -> u32 {
+        lvx_crc_change(change, length)
     }
 }
 

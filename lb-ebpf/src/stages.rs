@@ -33,8 +33,8 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
-    fn fragment(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
-        lvx_fragment(packet.context(), facts)
+    fn transport(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        lvx_transport(packet.context(), facts)
     }
 
     #[inline(always)]
@@ -129,7 +129,7 @@ macro_rules! stage {
 }
 
 stage!(lvx_extensions, ctx, facts => engine::extensions(&XdpPacket::new(ctx), facts));
-stage!(lvx_fragment, ctx, facts => engine::fragment(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_transport, ctx, facts => engine::transport(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_icmp4, ctx, facts => engine::icmp::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_icmp6, ctx, facts => engine::icmp::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_relay4, ctx, facts =>

@@ -89,6 +89,7 @@ fn boot(kernel: Kernel, files: &[PathBuf], engines: &[Engine], lvx: Option<&Path
         command,
         files: sources,
         programs: lvx.into_iter().collect(),
+        modules: &[],
         limit: Duration::from_secs(900),
         clock: Clock::Virtual,
     };

@@ -10,7 +10,7 @@
 //! | [`results`] | what came of it as text, and what differs |
 //! | [`random`] | random scenarios from a seed |
 //! | [`batch`] | many scenarios, in the guest or on this machine |
-//! | [`devices`] | Linux's tunnel devices behind lvx, in the virtual machine |
+//! | [`devices`] | Linux's bonds, VLANs, bridges and tunnels around lvx, in the virtual machine |
 //! | [`self_check`] | whether random scenarios find defects that are planted |
 
 pub mod batch;

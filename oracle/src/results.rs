@@ -209,8 +209,10 @@ pub fn allow(scenario: &Scenario, kernel: &mut Results, lvx: &Results, uses: &mu
 /// at least as many unreachables about a SYN on a port used before went out from
 /// that VIP.
 fn counted(told: &BTreeMap<String, u64>, kernel: &mut [String], lvx: &[String]) -> usize {
-    /// Of an unreachable that quotes a SYN: IPv4, IPv6.
+    /// Of an unreachable that quotes a SYN: IPv4, IPv6; and one that quotes an
+    /// INIT of random scenarios.
     const BYTES: [u64; 2] = [68, 108];
+    const OF_SCTP: [u64; 2] = [80, 120];
     let fields = |line: &str| -> Option<[u64; 5]> {
         let words: Vec<_> = line.split_whitespace().collect();
         let numbers: Vec<_> = words
@@ -223,11 +225,13 @@ fn counted(told: &BTreeMap<String, u64>, kernel: &mut [String], lvx: &[String]) 
     let (mut most, mut bytes, mut uses) = (0, 0, 0);
     for (kernel, lvx) in kernel.iter_mut().zip(lvx) {
         let mut words = lvx.split_whitespace();
-        if let (Some("TCP" | "UDP"), Some(end)) = (words.next(), words.next()) {
+        if let (Some(protocol @ ("TCP" | "UDP" | "SCTP")), Some(end)) = (words.next(), words.next())
+        {
             let (vip, _) = end.rsplit_once(':').unwrap_or((end, ""));
             let vip = vip.trim_matches(['[', ']']);
             most = told.get(vip).copied().unwrap_or_default();
-            bytes = BYTES[usize::from(vip.contains(':'))];
+            let of = if protocol == "SCTP" { OF_SCTP } else { BYTES };
+            bytes = of[usize::from(vip.contains(':'))];
         }
         if let (Some(theirs), Some(ours)) = (fields(kernel), fields(lvx))
             && let Some(more) = theirs[2].checked_sub(ours[2])

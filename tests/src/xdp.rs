@@ -13,6 +13,8 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
+/// It takes frames in several pieces: without that a veth refuses large MTUs.
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 
 /// What a program does with every frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,7 @@ fn load(verdict: Verdict) -> Result<OwnedFd> {
         count: instructions.len() as u32,
         instructions: instructions.as_ptr() as u64,
         license: c"GPL".as_ptr() as u64,
+        flags: BPF_F_XDP_HAS_FRAGS,
         ..Load::default()
     };
     load.name[..Foreign::NAME.len()].copy_from_slice(Foreign::NAME.as_bytes());

@@ -183,7 +183,7 @@ fn the_sweep_may_run_at_the_same_time() {
     scene::write(&maps, &service(), settings);
     drop(first);
     race(&pins, 40);
-    let freed = maps.sweep().unwrap().freed;
+    let freed = maps.sweeps().unwrap()[0].freed;
     println!("{freed} cells freed during the race");
     assert!(freed > u64::from(KEYS / 4), "the sweep hardly ran: {freed}");
     let doubled = live(&maps).values().filter(|&&count| count > 1).count();

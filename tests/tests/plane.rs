@@ -117,10 +117,10 @@ fn a_second_load_takes_the_maps_over() {
         program_name(sweep).is_none()
     });
     assert!(program_name(program(&second, "lvx_sweep")).is_some());
-    let before = second.maps.sweep().unwrap();
+    let before = second.maps.sweeps().unwrap()[0];
     assert_eq!(before.version, BUILD_ID);
     soon("the sweep runs", || {
-        let now = second.maps.sweep().unwrap();
+        let now = second.maps.sweeps().unwrap()[0];
         now.last_tick > before.last_tick && now.runs > before.runs
     });
 }
@@ -136,9 +136,9 @@ fn the_sweep_lives_without_a_process_and_dies_with_its_map() {
     let pins = bpffs.pins();
     let sweep = program(&Plane::load(&pins, SIZES).unwrap(), "lvx_sweep");
     let maps = Maps::open(&pins).unwrap();
-    let before = maps.sweep().unwrap();
+    let before = maps.sweeps().unwrap()[0];
     soon("the sweep runs", || {
-        maps.sweep().unwrap().runs > before.runs
+        maps.sweeps().unwrap()[0].runs > before.runs
     });
     drop(maps);
     remove(&pins).unwrap();

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Verify,
     /// `cargo xtask oracle` with these scenarios, in one boot.
     Oracle { scenarios: &'static [&'static str] },
+    /// `lvx-oracle devices`.
+    Devices,
 }
 
 /// All layers.
@@ -99,6 +101,11 @@ pub(crate) const LAYERS: &[Layer] = &[
         kind: Kind::Oracle {
             scenarios: &["rr", "tcp-states", "udp"],
         },
+    },
+    Layer {
+        name: "devices",
+        about: "bonds, VLANs, bridges and tunnels around lvx, in the virtual machine",
+        kind: Kind::Devices,
     },
 ];
 

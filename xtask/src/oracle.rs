@@ -36,6 +36,12 @@ pub(crate) fn check(scenarios: &[&str]) -> Result<()> {
     shell::run(program("compare").args(scenarios))
 }
 
+/// Boots the machine once to try lvx among Linux's own devices.
+pub(crate) fn devices() -> Result<()> {
+    build()?;
+    shell::run(&mut program("devices"))
+}
+
 fn build() -> Result<()> {
     stage("build", || {
         shell::run(shell::cargo().args([

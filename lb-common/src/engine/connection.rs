@@ -2,7 +2,7 @@
 
 use super::{LOST, Stop, Verdict};
 use crate::{
-    conn::{Protocol, Seen, tcp},
+    conn::{Seen, Tracking},
     facts::Facts,
     family::Family,
     flow::{self, Found, Times},
@@ -10,17 +10,7 @@ use crate::{
     layout::{DestFlags, DestView, DestWord, ForwardMethod, SettingsView, Stats},
     reason::Reason,
     tables::{Table, Tables},
-    wire::TCP_SYN,
 };
-
-/// Whether a SYN re-uses the port of a connection that is over
-/// (`conn_reuse_mode` 1).
-#[inline(always)]
-pub(super) fn starts_anew<C>(protocol: Protocol, found: &Found<C>, facts: &Facts) -> bool {
-    protocol == Protocol::Tcp
-        && facts.flags() & TCP_SYN != 0
-        && tcp::is_reusable(found.state.protocol_state())
-}
 
 /// The word of the server of `facts.dest`.
 #[inline(always)]
@@ -35,7 +25,7 @@ pub(super) fn follow<T: Tables>(
     tables: T,
     found: &Found<T::Cell>,
     facts: &mut Facts,
-    protocol: Protocol,
+    tracking: Tracking,
 ) -> Result<DestWord, Stop> {
     facts.cell = found.index.into();
     facts.dest = found.slot().into();
@@ -60,7 +50,7 @@ pub(super) fn follow<T: Tables>(
     } else {
         Seen::FromClientOnly
     };
-    advance(tables, found, facts, protocol, seen)?;
+    advance(tables, found, facts, tracking, seen)?;
     Ok(dest)
 }
 
@@ -100,7 +90,7 @@ pub(super) fn follow_reply<T: Tables>(
     tables: T,
     conn: &Found<T::Cell>,
     facts: &Facts,
-    protocol: Protocol,
+    tracking: Tracking,
 ) -> Result<(), Stop> {
     if dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
         tables.count_dest(
@@ -112,7 +102,7 @@ pub(super) fn follow_reply<T: Tables>(
             },
         );
     }
-    advance(tables, conn, facts, protocol, Seen::FromServer)
+    advance(tables, conn, facts, tracking, Seen::FromServer)
 }
 
 /// A packet that is not for a service, as [`Facts::reason`] says: of a service's
@@ -122,7 +112,7 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
     tables: T,
     key: &F::Key,
     facts: &mut Facts,
-    protocol: Protocol,
+    tracking: Tracking,
 ) -> Result<Verdict, Stop> {
     let Some(conn) = flow::find::<F, T>(tables, &F::opposite(key)) else {
         return Err(Stop(facts.reason as u32));
@@ -135,7 +125,7 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
         return Err(Stop(facts.reason as u32));
     }
     facts.dest = conn.slot().into();
-    follow_reply(tables, &conn, facts, protocol)?;
+    follow_reply(tables, &conn, facts, tracking)?;
     Err(Reason::PassedReply.into())
 }
 
@@ -145,7 +135,7 @@ fn advance<T: Tables>(
     tables: T,
     conn: &Found<T::Cell>,
     facts: &Facts,
-    protocol: Protocol,
+    tracking: Tracking,
     seen: Seen,
 ) -> Result<(), Stop> {
     let was = conn.state.protocol_state();
@@ -153,14 +143,14 @@ fn advance<T: Tables>(
     let state = if facts.part == Part::Later as u64 {
         was
     } else {
-        protocol.next(was, facts, seen)
+        tracking.next(was, facts, seen)
     };
     let known = match seen {
         // From now on both sides decide.
         Seen::FromServer => conn.state.seeing_replies(),
         Seen::FromClient | Seen::FromClientOnly => conn.state,
     };
-    let new = known.live(state, protocol.counted(state));
+    let new = known.live(state, tracking.counted(state));
     if new != conn.state {
         // The loser of a race has lost to another packet of this connection:
         // either order of the two is right.
@@ -169,7 +159,10 @@ fn advance<T: Tables>(
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     conn.cell.touch(
         conn.times,
-        Times::new(facts.tick(), settings.timeout(protocol, state)),
+        Times::new(
+            facts.tick(),
+            settings.timeout(tracking, facts.timeouts, state),
+        ),
     );
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::{
     LOST, Stop, Verdict, connection, send::client_ends, stage_answer, stage_done, walk::is_marked,
 };
 use crate::{
-    conn::Protocol,
+    conn::{Protocol, Tracking},
     facts::{Facts, NO_REVERSE},
     family::{Family, V4, V6},
     flow::{self, FlowCell, read_reverse},
@@ -23,14 +23,14 @@ use crate::{
 pub trait LeavingStages<P> {
     /// [`extensions`](super::extensions).
     fn extensions(&self, packet: &mut P, facts: &mut Facts) -> u32;
-    /// [`fragment`](super::fragment).
-    fn fragment(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`transport`](super::transport).
+    fn transport(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`icmp`](super::icmp).
     fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`retell`].
     fn retell<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
-    /// [`from_local`].
-    fn from_local<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`of_local`].
+    fn of_local<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
 }
 
 /// Looks at one packet of this director's own stack on its way out:
@@ -110,17 +110,17 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: LeavingStages<P>>(
         return stage_done(facts, answer);
     }
     let protocol = Protocol::from_number(next).ok_or(Reason::PassedProtocol)?;
-    if facts.part == Part::Whole as u64 {
+    if facts.part == Part::Whole as u64 && protocol != Protocol::Sctp {
         parse::transport(packet, protocol, facts)?;
     } else {
         facts.ports = next.into();
-        let answer = stages.fragment(packet, facts);
+        let answer = stages.transport(packet, facts);
         if stage_done(facts, answer).is_err() {
             // Of a datagram of which nothing is known: nobody's.
             return Err(Reason::PassedNoConnection.into());
         }
     }
-    reply::<F, P, T, S>(packet, tables, stages, facts, protocol)
+    reply::<F, P, T, S>(packet, tables, stages, facts, Tracking::of(next))
 }
 
 #[inline(always)]
@@ -129,7 +129,7 @@ fn reply<F: Family, P: Packet, T: Tables, S: LeavingStages<P>>(
     tables: T,
     stages: &S,
     facts: &mut Facts,
-    protocol: Protocol,
+    tracking: Tracking,
 ) -> Result<(), Stop> {
     let key = F::key(facts);
     if let Some(found) = flow::find::<F, T>(tables, &key)
@@ -140,18 +140,18 @@ fn reply<F: Family, P: Packet, T: Tables, S: LeavingStages<P>>(
         if facts.forward_method() != ForwardMethod::Masq {
             return Err(Reason::PassedNoConnection.into());
         }
-        connection::follow_reply(tables, &conn, facts, protocol)?;
-        let answer = stages.from_local::<F>(packet, facts);
+        connection::follow_reply(tables, &conn, facts, tracking)?;
+        let answer = stages.of_local::<F>(packet, facts);
         return stage_done(facts, answer);
     }
     facts.reason = Reason::PassedNoVip as u64;
-    connection::pass_reply::<F, T>(tables, &key, facts, protocol).map(|_| ())
+    connection::pass_reply::<F, T>(tables, &key, facts, tracking).map(|_| ())
 }
 
 /// Stage: gives a reply, found by the reverse cell `facts.reverse`, its
 /// service's address and port.
 #[inline(always)]
-pub fn from_local<F: Family, P: Packet, T: Tables>(
+pub fn of_local<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: T,
     facts: &mut Facts,

@@ -3,7 +3,6 @@
 mod answer;
 mod classify;
 mod connection;
-mod fragment;
 mod icmp;
 mod leaving;
 mod local;
@@ -11,17 +10,18 @@ mod pair;
 mod schedule;
 mod send;
 mod service;
+mod transport;
 mod walk;
 
 pub use answer::answer;
 pub use classify::{classify, filter_verdict};
-pub use fragment::fragment;
 pub use icmp::{icmp, relay};
-pub use leaving::{LeavingStages, from_local, leaving, retell};
+pub use leaving::{LeavingStages, leaving, of_local, retell};
 pub use local::to_local;
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
 pub use schedule::{choose, insert};
 pub use send::{to_client, to_server, tunnel};
+pub use transport::transport;
 
 use crate::{
     facts::Facts,
@@ -52,8 +52,8 @@ pub enum Verdict {
 pub trait Stages<P> {
     /// [`extensions`].
     fn extensions(&self, packet: &mut P, facts: &mut Facts) -> u32;
-    /// [`fragment`].
-    fn fragment(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`transport`].
+    fn transport(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`icmp`].
     fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`relay`].

@@ -5,7 +5,7 @@ use super::{
     Stop, classify::classified, connection, service::find_service, stage_answer, stage_done,
 };
 use crate::{
-    conn::{Protocol, Seen},
+    conn::{Protocol, Seen, Tracking},
     facts::Facts,
     family::Family,
     flow::{self, Inserted, NewFlow},
@@ -141,7 +141,7 @@ pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 
 #[inline(always)]
 fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
-    let protocol = Protocol::from_number(facts.protocol()).ok_or(LOST)?;
+    let tracking = Tracking::of(facts.protocol());
     let mut method = facts.forward_method();
     if method == ForwardMethod::Fullnat
         && connection::dest_word(tables, facts)?.has(DestFlags::LOCAL)
@@ -155,14 +155,14 @@ fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop>
     } else {
         Seen::FromClientOnly
     };
-    let state = protocol.next(0, facts, seen);
+    let state = tracking.next(0, facts, seen);
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     let flow = NewFlow {
         slot: facts.slot(),
         method,
         state,
-        counted: protocol.counted(state),
-        timeout: settings.timeout(protocol, state),
+        counted: tracking.counted(state),
+        timeout: settings.timeout(tracking, facts.timeouts, state),
     };
     match flow::insert::<F, T, _>(tables, &F::key(facts), facts.tick(), &flow) {
         Inserted::New(link) => {
@@ -182,7 +182,7 @@ fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop>
         // A server's connection under the very key of this client's.
         Inserted::Exists(found) if found.state.is_reverse() => Err(Reason::DroppedContended.into()),
         Inserted::Exists(found) => {
-            connection::follow(tables, &found, facts, protocol)?;
+            connection::follow(tables, &found, facts, tracking)?;
             Ok(())
         }
         Inserted::Full => Err(Reason::DroppedWindowFull.into()),

@@ -1,6 +1,6 @@
 use super::{STAGE_BIND, Stages, Stop, Verdict, connection, schedule::schedule, send, stage_done};
 use crate::{
-    conn::Protocol,
+    conn::{Protocol, Tracking},
     facts::{Facts, NO_REVERSE},
     family::{Family, V4, V6},
     flow,
@@ -75,14 +75,14 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         return Ok(send::leave(tables, facts, facts.egress as u32));
     }
     let protocol = Protocol::from_number(next).ok_or(Reason::PassedProtocol)?;
-    if facts.part == Part::Whole as u64 {
+    if facts.part == Part::Whole as u64 && protocol != Protocol::Sctp {
         parse::transport(packet, protocol, facts)?;
     } else {
         facts.ports = next.into();
-        let answer = stages.fragment(packet, facts);
+        let answer = stages.transport(packet, facts);
         stage_done(facts, answer)?;
     }
-    steer::<F, P, T, S>(packet, tables, stages, facts, protocol, to_vip)
+    steer::<F, P, T, S>(packet, tables, stages, facts, Tracking::of(next), to_vip)
 }
 
 /// Whether a bit of the filter is set: no false negatives.
@@ -134,7 +134,7 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     tables: T,
     stages: &S,
     facts: &mut Facts,
-    protocol: Protocol,
+    tracking: Tracking,
     to_vip: bool,
 ) -> Result<Verdict, Stop> {
     let key = F::key(facts);
@@ -142,14 +142,14 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         if let Some(found) = flow::find::<F, T>(tables, &key) {
             if found.state.is_reverse() {
                 if let Some(conn) = connection::of_reply::<F, T>(tables, &found, facts) {
-                    connection::follow_reply(tables, &conn, facts, protocol)?;
+                    connection::follow_reply(tables, &conn, facts, tracking)?;
                     let answer = stages.to_client::<F>(packet, facts);
                     stage_done(facts, answer)?;
                     return Ok(send::leave(tables, facts, facts.egress as u32));
                 }
             } else if to_vip && !found.times.is_dead(facts.tick()) {
-                if !connection::starts_anew(protocol, &found, facts) {
-                    let dest = connection::follow(tables, &found, facts, protocol)?;
+                if !tracking.starts_anew(found.state.protocol_state(), facts) {
+                    let dest = connection::follow(tables, &found, facts, tracking)?;
                     if connection::is_time_to_learn(&found, facts) {
                         let mut answer = stages.learn::<F>(packet, facts);
                         if answer == STAGE_BIND {
@@ -171,7 +171,7 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
                 Err(_) => {}
             }
         }
-        return connection::pass_reply::<F, T>(tables, &key, facts, protocol);
+        return connection::pass_reply::<F, T>(tables, &key, facts, tracking);
     };
     send::send::<F, P, T, S>(packet, tables, stages, facts, dest)
 }

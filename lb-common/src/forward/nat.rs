@@ -8,7 +8,7 @@ use crate::{
     family::Family,
     packet::Packet,
     reason::Reason,
-    wire::{IPPROTO_TCP, IPPROTO_UDP},
+    wire::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP},
 };
 
 /// One end of a packet as it is to be.
@@ -55,6 +55,25 @@ impl Ends {
             src: Some(src),
             dst: Some(dst),
         }
+    }
+
+    /// The ports of a packet between them, as its first four bytes.
+    #[inline(always)]
+    fn ports(&self, facts: &Facts) -> u32 {
+        let mut ports = facts.ports as u32;
+        if let Some(End {
+            port: port @ 1.., ..
+        }) = self.src
+        {
+            ports = ports & 0xffff_0000 | u32::from(port);
+        }
+        if let Some(End {
+            port: port @ 1.., ..
+        }) = self.dst
+        {
+            ports = ports & 0xffff | u32::from(port) << 16;
+        }
+        ports
     }
 }
 
@@ -121,10 +140,12 @@ pub fn to_client<F: Family, P: Packet, W: Way>(
 }
 
 /// Rewrites the ends of a packet and its checksums, and takes `hops` (0 or 1)
-/// off its time to live. Ports and the transport checksum of TCP and UDP; of
-/// other protocols the addresses only.
+/// off its time to live. Ports and the transport checksum of TCP, UDP and SCTP;
+/// of other protocols the addresses only.
 ///
 /// # Errors
+/// [`Reason::DroppedFragment`] when SCTP's checksum would have to change and the
+/// packet is a first fragment: what it adds depends on the whole length.
 /// [`Reason::DroppedInternal`] when the frame ends before its headers.
 #[inline(always)]
 pub fn translate<F: Family, P: Packet>(
@@ -134,6 +155,12 @@ pub fn translate<F: Family, P: Packet>(
     part: Part,
     hops: u8,
 ) -> Result<(), Reason> {
+    if part == Part::First
+        && facts.protocol() == IPPROTO_SCTP
+        && ends.ports(facts) != facts.ports as u32
+    {
+        return Err(Reason::DroppedFragment);
+    }
     rewrite::<F, P>(packet, facts, ends, part, hops).ok_or(Reason::DroppedInternal)
 }
 
@@ -171,28 +198,26 @@ fn rewrite<F: Family, P: Packet>(
         return Some(());
     }
     let protocol = facts.protocol();
-    if protocol != IPPROTO_TCP && protocol != IPPROTO_UDP {
+    if protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_SCTP {
         return Some(());
     }
     let old = facts.ports as u32;
-    let mut ports = old;
-    if let Some(End {
-        port: port @ 1.., ..
-    }) = ends.src
-    {
-        ports = ports & 0xffff_0000 | u32::from(port);
-    }
-    if let Some(End {
-        port: port @ 1.., ..
-    }) = ends.dst
-    {
-        ports = ports & 0xffff | u32::from(port) << 16;
-    }
+    let ports = ends.ports(facts);
     let l4 = facts.l4 as u32;
     packet.write(l4, ports)?;
     let changed = replaced(old.into(), ports.into());
     if protocol == IPPROTO_TCP {
         return packet.adjust_checksum(l4.wrapping_add(16), sum, changed, false);
+    }
+    if protocol == IPPROTO_SCTP {
+        if ports == old {
+            return Some(());
+        }
+        let at = l4.wrapping_add(8);
+        let check = packet.read::<u32>(at)?;
+        let length = facts.l3_len.wrapping_sub(facts.l4.wrapping_sub(facts.l3));
+        let change = packet.crc_change(old ^ ports, length as u32);
+        return packet.write(at, check ^ change);
     }
     let at = l4.wrapping_add(6);
     if packet.read::<u16>(at)? != 0 {

@@ -119,13 +119,13 @@ pub(crate) fn header(family: u8, tags: usize) -> Vec<u8> {
     bytes
 }
 
-/// Frames of TCP and UDP: tags, options or extension headers, payloads of every
+/// Frames of TCP, UDP and SCTP: tags, options or extension headers, payloads of every
 /// small length, extreme addresses, UDP without a checksum.
 pub(crate) fn any_frame() -> impl Strategy<Value = Any> {
     let common = (
         0..3_usize,
         any::<(u16, u16)>(),
-        prop_oneof![Just(6_u8), Just(17)],
+        prop_oneof![Just(6_u8), Just(17), Just(132)],
         2..=255_u8,
         prop::collection::vec(any::<u8>(), 0..80),
         0..4_usize,

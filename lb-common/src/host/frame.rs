@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddrV4, SocketAddrV6};
 
 use crate::{
     checksum::fold,
-    wire::{IPPROTO_TCP, IPPROTO_UDP},
+    host::sums::crc32c,
+    wire::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP},
 };
 
 /// An Ethernet frame with an IPv4 packet.
@@ -19,7 +20,7 @@ pub struct Frame {
     pub source: SocketAddrV4,
     /// Destination of the packet.
     pub destination: SocketAddrV4,
-    /// IP protocol number; ports are written for TCP and UDP only.
+    /// IP protocol number; ports are written for TCP, UDP and SCTP only.
     pub protocol: u8,
     /// TCP flags.
     pub flags: u8,
@@ -59,6 +60,15 @@ impl Frame {
         Self {
             protocol: IPPROTO_UDP,
             payload,
+            ..Self::tcp(source, destination, 0)
+        }
+    }
+
+    /// An SCTP packet of these chunks.
+    pub fn sctp(source: SocketAddrV4, destination: SocketAddrV4, chunks: Vec<u8>) -> Self {
+        Self {
+            protocol: IPPROTO_SCTP,
+            payload: chunks,
             ..Self::tcp(source, destination, 0)
         }
     }
@@ -117,8 +127,12 @@ struct Transport<'a> {
 }
 
 impl Transport<'_> {
-    /// The bytes, with a checksum between `addresses` for TCP and UDP.
+    /// The bytes, with a checksum: between `addresses` for TCP and UDP, of the
+    /// bytes alone for SCTP.
     fn build(&self, addresses: &[u8]) -> Vec<u8> {
+        if self.protocol == IPPROTO_SCTP {
+            return self.sctp();
+        }
         if ![IPPROTO_TCP, IPPROTO_UDP].contains(&self.protocol) {
             return self.payload.to_vec();
         }
@@ -144,6 +158,25 @@ impl Transport<'_> {
         bytes[at..at + 2].copy_from_slice(&sum);
         bytes
     }
+
+    fn sctp(&self) -> Vec<u8> {
+        let mut bytes: Vec<u8> = self.ports.iter().flat_map(|p| p.to_be_bytes()).collect();
+        // Verification tag, checksum.
+        bytes.extend([0, 0, 0, 1, 0, 0, 0, 0]);
+        bytes.extend(self.payload);
+        let sum = crc32c(&bytes).to_le_bytes();
+        bytes[8..12].copy_from_slice(&sum);
+        bytes
+    }
+}
+
+/// An SCTP chunk with its padding.
+pub fn sctp_chunk(kind: u8, flags: u8, value: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![kind, flags];
+    bytes.extend((4 + value.len() as u16).to_be_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 /// An Ethernet frame with an IPv6 packet.
@@ -157,7 +190,7 @@ pub struct Frame6 {
     pub source: SocketAddrV6,
     /// Destination of the packet.
     pub destination: SocketAddrV6,
-    /// Protocol behind the extension headers; ports are written for TCP and UDP only.
+    /// Protocol behind the extension headers; ports are written for TCP, UDP and SCTP only.
     pub protocol: u8,
     /// TCP flags.
     pub flags: u8,
@@ -198,6 +231,15 @@ impl Frame6 {
         Self {
             protocol: IPPROTO_UDP,
             payload: b"ping".to_vec(),
+            ..Self::tcp(source, destination, 0)
+        }
+    }
+
+    /// An SCTP packet of these chunks.
+    pub fn sctp(source: SocketAddrV6, destination: SocketAddrV6, chunks: Vec<u8>) -> Self {
+        Self {
+            protocol: IPPROTO_SCTP,
+            payload: chunks,
             ..Self::tcp(source, destination, 0)
         }
     }

@@ -2,7 +2,7 @@
 //! from scratch: shares no code with what writes packets.
 
 /// Checks an Ethernet frame with up to two tags: IPv4 header checksums, TCP,
-/// UDP and ICMP checksums, lengths, and the same of packets inside IPIP, GUE
+/// UDP, SCTP and ICMP checksums, lengths, and the same of packets inside IPIP, GUE
 /// and GRE. What an ICMP error quotes is not looked into, fragments behind the
 /// IP header neither.
 ///
@@ -123,14 +123,42 @@ fn transport(protocol: u8, addresses: &[u8], bytes: &[u8]) -> Result<(), String>
             }
         }
         58 => right("ICMPv6", sum(&[&pseudo, bytes])),
+        132 => {
+            let field = bytes.get(8..12).ok_or("SCTP cut off")?;
+            let blank = [&bytes[..8], &[0; 4], &bytes[12..]].concat();
+            if crc32c(&blank).to_le_bytes() == field {
+                Ok(())
+            } else {
+                Err("SCTP checksum".into())
+            }
+        }
         _ => Ok(()),
     }
+}
+
+/// The CRC32c of `bytes`, bit by bit.
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    let mut register = u32::MAX;
+    for &byte in bytes {
+        register ^= u32::from(byte);
+        for _ in 0..8 {
+            register = (register >> 1) ^ if register & 1 == 1 { 0x82f6_3b78 } else { 0 };
+        }
+    }
+    !register
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::frame::{Frame, Frame6};
+    use crate::host::frame::{Frame, Frame6, sctp_chunk};
+
+    #[test]
+    fn the_check_value_of_crc32c() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        // RFC 3720, B.4.
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+    }
 
     #[test]
     fn every_flipped_bit_of_a_checked_range_is_found() {
@@ -142,7 +170,9 @@ mod tests {
             ..Frame6::tcp(at6("[2001:db8::1]:1000"), at6("[2001:db8::2]:80"), 2)
         }
         .build();
-        for frame in [four, six] {
+        let chunks = sctp_chunk(1, 0, &[7; 16]);
+        let sctp = Frame::sctp(at4("1.2.3.4:1000"), at4("10.9.9.1:80"), chunks).build();
+        for frame in [four, six, sctp] {
             check(&frame).expect("intact");
             // The destination address on: all of it is under some checksum.
             for bit in (frame.len() - 20) * 8..frame.len() * 8 {

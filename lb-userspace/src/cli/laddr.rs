@@ -55,6 +55,9 @@ struct Whose {
     /// The pool of this UDP service, instead of the director's
     #[arg(short = 'u', long, value_name = "VIP:PORT")]
     udp_service: Option<SocketAddr>,
+    /// The pool of this SCTP service, instead of the director's
+    #[arg(long, value_name = "VIP:PORT")]
+    sctp_service: Option<SocketAddr>,
 }
 
 impl Whose {
@@ -67,7 +70,9 @@ impl Whose {
             }
         };
         let tcp = self.tcp_service.map(id(Protocol::Tcp));
-        tcp.or_else(|| self.udp_service.map(id(Protocol::Udp)))
+        let udp = self.udp_service.map(id(Protocol::Udp));
+        tcp.or(udp)
+            .or_else(|| self.sctp_service.map(id(Protocol::Sctp)))
     }
 }
 

@@ -118,6 +118,7 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataplane::rejected;
 
     #[test]
     fn what_was_forbidden_is_explained() {
@@ -132,5 +133,20 @@ mod tests {
         );
         let text = of(io::ErrorKind::NotFound);
         assert!(text.starts_with("cannot create a map"), "{text}");
+    }
+
+    /// Both have the same error number.
+    #[test]
+    fn what_the_verifier_says_is_not_taken_for_missing_privileges() {
+        let log = "0: R1=ctx() R10=fp0\n12: (71) r1 = *(u8 *)(r0 +14)\nR0 invalid mem access 'scalar'\n\
+                   verification time 12 usec\nprocessed 13 insns (limit 1000000) max_states_per_insn 0\n";
+        let error = rejected("lvx", log).expect("the verifier has said something");
+        let text = format!("{:#}", explained(error.into()));
+        assert!(!text.contains("CAP_BPF"), "{text}");
+        assert!(
+            text.ends_with("(r0 +14); R0 invalid mem access 'scalar'"),
+            "{text}"
+        );
+        assert!(rejected("lvx", "\n").is_none());
     }
 }

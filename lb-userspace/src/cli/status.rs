@@ -5,7 +5,7 @@ use clap::Args as ClapArgs;
 
 use super::unexpected;
 use crate::{
-    daemon::{FlowTable, Status, client::Client, dead},
+    daemon::{FlowTable, Status, Sweep, client::Client, dead},
     model::{Request, Response},
 };
 
@@ -72,6 +72,9 @@ fn text(status: &Status) -> String {
             interfaces
         },
     );
+    for place in &status.places {
+        line("", place.clone());
+    }
     line(
         "configured",
         format!(
@@ -81,16 +84,8 @@ fn text(status: &Status) -> String {
     );
     line("flows IPv4", flow_table(&status.flow4));
     line("flows IPv6", flow_table(&status.flow6));
-    let sweep = format!(
-        "last ran {:.1} s ago, build {:x}",
-        status.sweep_age, status.sweep_version
-    );
-    let late = if status.sweep_age > SWEEP_LATE {
-        ": NOT RUNNING, connections do not expire"
-    } else {
-        ""
-    };
-    line("sweep", sweep + late);
+    line("sweep IPv4", sweep(&status.sweep4));
+    line("sweep IPv6", sweep(&status.sweep6));
     line("namespace", status.netns.to_string());
     for (server, why) in &status.unresolved {
         line("unresolved", format!("{server}: {why}"));
@@ -102,6 +97,18 @@ fn text(status: &Status) -> String {
         line("packets", format!("{packets:>12}  {reason}"));
     }
     text
+}
+
+fn sweep(sweep: &Sweep) -> String {
+    let late = if sweep.age > SWEEP_LATE {
+        ": NOT RUNNING, connections do not expire"
+    } else {
+        ""
+    };
+    format!(
+        "last ran {:.1} s ago, build {:x}{late}",
+        sweep.age, sweep.version
+    )
 }
 
 fn flow_table(table: &FlowTable) -> String {
@@ -135,7 +142,15 @@ mod tests {
                 used: 0,
                 bytes: 9216 * 128,
             },
-            sweep_age: 9.0,
+            places: vec!["eth0.100: on what is below it, eth0".into()],
+            sweep4: Sweep {
+                age: 0.1,
+                version: 0xab,
+            },
+            sweep6: Sweep {
+                age: 9.0,
+                version: 0xab,
+            },
             unresolved: vec![("10.8.0.1".into(), "no route".into())],
             reasons: vec![("forwarded-tx".into(), 7), ("dropped-ttl".into(), 0)],
             ..Status::default()
@@ -143,10 +158,11 @@ mod tests {
         let text = text(&status);
         for part in [
             "daemon        dead for 12 s\nfrozen        configuration",
-            "interfaces    eth0 (native)\n",
+            "interfaces    eth0 (native)\n              eth0.100: on what is below it, eth0\n",
             "flows IPv4    125 of 1000 cells used (12.5 %)",
             "flows IPv6    0 of 9216 cells used (0.0 %), 512 connections promised, 1.1 MiB\n",
-            "NOT RUNNING",
+            "sweep IPv4    last ran 0.1 s ago, build ab\n",
+            "sweep IPv6    last ran 9.0 s ago, build ab: NOT RUNNING",
             "unresolved    10.8.0.1: no route\n",
             "           7  forwarded-tx\n",
         ] {

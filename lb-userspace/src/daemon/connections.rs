@@ -150,7 +150,7 @@ impl<C: Pod> Cell for Words<'_, C> {
 #[cfg(test)]
 mod tests {
     use lb_common::{
-        conn::{Counted, tcp, udp},
+        conn::{Counted, sctp, tcp, udp},
         flow::{StateWord, Times},
         layout::ForwardMethod,
         time::seconds,
@@ -214,16 +214,19 @@ mod tests {
         let udp = FREE.live(udp::STATE, Counted::Inactive);
         // A cell for replies is no connection of its own.
         flows.set(BLOCK + 3, cell(FREE.busy().live_reverse(), 6, long));
+        let shut = FREE.live(sctp::state::S_ACK_SENT, Counted::Inactive);
+        flows.set(BLOCK + 4, cell(shut, 132, Times::new(used, seconds(61))));
         flows.set(2 * BLOCK - 1, cell(udp, 17, Times::new(used, seconds(300))));
         // A block without cells is not looked at.
         flows.set(2 * BLOCK, cell(live(), 6, long));
-        blocks.set(1, 4);
+        blocks.set(1, 5);
         let rows = read(&flows, &blocks, Family::V4, &servers(), NOW);
         let brief: Vec<_> = rows
             .iter()
             .map(|row| (row.protocol, row.state.as_str()))
             .collect();
-        assert_eq!(brief, [(6, "ESTABLISHED"), (17, "UDP")]);
+        let wanted = [(6, "ESTABLISHED"), (132, "S-ACK-SENT"), (17, "UDP")];
+        assert_eq!(brief, wanted);
         assert!(
             (896..=897).contains(&rows[0].expires),
             "{}",

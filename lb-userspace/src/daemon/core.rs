@@ -17,7 +17,7 @@ use super::{
     files::Files,
     ifaces,
     interfaces::Interfaces,
-    locals,
+    locals, offloads,
     publish::{self, Found, Shared, World},
     purge, report, snapshot,
     state::{Limits, State},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     dataplane::Plane,
-    model::{Refusal, Request, Response, ServiceId},
+    model::{Method, Refusal, Request, Response, ServiceId},
     netlink::{self, View},
 };
 
@@ -52,6 +52,18 @@ pub struct Core {
     coexistence: Vec<String>,
     /// VIPs that the current half treats as this director's.
     claimed: BTreeSet<IpAddr>,
+}
+
+/// What firewall rules and interfaces are compared with.
+pub struct Surroundings {
+    /// Service addresses.
+    pub vips: Vec<IpAddr>,
+    /// Servers by NAT.
+    pub servers: Vec<IpAddr>,
+    /// Devices that carry the program.
+    pub attached: BTreeSet<u32>,
+    /// The network.
+    pub view: Arc<View>,
 }
 
 impl Core {
@@ -152,11 +164,12 @@ impl Core {
         {
             tracing::error!("{error:#}");
         }
-        let indexes = self.interfaces.indexes();
+        let devices = self.interfaces.devices();
         self.state
-            .see_ifaces(&netlink::iface_names(&indexes, &self.view));
-        let claims = netlink::claims(&indexes, &self.view);
+            .see_ifaces(&netlink::iface_names(&devices, &self.view));
+        let claims = netlink::claims(&devices, &self.view);
         let mut unclaimed = claims.warnings;
+        unclaimed.extend_from_slice(self.interfaces.warnings());
         for key in ifaces::publish(&self.plane.maps.ifaces, &claims.entries) {
             unclaimed.push(format!(
                 "frames of interface {} with VLAN {} are not balanced: the table of interfaces is full",
@@ -167,19 +180,21 @@ impl Core {
         self.unclaimed = unclaimed;
     }
 
-    /// What the look-out for surprises needs: service addresses, the interfaces
-    /// by index, and the network.
-    pub fn surroundings(&self) -> (Vec<IpAddr>, BTreeSet<u32>, Arc<View>) {
-        let vips: BTreeSet<IpAddr> = self
-            .state
-            .services()
-            .filter_map(|(id, _)| vip(*id))
+    /// What the look-out for surprises needs.
+    pub fn surroundings(&self) -> Surroundings {
+        let services = || self.state.services();
+        let vips: BTreeSet<IpAddr> = services().filter_map(|(id, _)| vip(*id)).collect();
+        let servers: BTreeSet<IpAddr> = services()
+            .flat_map(|(_, service)| &service.dests)
+            .filter(|node| node.dest.spec.method == Method::Masq)
+            .map(|node| node.dest.id.addr)
             .collect();
-        (
-            vips.into_iter().collect(),
-            self.interfaces.indexes(),
-            self.view.clone(),
-        )
+        Surroundings {
+            vips: vips.into_iter().collect(),
+            servers: servers.into_iter().collect(),
+            attached: self.interfaces.devices(),
+            view: self.view.clone(),
+        }
     }
 
     /// Takes note of what bypasses the firewall or the data plane.
@@ -352,11 +367,13 @@ impl Core {
             .chain(&self.coexistence)
             .chain(&self.found.warnings);
         status.warnings.extend(warnings.cloned());
-        status.warnings.extend(self.interfaces.warnings());
+        status.warnings.extend(self.interfaces.unwatched());
+        let attached = self.interfaces.list();
         Status {
             daemon: Some(std::process::id()),
             frozen_for: None,
-            interfaces: self.interfaces.list(),
+            interfaces: attached.devices,
+            places: attached.places,
             ..status
         }
     }
@@ -393,6 +410,7 @@ impl Core {
         let Self { plane, files, .. } = self;
         drop(plane);
         crate::dataplane::remove(files.pins())?;
+        offloads::restore_all(&files);
         files.clear();
         Ok(())
     }

@@ -17,12 +17,20 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::state::{Limits, State};
+use serde::de::DeserializeOwned;
+
+use super::{
+    Attachments,
+    offloads::TurnedOff,
+    state::{Limits, State},
+};
 use crate::netns;
 
 const ROOT: &str = "/run/lvx";
 const BPFFS: &str = "/run/lvx/bpf";
 const DECAP: &str = "decap";
+const INTERFACES: &str = "interfaces.json";
+const OFFLOADS: &str = "offloads.json";
 
 /// The files of one network namespace: keyed by its cookie, because inode
 /// numbers are used again.
@@ -287,23 +295,38 @@ impl Files {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save_interfaces(&self, interfaces: &[(String, String)]) -> Result<()> {
-        self.store(
-            &self.dir.join("interfaces.json"),
-            &serde_json::to_vec(interfaces)?,
-        )
+    pub fn save_interfaces(&self, interfaces: &Attachments) -> Result<()> {
+        self.store(&self.dir.join(INTERFACES), &serde_json::to_vec(interfaces)?)
     }
 
     /// The interfaces that were attached last.
-    pub fn interfaces(&self) -> Vec<(String, String)> {
-        let text = fs::read(self.dir.join("interfaces.json")).unwrap_or_default();
+    pub fn interfaces(&self) -> Attachments {
+        self.read(INTERFACES)
+    }
+
+    /// Remembers which features of interfaces have been turned off.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save_turned_off(&self, features: &TurnedOff) -> Result<()> {
+        self.store(&self.dir.join(OFFLOADS), &serde_json::to_vec(features)?)
+    }
+
+    /// Features of interfaces that have been turned off.
+    pub fn turned_off(&self) -> TurnedOff {
+        self.read(OFFLOADS)
+    }
+
+    /// A file that only remembers: what cannot be read is empty.
+    fn read<T: DeserializeOwned + Default>(&self, name: &str) -> T {
+        let text = fs::read(self.dir.join(name)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
     /// Removes everything, once the data plane is gone. The caller holds the lock.
     pub fn clear(&self) {
         self.keep_only(0);
-        for name in ["interfaces.json", "new", "lvx.sock", "lock"] {
+        for name in [INTERFACES, OFFLOADS, "new", "lvx.sock", "lock"] {
             let _ = fs::remove_file(self.dir.join(name));
         }
         self.forget_empty();
@@ -442,8 +465,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path());
         let _lock = files.lock().unwrap();
-        assert!(files.interfaces().is_empty());
-        let interfaces = [("eth0".to_string(), "native".to_string())];
+        assert_eq!(files.interfaces(), Attachments::default());
+        let interfaces = Attachments {
+            devices: vec![("eth0".into(), "native".into())],
+            places: vec!["eth0.100: on eth0".into()],
+        };
         files.save_interfaces(&interfaces).unwrap();
         assert_eq!(files.interfaces(), interfaces);
     }

@@ -7,7 +7,7 @@
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`ifaces`] | from the configuration and the network to the maps |
 //! | [`live`], [`purge`] | the engine on the maps; ends what the filter drops |
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
-//! | [`core`], [`interfaces`], [`writer`], [`server`], [`run`] | the daemon's loop |
+//! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
 //! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
 
@@ -27,6 +27,7 @@ pub mod locals;
 pub mod namespaces;
 pub mod next_hops;
 pub mod offline;
+pub mod offloads;
 pub mod publish;
 pub mod purge;
 pub mod report;
@@ -39,4 +40,4 @@ mod status;
 pub mod tables;
 pub mod writer;
 
-pub use status::{FlowTable, Status};
+pub use status::{Attachments, FlowTable, Status, Sweep};

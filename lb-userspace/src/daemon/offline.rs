@@ -9,7 +9,7 @@ use super::{
     connections::connections,
     core::refuse_down,
     files::Files,
-    report, snapshot,
+    offloads, report, snapshot,
     state::{Limits, State},
     tables::Tables,
 };
@@ -76,8 +76,10 @@ impl Offline {
     }
 
     fn status(&self) -> Status {
+        let attached = self.files.interfaces();
         Status {
-            interfaces: self.files.interfaces(),
+            interfaces: attached.devices,
+            places: attached.places,
             ..report::status(&self.maps, &self.state, self.files.netns(), None)
         }
     }
@@ -110,6 +112,7 @@ pub fn down(files: &Files, force: bool) -> Result<bool> {
     for pins in &all {
         remove(pins)?;
     }
+    offloads::restore_all(files);
     files.clear();
     Ok(!all.is_empty())
 }

@@ -8,7 +8,7 @@ use lb_common::{
     time::{Tick, to_nanoseconds},
 };
 
-use super::{FlowTable, Status, publish::Unresolved, state::State, tables::Tables};
+use super::{FlowTable, Status, Sweep, publish::Unresolved, state::State, tables::Tables};
 use crate::{
     dataplane::{Mapping, Maps},
     model::ServiceId,
@@ -51,19 +51,24 @@ pub fn status(maps: &Maps, state: &State, netns: u64, unresolved: Option<&Unreso
     let tables = Tables::from(maps);
     let [flow4, flow6] = flow_tables(maps);
     let now = Maps::now();
-    let sweep = maps.sweep().ok();
+    let sweeps = maps.sweeps().unwrap_or_default();
+    let [sweep4, sweep6] = sweeps.map(|sweep| Sweep {
+        age: seconds_since(now, sweep.last_tick as Tick),
+        version: sweep.version,
+    });
     let reasons = maps.reasons().unwrap_or_default();
     Status {
         daemon: None,
         frozen_for: Some(seconds_since(now, maps.settings.get(0).heartbeat) as u64),
         netns,
         interfaces: Vec::new(),
+        places: Vec::new(),
         services: state.services().len(),
         dests: state.dest_count(),
         flow4,
         flow6,
-        sweep_age: sweep.map_or(0.0, |sweep| seconds_since(now, sweep.last_tick as Tick)),
-        sweep_version: sweep.map_or(0, |sweep| sweep.version),
+        sweep4,
+        sweep6,
         unresolved: match unresolved {
             Some(known) => known
                 .iter()

@@ -14,6 +14,7 @@ use super::{
     files::Files,
     grace,
     interfaces::Interfaces,
+    offloads::Offloads,
     report, server,
     writer::{self, End, Inputs},
 };
@@ -46,8 +47,9 @@ pub fn run(wanted: Wanted) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("permission denied: lvx run needs root");
     }
-    let interfaces = Interfaces::new(wanted.interfaces.clone(), wanted.mode)?;
     let files = Files::here()?;
+    let offloads = Offloads::new(files.clone());
+    let interfaces = Interfaces::new(wanted.interfaces.clone(), wanted.mode, offloads)?;
     files.prepare()?;
     let lock = files.lock()?;
     files.remove_empty_layouts(&lock);

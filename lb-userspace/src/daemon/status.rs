@@ -13,6 +13,25 @@ pub struct FlowTable {
     pub bytes: u64,
 }
 
+/// Which interfaces are attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachments {
+    /// Devices that carry the program: name, mode (`native`, `generic`).
+    pub devices: Vec<(String, String)>,
+    /// Where that of an interface is, which was asked for by name and does not
+    /// carry it by that name itself: a sentence each.
+    pub places: Vec<String>,
+}
+
+/// The sweep of one family's flow table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Seconds since it last ran.
+    pub age: f64,
+    /// Build whose sweep runs.
+    pub version: u64,
+}
+
 /// What `lvx status` shows; can be read with and without a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -22,8 +41,10 @@ pub struct Status {
     pub frozen_for: Option<u64>,
     /// Cookie of the network namespace.
     pub netns: u64,
-    /// Interfaces: name, mode (`native`, `generic`).
+    /// Devices that carry the program: name, mode (`native`, `generic`).
     pub interfaces: Vec<(String, String)>,
+    /// See [`Attachments::places`].
+    pub places: Vec<String>,
     /// Configured services and servers.
     pub services: usize,
     /// Configured servers.
@@ -32,10 +53,10 @@ pub struct Status {
     pub flow4: FlowTable,
     /// Flow table of IPv6.
     pub flow6: FlowTable,
-    /// Seconds since the sweep last ran.
-    pub sweep_age: f64,
-    /// Build whose sweep runs.
-    pub sweep_version: u64,
+    /// Sweep of the IPv4 table.
+    pub sweep4: Sweep,
+    /// Sweep of the IPv6 table.
+    pub sweep6: Sweep,
     /// Servers without a resolved next hop, with the reason.
     pub unresolved: Vec<(String, String)>,
     /// Warnings about what bypasses netfilter, missing interfaces, …

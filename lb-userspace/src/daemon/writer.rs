@@ -10,7 +10,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{clock, core::Core, grace};
+use super::{
+    clock,
+    core::{Core, Surroundings},
+    grace,
+};
 use crate::{
     model::{Refusal, Request, Response},
     netlink::{Resolution, View, coexistence},
@@ -139,8 +143,13 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
 
 /// Looks for what bypasses the firewall or the data plane.
 fn look(core: &Core) -> JoinHandle<Vec<String>> {
-    let (vips, attached, view) = core.surroundings();
-    tokio::spawn(async move { coexistence::warnings(&vips, &attached, &view).await })
+    let Surroundings {
+        vips,
+        servers,
+        attached,
+        view,
+    } = core.surroundings();
+    tokio::spawn(async move { coexistence::warnings(&vips, &servers, &attached, &view).await })
 }
 
 /// Answers what can be answered at once, and lets changes wait for their transaction.

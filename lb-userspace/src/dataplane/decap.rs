@@ -17,7 +17,7 @@ use aya::{
 use lb_common::decap::{Address, OWN, Outcome, Role, Settings, VIP};
 use serde::Serialize;
 
-use super::{Attached, Mode, ProgramFacts, links, remove};
+use super::{Attached, Mode, ProgramFacts, links, object::not_loaded, remove};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/decap.o"));
 
@@ -88,7 +88,8 @@ impl Decap {
         };
         tell(pins, wanted)?;
         let started = Instant::now();
-        decap.program()?.load().context("cannot load the program")?;
+        let result = decap.program()?.load();
+        result.map_err(|error| not_loaded(PROGRAM, error))?;
         decap.load_time = started.elapsed();
         Ok(decap)
     }

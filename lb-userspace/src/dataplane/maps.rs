@@ -260,15 +260,18 @@ impl Maps {
             .collect()
     }
 
-    /// What the sweep of the IPv4 table tells about itself; one timer runs both.
+    /// What the sweeps of the IPv4 table and of the IPv6 table tell about
+    /// themselves; one timer runs both.
     ///
     /// # Errors
     /// When the kernel refuses the look-up.
-    pub fn sweep(&self) -> Result<SweepStatus> {
+    pub fn sweeps(&self) -> Result<[SweepStatus; 2]> {
         let record = self.sweep.get(&0, 0)?;
-        let mut status = [0; 8];
-        status.copy_from_slice(&record[6..14]);
-        Ok(bytemuck::cast(status))
+        Ok([6, 18].map(|start| {
+            let mut status = [0; 8];
+            status.copy_from_slice(&record[start..start + 8]);
+            bytemuck::cast(status)
+        }))
     }
 
     /// Now, by the data plane's clock.

@@ -14,7 +14,7 @@ mod trace;
 pub use decap::{Decap, DecapState, Wanted, decap_state};
 pub use mapping::Mapping;
 pub use maps::{DEFAULT_RULES, FILTER_RULES, Maps, Sizes, default_connections6, rule_words};
-pub use object::{BUILD_ID, Loaded, ProgramFacts, program_name};
+pub use object::{BUILD_ID, Loaded, ProgramFacts, Rejected, program_name, rejected};
 pub use plane::{Attached, Mode, Plane, any_attached, remove};
 
 /// The map that keeps the load-time parameters for the next daemon.

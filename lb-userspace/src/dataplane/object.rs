@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use aya::{
     Ebpf, EbpfLoader, TestRun,
-    programs::{ProgramInfo, SchedClassifier, TestRunOptions, Xdp, loaded_programs},
+    programs::{ProgramError, ProgramInfo, SchedClassifier, TestRunOptions, Xdp, loaded_programs},
 };
 use lb_common::tables::Params;
 
@@ -86,9 +86,7 @@ impl Loaded {
         };
         for name in Self::PROGRAMS {
             let started = std::time::Instant::now();
-            let info = loaded
-                .load(name)
-                .with_context(|| format!("cannot load program {name}"))?;
+            let info = loaded.load(name)?;
             let load_time = started.elapsed();
             loaded.facts.push(ProgramFacts {
                 name: name.to_owned(),
@@ -105,11 +103,11 @@ impl Loaded {
     fn load(&mut self, name: &str) -> Result<ProgramInfo> {
         if name == EGRESS {
             let program = self.egress()?;
-            program.load()?;
+            program.load().map_err(|error| not_loaded(name, error))?;
             return Ok(program.info()?);
         }
         let program = self.program(name)?;
-        program.load()?;
+        program.load().map_err(|error| not_loaded(name, error))?;
         Ok(program.info()?)
     }
 
@@ -216,6 +214,53 @@ impl Loaded {
         out.truncate(size);
         Ok(result.return_value as i32)
     }
+}
+
+/// The kernel's verifier does not accept a program. Unlike a lack of privileges,
+/// which has the same error number, this comes with the verifier's words.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this kernel's verifier does not accept the program {program} (tried are Linux 6.1, 6.12 and 6.18: \
+     please report this line with the output of 'uname -r'): {said}"
+)]
+pub struct Rejected {
+    program: String,
+    said: String,
+}
+
+/// Lines of the verifier that are shown: the last ones say what is wrong.
+const SHOWN: usize = 3;
+
+/// Why `program` could not be loaded.
+pub(super) fn not_loaded(program: &str, error: ProgramError) -> anyhow::Error {
+    let ProgramError::LoadError { verifier_log, .. } = &error else {
+        return anyhow::Error::new(error).context(format!("cannot load program {program}"));
+    };
+    match rejected(program, &verifier_log.to_string()) {
+        Some(rejected) => rejected.into(),
+        None => anyhow::Error::new(error).context(format!("cannot load program {program}")),
+    }
+}
+
+/// What the verifier said in its `log`; `None` if it was not asked.
+pub fn rejected(program: &str, log: &str) -> Option<Rejected> {
+    // Its figures come last, whatever it thinks of the program.
+    let figures = [
+        "processed ",
+        "verification time",
+        "stack depth",
+        "insns processed",
+    ];
+    let lines: Vec<&str> = log
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !figures.iter().any(|start| line.starts_with(start)))
+        .collect();
+    let last = &lines[lines.len().saturating_sub(SHOWN)..];
+    (!last.is_empty()).then(|| Rejected {
+        program: program.to_owned(),
+        said: last.join("; "),
+    })
 }
 
 /// The name of the loaded program with this id, if it is still there.

@@ -13,7 +13,6 @@ const COMMANDS: &[CommandId] = &[
 ];
 
 const OPTIONS: &[OptionId] = &[
-    OptionId::Sctp,
     OptionId::Persistent,
     OptionId::Netmask,
     OptionId::Pe,

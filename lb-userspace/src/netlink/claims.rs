@@ -25,27 +25,41 @@ pub struct Claims {
 /// The frames that may be claimed on the interfaces `attached` (by index):
 /// untagged ones to the interface's own station address or that of a macvlan on
 /// it; for every VLAN on it (up to two tags) those to the VLAN's and its
-/// macvlans' addresses; where the interface belongs to a bond or bridge, those
-/// to its master and what stands on that.
+/// macvlans' addresses; where any of these belongs to a bond or bridge, those
+/// to its master and what stands on that. A bond that carries the program has it
+/// run on its ports, which frames then name as where they came in.
 pub fn claims(attached: &BTreeSet<u32>, view: &View) -> Claims {
     let mut result = Claims::default();
-    for index in attached {
-        let Some(link) = view.links.get(index) else {
-            continue;
-        };
+    let carriers = attached
+        .iter()
+        .filter_map(|index| view.links.get(index))
+        .flat_map(|link| match link.kind {
+            LinkKind::Bond => ports(link.index, view).collect(),
+            _ => vec![link],
+        });
+    let carriers: BTreeMap<u32, &Link> = carriers.map(|link| (link.index, link)).collect();
+    for (index, link) in &carriers {
         let mut walk = Walk {
             links: &view.links,
             found: BTreeMap::new(),
             too_deep: None,
+            filtering: None,
         };
         walk.add(link, &[], 0);
-        if let Some(master) = link.master.and_then(|master| view.links.get(&master)) {
-            walk.add(master, &[], 0);
-        }
         if let Some(name) = walk.too_deep {
             result.warnings.push(format!(
                 "frames to {name} are not balanced: it has more than two VLAN tags"
             ));
+        }
+        if let Some(name) = walk.filtering {
+            let warning = format!(
+                "{name} filters VLANs: a frame is balanced by the tag it has outside the bridge, not by \
+                 one that a port adds or takes off"
+            );
+            // Every port of the bridge finds it.
+            if !result.warnings.contains(&warning) {
+                result.warnings.push(warning);
+            }
         }
         for (tags, Found { macs, mtu }) in walk.found {
             let key = IfaceKey {
@@ -78,11 +92,18 @@ pub fn claims(attached: &BTreeSet<u32>, view: &View) -> Claims {
     result
 }
 
+/// The links that have `master` as their master.
+pub(super) fn ports(master: u32, view: &View) -> impl Iterator<Item = &Link> {
+    let links = view.links.values();
+    links.filter(move |port| port.master == Some(master))
+}
+
 struct Walk<'a> {
     links: &'a BTreeMap<u32, Link>,
     /// By tags, outermost first.
     found: BTreeMap<Vec<u16>, Found>,
     too_deep: Option<String>,
+    filtering: Option<String>,
 }
 
 /// The links that share the same tags.
@@ -105,6 +126,12 @@ impl Walk<'_> {
                 found.macs.push((link.mac, link.name.clone()));
             }
         }
+        if let LinkKind::Bridge {
+            filters_vlans: true,
+        } = link.kind
+        {
+            self.filtering = Some(link.name.clone());
+        }
         if depth == MAX_DEPTH {
             return;
         }
@@ -123,6 +150,7 @@ impl Walk<'_> {
                         self.add(upper, &tags, depth + 1);
                     }
                 }
+                _ if link.master == Some(upper.index) => self.add(upper, tags, depth + 1),
                 _ => {}
             }
         }
@@ -224,6 +252,71 @@ mod tests {
         };
         let (entries, _) = claimed([port, vlan(5, "bond0.5", 9, 5, 0x8100), link(9, "bond0")]);
         assert_eq!(entries, [((0, 0), vec![2, 9]), ((5, 0), vec![5])]);
+    }
+
+    #[test]
+    fn a_bond_that_carries_the_program_claims_on_its_ports() {
+        let port = |index, name| Link {
+            master: Some(9),
+            ..link(index, name)
+        };
+        let view = View {
+            links: links([
+                port(2, "eth0"),
+                port(3, "eth1"),
+                vlan(5, "bond0.5", 9, 5, 0x8100),
+                Link {
+                    kind: LinkKind::Bond,
+                    ..link(9, "bond0")
+                },
+            ]),
+            ..View::default()
+        };
+        let result = claims(&BTreeSet::from([9]), &view);
+        let keys: Vec<_> = result
+            .entries
+            .iter()
+            .map(|entry| (entry.key as u32, (entry.key >> 32) as u16))
+            .collect();
+        assert_eq!(keys, [(2, 0), (2, 5), (3, 0), (3, 5)]);
+        assert_eq!(
+            result.entries[2].macs[..2],
+            [3, 9].map(|last| IfaceEntry::mac_word([2, 0, 0, 0, 0, last]))
+        );
+    }
+
+    #[test]
+    fn a_vlan_in_a_bridge_carries_what_is_for_the_bridge() {
+        let port = Link {
+            master: Some(9),
+            ..vlan(5, "eth0.5", 2, 5, 0x8100)
+        };
+        let (entries, _) = claimed([link(2, "eth0"), port, link(9, "br0"), macvlan(10, "v", 9)]);
+        assert_eq!(entries, [((0, 0), vec![2]), ((5, 0), vec![5, 9, 10])]);
+    }
+
+    #[test]
+    fn a_bridge_that_filters_vlans_is_named_once() {
+        let port = |index, name| Link {
+            master: Some(9),
+            ..link(index, name)
+        };
+        let bridge = Link {
+            kind: LinkKind::Bridge {
+                filters_vlans: true,
+            },
+            ..link(9, "br0")
+        };
+        let view = View {
+            links: links([port(2, "eth0"), port(3, "eth1"), bridge]),
+            ..View::default()
+        };
+        let warnings = claims(&BTreeSet::from([2, 3]), &view).warnings;
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(
+            warnings[0].starts_with("br0 filters VLANs: "),
+            "{warnings:?}"
+        );
     }
 
     #[test]

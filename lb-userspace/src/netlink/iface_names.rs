@@ -14,13 +14,23 @@ const MAX_DEPTH: usize = 8;
 /// ports; a macvlan shares the key of what it stands on.
 pub fn iface_names(attached: &BTreeSet<u32>, view: &View) -> BTreeMap<String, BTreeSet<u64>> {
     let mut names = BTreeMap::new();
-    for index in attached {
-        let Some(link) = view.links.get(index) else {
-            continue;
-        };
-        add(view, *index, link, &[], 0, &mut names);
+    // A bond that carries the program has it run on its ports.
+    let carriers = attached
+        .iter()
+        .filter_map(|index| view.links.get(index))
+        .flat_map(|link| {
+            let ports = view.links.values();
+            let ports = ports.filter(|port| port.master == Some(link.index));
+            match link.kind {
+                LinkKind::Bond => ports.collect(),
+                _ => vec![link],
+            }
+        });
+    for link in carriers {
+        let index = link.index;
+        add(view, index, link, &[], 0, &mut names);
         if let Some(master) = link.master.and_then(|master| view.links.get(&master)) {
-            add(view, *index, master, &[], 0, &mut names);
+            add(view, index, master, &[], 0, &mut names);
         }
     }
     names

@@ -3,10 +3,13 @@
 
 mod claims;
 pub mod coexistence;
+mod features;
+mod forwarding;
 mod iface_names;
 mod neighbours;
 mod next_hop;
 mod parse;
+mod places;
 mod request;
 mod resolve;
 #[cfg(test)]
@@ -14,8 +17,10 @@ mod testing;
 mod watch;
 
 pub use claims::{Claims, claims};
+pub use features::{Feature, features, set_features};
 pub use iface_names::iface_names;
 pub use next_hop::{NextHopError, PacketFamily, next_hop};
+pub use places::{Place, PlaceError, places};
 pub use watch::{Watch, watch};
 
 use std::{
@@ -28,6 +33,17 @@ use std::{
 pub enum LinkKind {
     /// A device of its own.
     Plain,
+    /// One end of a veth: what it sends, its other end receives as it is.
+    Veth,
+    /// A bond: its frames come in by the devices that have it as master.
+    Bond,
+    /// A bridge: likewise.
+    Bridge {
+        /// It has a view of its own of which tag a frame has.
+        filters_vlans: bool,
+    },
+    /// Carries no Ethernet frames; the text says what it is.
+    NotEthernet(String),
     /// 802.1Q or 802.1ad on `parent`.
     Vlan {
         /// Index of the device below.
@@ -78,6 +94,9 @@ pub enum Resolution {
         neighbour: IpAddr,
         /// The neighbour's layer-2 address, `None` until it is known.
         mac: Option<[u8; 6]>,
+        /// Where the device of the route is a bridge, or stands on one: the port
+        /// by which the bridge reaches the neighbour, `None` until it is known.
+        port: Option<u32>,
         /// MTU of the route.
         mtu: u32,
         /// This director's own address on the way there, of the target's family;

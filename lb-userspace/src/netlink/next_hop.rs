@@ -46,6 +46,9 @@ pub enum NextHopError {
     /// The device below a link is not in this network namespace.
     #[error("the device below {0} is not in this network namespace")]
     Foreign(String),
+    /// A bridge that does not know the neighbour.
+    #[error("{0} has not learned by which of its ports the server is reached")]
+    NotLearned(String),
     /// More tags than lvx writes.
     #[error("{0} stacks more than two VLANs, lvx writes at most two tags")]
     TooManyTags(String),
@@ -53,7 +56,8 @@ pub enum NextHopError {
 
 /// The next hop for packets of `family` to what `resolution` says: the device
 /// below all VLANs and macvlans, with the tags in the header and the station
-/// address of the route's own link as source.
+/// address of the route's own link as source. Of a bridge it is the port that
+/// leads to the neighbour: a bridge itself takes no frames from XDP.
 ///
 /// `None` while the neighbour's station address is not known, and for a local
 /// target, which needs none.
@@ -66,26 +70,32 @@ pub fn next_hop(
     links: &BTreeMap<u32, Link>,
     family: PacketFamily,
 ) -> Result<Option<NextHop>, NextHopError> {
-    let (ifindex, mac, mtu, source) = match resolution {
+    let (ifindex, mac, port, mtu, source) = match resolution {
         Resolution::Local => return Ok(None),
         Resolution::Unreachable(text) => return Err(NextHopError::Unreachable(text.clone())),
         Resolution::Via {
             ifindex,
             mac,
+            port,
             mtu,
             source,
             ..
-        } => (*ifindex, *mac, *mtu, *source),
+        } => (*ifindex, *mac, *port, *mtu, *source),
     };
     let top = links.get(&ifindex).ok_or(NextHopError::Missing(ifindex))?;
     if top.mac == [0; 6] {
         return Err(NextHopError::NoStationAddress(top.name.clone()));
     }
     // Impossible links are reported also while the address is unknown.
-    let (device, tags) = descend(top, links)?;
+    let (mut device, mut tags) = descend(top, &[], links)?;
     let Some(mac) = mac else {
         return Ok(None);
     };
+    if matches!(device.kind, LinkKind::Bridge { .. }) {
+        let port = port.and_then(|port| links.get(&port));
+        let port = port.ok_or_else(|| NextHopError::NotLearned(device.name.clone()))?;
+        (device, tags) = descend(port, &tags, links)?;
+    }
     let mut header = [0; 24];
     let mut length = 0;
     let mut put = |bytes: &[u8]| {
@@ -101,7 +111,7 @@ pub fn next_hop(
     }
     put(&family.ethertype());
     Ok(Some(NextHop {
-        ifindex: device,
+        ifindex: device.index,
         mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
         header_len: length as u16,
         header,
@@ -110,16 +120,22 @@ pub fn next_hop(
     }))
 }
 
-/// The device at the bottom, and the tags (EtherType, identifier) on the way down.
-fn descend(
-    top: &Link,
-    links: &BTreeMap<u32, Link>,
-) -> Result<(u32, Vec<(u16, u16)>), NextHopError> {
-    let mut tags = Vec::new();
+/// EtherType and identifier of a tag.
+type Tag = (u16, u16);
+/// The one nearest to the packet first.
+type Tags = Vec<Tag>;
+
+/// The device at the bottom, and the tags on the way down, behind those in
+/// `above`.
+fn descend<'a>(
+    top: &'a Link,
+    above: &[Tag],
+    links: &'a BTreeMap<u32, Link>,
+) -> Result<(&'a Link, Tags), NextHopError> {
+    let mut tags = above.to_vec();
     let mut link = top;
     for _ in 0..MAX_DEPTH {
         let below = match link.kind {
-            LinkKind::Plain => return Ok((link.index, tags)),
             LinkKind::Macvlan { parent } => parent,
             LinkKind::Vlan {
                 parent,
@@ -132,12 +148,19 @@ fn descend(
                 tags.push((ethertype, id));
                 parent
             }
+            _ => return Ok((link, tags)),
         };
         link = links
             .get(&below)
             .ok_or_else(|| NextHopError::Foreign(link.name.clone()))?;
     }
     Err(NextHopError::Foreign(top.name.clone()))
+}
+
+/// The bridge at the bottom of a link, if there is one.
+pub(super) fn bridge_below(link: &Link, links: &BTreeMap<u32, Link>) -> Option<u32> {
+    let (device, _) = descend(link, &[], links).ok()?;
+    matches!(device.kind, LinkKind::Bridge { .. }).then_some(device.index)
 }
 
 #[cfg(test)]
@@ -152,6 +175,7 @@ mod tests {
             ifindex,
             neighbour: "10.0.0.9".parse().unwrap(),
             mac: Some(PEER),
+            port: None,
             mtu: 1500,
             source: Some("10.0.0.1".parse().unwrap()),
         }
@@ -201,6 +225,50 @@ mod tests {
     }
 
     #[test]
+    fn of_a_bridge_the_port_is_taken() {
+        let mut links = stack();
+        let bridge = LinkKind::Bridge {
+            filters_vlans: false,
+        };
+        links.extend(crate::netlink::testing::links([
+            Link {
+                kind: bridge,
+                ..link(10, "br0")
+            },
+            vlan(11, "br0.7", 10, 7, 0x8100),
+        ]));
+        let over = |top, behind| {
+            let way = match via(top) {
+                Resolution::Via {
+                    ifindex,
+                    neighbour,
+                    mac,
+                    mtu,
+                    source,
+                    ..
+                } => Resolution::Via {
+                    ifindex,
+                    neighbour,
+                    mac,
+                    port: behind,
+                    mtu,
+                    source,
+                },
+                other => other,
+            };
+            next_hop(&way, &links, PacketFamily::V4)
+        };
+        let hop = over(10, Some(2)).unwrap().unwrap();
+        assert_eq!((hop.ifindex, hop.header_len, hop.header[11]), (2, 14, 10));
+        // A VLAN on the bridge, behind a port that is a VLAN: both tags, the port's outermost.
+        let hop = over(11, Some(3)).unwrap().unwrap();
+        assert_eq!((hop.ifindex, hop.header_len), (2, 22));
+        assert_eq!(hop.header[12..20], [0x88, 0xa8, 0, 100, 0x81, 0, 0, 7]);
+        let error = over(10, None).unwrap_err().to_string();
+        assert!(error.starts_with("br0 has not learned"), "{error}");
+    }
+
+    #[test]
     fn the_lower_vlan_is_the_outer_tag() {
         let hop = built(4, PacketFamily::V6);
         assert_eq!((hop.ifindex, hop.header_len), (2, 22));
@@ -231,6 +299,7 @@ mod tests {
             ifindex: 2,
             neighbour,
             mac: Some(PEER),
+            port: None,
             mtu: 65_536,
             source: None,
         };
@@ -249,6 +318,7 @@ mod tests {
             ifindex: 2,
             neighbour: "fe80::1".parse().unwrap(),
             mac: Some(PEER),
+            port: None,
             mtu: 1500,
             source: Some("2001:db8::1:2".parse().unwrap()),
         };
@@ -269,6 +339,7 @@ mod tests {
             ifindex: 2,
             neighbour,
             mac: None,
+            port: None,
             mtu: 1500,
             source: None,
         };

@@ -6,8 +6,8 @@ use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
     link::{
-        InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
-        LinkMessage, LinkXdp,
+        InfoBridge, InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
+        LinkLayerType, LinkMessage, LinkXdp,
     },
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage,
@@ -61,7 +61,13 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         // The device below lives in another namespace; its index means nothing here.
         parent = 0;
     }
-    link.kind = kind(info.map_or(&[], Vec::as_slice), parent);
+    let info = info.map_or(&[][..], Vec::as_slice);
+    link.kind = if message.header.link_layer_type == LinkLayerType::Ether {
+        kind(info, parent)
+    } else {
+        let layer = message.header.link_layer_type.to_string().to_lowercase();
+        LinkKind::NotEthernet(info_kind(info).map_or(layer, InfoKind::to_string))
+    };
     Some(link)
 }
 
@@ -75,12 +81,15 @@ fn xdp_program(attribute: &LinkXdp) -> Option<u32> {
     }
 }
 
-fn kind(info: &[LinkInfo], parent: u32) -> LinkKind {
-    let name = info.iter().find_map(|i| match i {
+fn info_kind(info: &[LinkInfo]) -> Option<&InfoKind> {
+    info.iter().find_map(|i| match i {
         LinkInfo::Kind(kind) => Some(kind),
         _ => None,
-    });
-    match name {
+    })
+}
+
+fn kind(info: &[LinkInfo], parent: u32) -> LinkKind {
+    match info_kind(info) {
         // An ipvlan shares its parent's station address: the same thing here.
         Some(InfoKind::MacVlan | InfoKind::IpVlan) => LinkKind::Macvlan { parent },
         Some(InfoKind::Vlan) => {
@@ -102,8 +111,40 @@ fn kind(info: &[LinkInfo], parent: u32) -> LinkKind {
                 ethertype,
             }
         }
+        Some(InfoKind::Veth) => LinkKind::Veth,
+        Some(InfoKind::Bond) => LinkKind::Bond,
+        Some(InfoKind::Bridge) => LinkKind::Bridge {
+            filters_vlans: info.iter().any(|data| match data {
+                LinkInfo::Data(InfoData::Bridge(attributes)) => {
+                    attributes.contains(&InfoBridge::VlanFiltering(true))
+                }
+                _ => false,
+            }),
+        },
         _ => LinkKind::Plain,
     }
+}
+
+/// An entry of a bridge's forwarding table: bridge and station, and the port
+/// behind which the station is. `None` for everything else, and for the
+/// stations of the ports themselves.
+pub(super) fn forwarding(message: &NeighbourMessage) -> Option<((u32, [u8; 6]), u32)> {
+    if message.header.family != AddressFamily::Bridge {
+        return None;
+    }
+    let (mut bridge, mut station) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Controller(index) => bridge = Some(*index),
+            NeighbourAttribute::LinkLayerAddress(bytes) => {
+                station = <[u8; 6]>::try_from(bytes.as_slice()).ok();
+            }
+            _ => {}
+        }
+    }
+    let port = message.header.ifindex;
+    (message.header.state != NeighbourState::Permanent && Some(port) != bridge)
+        .then_some(((bridge?, station?), port))
 }
 
 /// An address that packets may be sent to (not one that is still being checked

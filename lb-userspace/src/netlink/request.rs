@@ -26,6 +26,7 @@ use tokio::time::timeout;
 
 use super::{
     Link,
+    forwarding::Bridges,
     neighbours::{Key, PROTOCOL, Table},
     parse,
     resolve::{self, Route},
@@ -63,6 +64,15 @@ impl Requests {
             .await
             .context("cannot read the neighbours")?;
         Ok(messages.iter().filter_map(parse::neighbour).collect())
+    }
+
+    /// What the bridges have learned.
+    pub(super) async fn bridges(&self) -> Result<Bridges> {
+        let request = self.0.neighbours().get();
+        let messages = collect(request.set_address_family(AddressFamily::Bridge).execute())
+            .await
+            .context("cannot read the forwarding tables of bridges")?;
+        Ok(messages.iter().collect())
     }
 
     /// Asks for the routes to `targets`.

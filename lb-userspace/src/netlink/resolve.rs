@@ -8,7 +8,9 @@ use netlink_packet_route::route::{
 
 use super::{
     Link, Resolution,
+    forwarding::Bridges,
     neighbours::{Key, Table},
+    next_hop::bridge_below,
 };
 
 /// The kernel's answer for one target, before links and neighbours are looked at.
@@ -107,8 +109,13 @@ pub(super) fn wanted(route: &Route, links: &BTreeMap<u32, Link>) -> Option<Key> 
     }
 }
 
-/// Puts route, link and neighbour together.
-pub(super) fn resolve(route: &Route, links: &BTreeMap<u32, Link>, table: &Table) -> Resolution {
+/// Puts route, link and neighbour together, and where a bridge has it.
+pub(super) fn resolve(
+    route: &Route,
+    links: &BTreeMap<u32, Link>,
+    table: &Table,
+    bridges: &Bridges,
+) -> Resolution {
     let (ifindex, neighbour, mtu, source) = match route {
         Route::Local => return Resolution::Local,
         Route::Unreachable(text) => return Resolution::Unreachable(text.clone()),
@@ -131,10 +138,12 @@ pub(super) fn resolve(route: &Route, links: &BTreeMap<u32, Link>, table: &Table)
             link.name
         ));
     }
+    let mac = table.get(&(ifindex, neighbour)).and_then(|entry| entry.mac);
     Resolution::Via {
         ifindex,
         neighbour,
-        mac: table.get(&(ifindex, neighbour)).and_then(|entry| entry.mac),
+        mac,
+        port: mac.and_then(|mac| bridges.port(bridge_below(link, links)?, mac)),
         mtu: mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
         source,
     }
@@ -283,23 +292,29 @@ mod tests {
         )]);
         for (metric, mtu) in [(None, 1500), (Some(1400), 1400), (Some(9000), 1500)] {
             assert_eq!(
-                resolve(&via(metric), &links(true, MAC), &table),
+                resolve(&via(metric), &links(true, MAC), &table, &Bridges::default()),
                 Resolution::Via {
                     ifindex: 7,
                     neighbour: TARGET,
                     mac: Some(MAC),
+                    port: None,
                     mtu,
                     source: None,
                 }
             );
         }
-        let unknown = resolve(&via(None), &links(true, MAC), &Table::new());
+        let unknown = resolve(
+            &via(None),
+            &links(true, MAC),
+            &Table::new(),
+            &Bridges::default(),
+        );
         assert!(matches!(unknown, Resolution::Via { mac: None, .. }));
     }
 
     #[test]
     fn links_that_cannot_carry_frames_are_unreachable() {
-        let text = |links| match resolve(&via(None), &links, &Table::new()) {
+        let text = |links| match resolve(&via(None), &links, &Table::new(), &Bridges::default()) {
             Resolution::Unreachable(text) => text,
             other => panic!("{other:?}"),
         };

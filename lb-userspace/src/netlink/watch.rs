@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use futures_util::{Stream, StreamExt as _};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{
     MulticastGroup, new_connection, new_multicast_connection,
     sys::{AsyncSocket as _, SocketAddr},
@@ -23,7 +23,8 @@ use tokio::{
 };
 
 use super::{
-    View,
+    Resolution, View,
+    forwarding::Bridges,
     neighbours::{Action, Keeper, Key, RETRY, Support, Table},
     parse,
     request::Requests,
@@ -93,6 +94,7 @@ pub async fn watch(targets: watch::Receiver<BTreeSet<IpAddr>>) -> Result<Watch> 
         requests: Requests(handle),
         view: View::default(),
         table: Table::new(),
+        bridges: Bridges::default(),
         routes: BTreeMap::new(),
         wanted: BTreeSet::new(),
         keeper: Keeper::default(),
@@ -144,6 +146,7 @@ struct Watcher {
     requests: Requests,
     view: View,
     table: Table,
+    bridges: Bridges,
     routes: BTreeMap<IpAddr, Route>,
     /// Neighbours that the targets need.
     wanted: BTreeSet<Key>,
@@ -240,6 +243,18 @@ impl Watcher {
                     view: true,
                     ..none
                 },
+                M::NewNeighbour(message) | M::DelNeighbour(message)
+                    if message.header.family == AddressFamily::Bridge =>
+                {
+                    let station = match inner {
+                        M::NewNeighbour(_) => self.bridges.learn(message),
+                        _ => self.bridges.forget(message),
+                    };
+                    Dirty {
+                        view: station.is_some_and(|station| self.is_target(station)),
+                        ..none
+                    }
+                }
                 M::NewNeighbour(message) => match parse::neighbour(message) {
                     Some((key, entry)) => {
                         let before = self.table.insert(key, entry);
@@ -269,6 +284,17 @@ impl Watcher {
         }
     }
 
+    /// Whether packets to a target go to this station.
+    fn is_target(&self, station: [u8; 6]) -> bool {
+        let targets = self.view.targets.values();
+        targets
+            .filter_map(|target| match target {
+                Resolution::Via { mac, .. } => *mac,
+                _ => None,
+            })
+            .any(|mac| mac == station)
+    }
+
     /// Reads what is dirty, and the routes to new targets.
     async fn refresh(&mut self, dirty: Dirty) -> Result<()> {
         let targets = self.targets.borrow_and_update().clone();
@@ -280,6 +306,7 @@ impl Watcher {
         }
         if dirty.neighbours {
             self.table = self.requests.neighbours().await?;
+            self.bridges = self.requests.bridges().await?;
         }
         self.routes.retain(|target, _| targets.contains(target));
         let asked: Vec<IpAddr> = targets
@@ -298,7 +325,12 @@ impl Watcher {
         self.view.targets = self
             .routes
             .iter()
-            .map(|(target, route)| (*target, resolve::resolve(route, links, &self.table)))
+            .map(|(target, route)| {
+                (
+                    *target,
+                    resolve::resolve(route, links, &self.table, &self.bridges),
+                )
+            })
             .collect();
         Ok(())
     }

@@ -16,7 +16,7 @@ fn an_on_link_server_resolves_without_traffic() {
         let view = eye.sees_mac(1000, "10.77.0.2", PEER_MAC).await;
         eye.sees_mac(FIRST_V6, "fd77::2", PEER_MAC).await;
         let link = eth0(&view);
-        assert_eq!((link.mac, link.mtu, link.up, &link.kind), (OWN_MAC, 1500, true, &LinkKind::Plain));
+        assert_eq!((link.mac, link.mtu, link.up, &link.kind), (OWN_MAC, 1500, true, &LinkKind::Veth));
         assert!(view.addresses.contains(&("10.77.0.1".parse().unwrap(), link.index)));
         assert!(view.addresses.contains(&("fd77::1".parse().unwrap(), link.index)));
         let resolution = &view.targets[&"10.77.0.2".parse::<IpAddr>().unwrap()];
@@ -259,7 +259,7 @@ fn an_interface_that_is_not_attached_is_named() {
         let view = wait.await.unwrap().unwrap().clone();
         let attached = BTreeSet::from([eth0(&view).index]);
         let vips = ["192.0.2.1".parse().unwrap()];
-        let lines = coexistence::warnings(&vips, &attached, &view).await;
+        let lines = coexistence::warnings(&vips, &[], &attached, &view).await;
         assert_eq!(
             lines,
             ["192.0.2.1 is also reachable through eth1, which is not attached"]

@@ -24,15 +24,20 @@ enum Verb {
     Vm(vm::Args),
     /// Play scenarios on the kernel's IPVS and on lvx, and show what differs
     Compare(compare::Args),
-    /// In the virtual machine: Linux's tunnel devices unwrap what lvx has wrapped
+    /// In the virtual machine: lvx among Linux's bonds, VLANs, bridges and tunnels
     Devices {
         /// Which kernel: 6.12, or Debian 12's own 6.1
         #[arg(long, value_enum, default_value_t = Kernel::V6_12, hide_possible_values = true)]
         kernel: Kernel,
+        /// Only what has one of these words in its name
+        only: Vec<String>,
     },
     /// Inside the virtual machine: the same
     #[command(hide = true)]
-    GuestDevices,
+    GuestDevices {
+        /// Only what has one of these words in its name
+        only: Vec<String>,
+    },
     /// Inside the virtual machine: play what is in /scenarios
     #[command(hide = true)]
     Guest {
@@ -45,11 +50,11 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Vm(args) => vm::main(&args),
         Verb::Compare(args) => compare::main(&args),
-        Verb::Devices { kernel } => devices::in_guest(kernel).map(|said| {
+        Verb::Devices { kernel, only } => devices::in_guest(kernel, &only).map(|said| {
             print!("{said}");
             ExitCode::SUCCESS
         }),
-        Verb::GuestDevices => devices::guest().map(|()| ExitCode::SUCCESS),
+        Verb::GuestDevices { only } => devices::guest(&only).map(|()| ExitCode::SUCCESS),
         Verb::Guest { engines } => lvx_oracle::batch::guest(&engines).map(|()| ExitCode::SUCCESS),
     };
     match result {

@@ -50,6 +50,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         .into(),
         files: vec![("/run.sh".to_owned(), script)],
         programs: args.programs.iter().map(PathBuf::as_path).collect(),
+        modules: &[],
         limit: Duration::from_secs(args.limit),
         clock: if args.real_time {
             Clock::Real

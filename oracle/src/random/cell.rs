@@ -74,6 +74,62 @@ const LATER: [(&str, usize); 10] = [
     ("SFA", 1),
 ];
 
+/// First chunks of a client's packets after the first, with their shares.
+/// Neither an INIT ACK nor a server's INIT: they lead to states that last four
+/// seconds, which would end within a burst.
+const CHUNKS: [(&str, usize); 11] = [
+    ("COOKIE-ECHO", 25),
+    ("COOKIE-ECHO+DATA", 10),
+    ("COOKIE-ECHO+ABORT", 2),
+    ("DATA", 25),
+    ("SACK", 8),
+    ("SHUTDOWN", 8),
+    ("SHUTDOWN-ACK", 5),
+    ("SHUTDOWN-COMPLETE", 5),
+    ("ABORT", 5),
+    ("ERROR", 2),
+    ("-", 5),
+];
+/// Those of a server's packets.
+const ANSWERS: [(&str, usize); 8] = [
+    ("INIT-ACK", 25),
+    ("COOKIE-ACK", 25),
+    ("DATA", 20),
+    ("SHUTDOWN", 8),
+    ("SHUTDOWN-ACK", 8),
+    ("SHUTDOWN-COMPLETE", 4),
+    ("ABORT", 6),
+    ("HEARTBEAT", 4),
+];
+
+/// What a service balances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Kind {
+    /// As a packet's statement begins.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The service's option of `ipvsadm`.
+    fn option(self) -> &'static str {
+        match self {
+            Self::Tcp => "-t",
+            Self::Udp => "-u",
+            Self::Sctp => "--sctp-service",
+        }
+    }
+}
+
 /// Flags of a server's segments.
 const REPLIES: [(&str, usize); 5] = [("SA", 40), ("A", 20), ("PA", 15), ("FA", 15), ("RA", 10)];
 
@@ -82,7 +138,9 @@ const REPLIES: [(&str, usize); 5] = [("SA", 40), ("A", 20), ("PA", 15), ("FA", 1
 pub(super) struct Cell {
     /// Its number, by which its VIP and its clients are named.
     number: usize,
-    tcp: bool,
+    kind: Kind,
+    /// By NAT, the server's port is another one.
+    maps: bool,
     ipv6: bool,
     /// It is the service of a firewall mark, which this rule sets.
     mark: Option<&'static str>,
@@ -117,7 +175,16 @@ impl Cell {
     pub(super) fn new(number: usize, dice: &mut Dice) -> (Self, Vec<String>) {
         let mut cell = Self {
             number,
-            tcp: dice.percent(75),
+            kind: dice.pick(&[
+                Kind::Tcp,
+                Kind::Tcp,
+                Kind::Tcp,
+                Kind::Tcp,
+                Kind::Udp,
+                Kind::Udp,
+                Kind::Sctp,
+            ]),
+            maps: false,
             ipv6: dice.percent(35),
             mark: None,
             scheduler: dice.pick(SCHEDULERS),
@@ -130,6 +197,7 @@ impl Cell {
             flows: Vec::new(),
             last: None,
         };
+        cell.maps = cell.method == "-m" && dice.percent(50);
         let mut lines = Vec::new();
         if dice.percent(20) {
             let rule = dice.pick(MARKS);
@@ -181,7 +249,7 @@ impl Cell {
     /// `mark -A -d V3 … # V3`.
     fn rule(&self, rule: &str) -> String {
         let rule = rule
-            .replace("{protocol}", if self.tcp { "tcp" } else { "udp" })
+            .replace("{protocol}", self.kind.name())
             .replace("{port}", &self.port().to_string())
             .replace("{mark}", &self.number_of_mark().to_string());
         format!("mark -A -d V{} {rule}", self.number)
@@ -193,8 +261,7 @@ impl Cell {
             let six = if self.ipv6 { " -6" } else { "" };
             return format!("-f {}{six}", self.number_of_mark());
         }
-        let kind = if self.tcp { 't' } else { 'u' };
-        format!("-{kind} V{}:{}", self.number, self.port())
+        format!("{} V{}:{}", self.kind.option(), self.number, self.port())
     }
 
     /// Tells whose a line is that names a mark and no VIP.
@@ -206,14 +273,23 @@ impl Cell {
     }
 
     fn port(&self) -> u16 {
-        if self.tcp { 80 } else { 53 }
+        match self.kind {
+            Kind::Tcp => 80,
+            Kind::Udp => 53,
+            Kind::Sctp => 2905,
+        }
+    }
+
+    /// The port of its servers.
+    fn server_port(&self) -> u16 {
+        if self.maps { 3000 } else { self.port() }
     }
 
     fn server(&self, letter: char, name: &str, dice: &mut Dice) -> String {
         format!(
             "ipvsadm -{letter} {} -r {name}:{} {} -w {} {}",
             self.service(),
-            self.port(),
+            self.server_port(),
             self.method,
             dice.pick(&WEIGHTS),
             dice.pick(SERVER_OPTIONS)
@@ -262,7 +338,7 @@ impl Cell {
             }
             State::Rested => return self.create(dice),
         }
-        let (service, port) = (self.service(), self.port());
+        let (service, port) = (self.service(), self.server_port());
         let remark = self.remark();
         let delete = |name: &str| format!("ipvsadm -d {service} -r {name}:{port}{remark}");
         vec![match dice.below(20) {
@@ -321,15 +397,15 @@ impl Cell {
     /// or another one. The remark tells whose it is.
     fn reply(&mut self, port: u16, dice: &mut Dice) -> String {
         let server = dice.pick(&self.servers);
-        let flags = if self.tcp {
-            draw(&REPLIES, dice)
-        } else {
-            "len 9"
+        let flags = match self.kind {
+            Kind::Tcp => draw(&REPLIES, dice),
+            Kind::Udp => "len 9",
+            Kind::Sctp => draw(&ANSWERS, dice),
         };
         format!(
             "{} {server}:{} > {} {flags} by {server} # V{}",
-            if self.tcp { "tcp" } else { "udp" },
-            self.port(),
+            self.kind.name(),
+            self.server_port(),
             self.client(port),
             self.number
         )
@@ -361,21 +437,34 @@ impl Cell {
             self.last = Some(line.clone());
             return line;
         }
-        let protocol = if self.tcp { "tcp" } else { "udp" };
         let client = self.client(port);
-        let mut line = format!("{protocol} {client} > V{}:{}", self.number, self.port());
-        if self.tcp {
-            let drawn = draw(if fresh { &FIRST } else { &LATER }, dice);
-            // Where the service is gone, the stack would answer a port used again
-            // with a reset, which the kernel counts as the server's (D-replies).
-            let reused = !fresh && drawn.contains('S') && self.state != State::There;
-            let flags = if reused { "A" } else { drawn };
-            line += &format!(" {flags}");
-            if flags == "PA" {
-                line += &format!(" len {}", dice.below(64) + 1);
+        let start = format!(
+            "{} {client} > V{}:{}",
+            self.kind.name(),
+            self.number,
+            self.port()
+        );
+        let mut line = start.clone();
+        match self.kind {
+            Kind::Tcp => {
+                let drawn = draw(if fresh { &FIRST } else { &LATER }, dice);
+                // Where the service is gone, the stack would answer a port used again
+                // with a reset, which the kernel counts as the server's (D-replies).
+                let reused = !fresh && drawn.contains('S') && self.state != State::There;
+                let flags = if reused { "A" } else { drawn };
+                line += &format!(" {flags}");
+                if flags == "PA" {
+                    line += &format!(" len {}", dice.below(64) + 1);
+                }
             }
-        } else {
-            line += &format!(" len {}", dice.below(64));
+            Kind::Udp => line += &format!(" len {}", dice.below(64)),
+            Kind::Sctp if fresh || self.state == State::There && dice.percent(10) => {
+                // A first INIT alone leads to a state of four seconds.
+                line = format!("{start} INIT len 16\n{start} INIT len 16");
+            }
+            Kind::Sctp => {
+                line += &format!(" {} len {}", draw(&CHUNKS, dice), dice.below(400));
+            }
         }
         if dice.percent(10) {
             line += &format!(" ttl {}", dice.below(255) + 1);
@@ -415,7 +504,7 @@ mod tests {
 
     #[test]
     fn shares_are_of_a_hundred() {
-        for shares in [&FIRST[..], &LATER[..], &REPLIES[..]] {
+        for shares in [&FIRST[..], &LATER, &REPLIES, &CHUNKS, &ANSWERS] {
             assert_eq!(shares.iter().map(|(_, share)| share).sum::<usize>(), 100);
         }
     }

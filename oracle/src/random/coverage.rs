@@ -108,7 +108,7 @@ impl Service {
     fn packet(&mut self, packet: &Packet, words: &[&str], burst: usize) -> Vec<String> {
         self.packets += 1;
         let flags = match &packet.transport {
-            Transport::Tcp(_) => words[4].to_owned(),
+            Transport::Tcp(_) | Transport::Sctp(_) => words[4].to_owned(),
             Transport::Udp => "datagram".to_owned(),
             Transport::Icmp(_) | Transport::Tunnel(_) => "message".to_owned(),
         };
@@ -141,7 +141,13 @@ impl Service {
         if let Some(name) = after("-s") {
             self.scheduler = name;
         }
-        self.protocol = if words.contains(&"-u") { "udp" } else { "tcp" };
+        self.protocol = if words.contains(&"-u") {
+            "udp"
+        } else if words.contains(&"--sctp-service") {
+            "sctp"
+        } else {
+            "tcp"
+        };
         for (option, method) in [("-g", "dr"), ("-i", "tun"), ("-m", "nat")] {
             if words.contains(&option) || self.method.is_empty() {
                 self.method = method;

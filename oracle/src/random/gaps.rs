@@ -7,12 +7,12 @@ const BURSTS: usize = 3;
 /// No burst takes longer (seconds).
 pub(super) const BURST: u64 = 9;
 /// From a deadline until the kernel has released for sure (seconds).
-const ZONES: [(u64, u64); 5] = [(10, 14), (60, 70), (120, 137), (300, 340), (900, 1015)];
+const ZONES: [(u64, u64); 5] = [(10, 14), (60, 71), (120, 137), (300, 340), (900, 1015)];
 /// Least and most seconds of a gap, and how many of a hundred are there. An idle
 /// second costs real time, so long ones are rare; over many files each is seen.
 const GAPS: [(usize, usize, usize); 5] = [
     (14, 52, 70),
-    (70, 112, 16),
+    (71, 112, 16),
     (137, 292, 7),
     (340, 892, 5),
     (1015, 1100, 2),

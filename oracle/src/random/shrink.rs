@@ -73,7 +73,10 @@ pub fn shrink(
         });
     };
     // Those that share the other lines are compared in one go, see `merged`.
-    for words in [&["tcp", "udp", "ipvsadm"][..], &["snapshot", "wait"]] {
+    for words in [
+        &["tcp", "udp", "sctp", "ipvsadm"][..],
+        &["snapshot", "wait"],
+    ] {
         let mut part = usize::MAX;
         for _ in 0..ROUNDS {
             let (tries, next) = tries(&small, words, part);

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Extension, Flags, Icmp, Packet, Transport};
+use super::{Extension, Flags, Icmp, Packet, Transport, chunks};
 
 /// Addresses by name.
 pub(super) type Names = BTreeMap<String, IpAddr>;
@@ -22,7 +22,7 @@ pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
     let [protocol, from, ">", to, ref rest @ ..] = *words else {
         return Err("expected FROM:PORT > TO:PORT".to_owned());
     };
-    let ported = matches!(protocol, "tcp" | "udp");
+    let ported = matches!(protocol, "tcp" | "udp" | "sctp");
     let end = |word| {
         if ported {
             endpoint(word, names)
@@ -43,12 +43,17 @@ pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
             Transport::Tcp(flags(word)?)
         }
         "udp" => Transport::Udp,
+        "sctp" => Transport::Sctp(chunks::types(rest.next().unwrap_or_default())?),
         "icmp" => Transport::Icmp(message(rest.next().unwrap_or_default())?),
         "ipip" => {
             let inner: Vec<_> = rest.by_ref().collect();
             Transport::Tunnel(Box::new(packet(&inner, names)?))
         }
-        _ => return Err(format!("expected tcp, udp, icmp or ipip, not {protocol:?}")),
+        _ => {
+            return Err(format!(
+                "expected tcp, udp, sctp, icmp or ipip, not {protocol:?}"
+            ));
+        }
     };
     let mut packet = Packet {
         from,

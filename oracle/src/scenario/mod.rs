@@ -1,6 +1,7 @@
 //! A scenario: a readable text of a topology, `ipvsadm` commands, packets,
 //! waits and listings. `docs/oracle.md` says how to write one.
 
+mod chunks;
 mod fields;
 mod parse;
 mod schedule;
@@ -15,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub use chunks::name as chunk_name;
 pub use schedule::{lists, next_packet as schedule_next, schedule};
 
 /// A whole file.
@@ -96,7 +98,7 @@ pub struct Packet {
     pub tos: u8,
     /// Don't-fragment flag, IPv4.
     pub df: bool,
-    /// UDP without a checksum.
+    /// UDP without a checksum; SCTP with a wrong one.
     pub no_checksum: bool,
     /// IPv4 identification, IPv6 flow label (and identification of fragments);
     /// without, the packet's number.
@@ -125,6 +127,8 @@ pub enum Transport {
     Tcp(Flags),
     /// UDP.
     Udp,
+    /// SCTP with chunks of these types; bytes of data are in the first.
+    Sctp(Vec<u8>),
     /// ICMP, or ICMPv6.
     Icmp(Icmp),
     /// Another packet: IP in IP.

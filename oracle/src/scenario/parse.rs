@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 use super::{Action, RuleChain, Scenario, Step, fields};
 
 /// What a line may begin with.
-const WORDS: &str = "about, legs, mtu, crowded, vip, server, client, sysctl, ipvsadm, mark, filter, tcp, udp, icmp, \
-                     ipip, flows, wait, snapshot or deviates";
+const WORDS: &str = "about, legs, mtu, crowded, vip, server, client, sysctl, ipvsadm, mark, filter, tcp, udp, sctp, \
+                     icmp, ipip, flows, wait, snapshot or deviates";
 
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
     let mut reader = Reader {
@@ -98,7 +98,7 @@ impl Reader {
                     .collect();
                 Action::Rules(chain, words)
             }
-            ["tcp" | "udp" | "icmp" | "ipip", ..] => {
+            ["tcp" | "udp" | "sctp" | "icmp" | "ipip", ..] => {
                 Action::Packet(fields::packet(&words, &self.names)?)
             }
             ["flows", ..] if self.scenario.crowded => {
@@ -237,6 +237,10 @@ mod tests {
             (
                 "tcp 1.2.3.4:1 > 1.2.3.5:2 X",
                 "x.scn:3: expected flags out of",
+            ),
+            (
+                "sctp 1.2.3.4:1 > 1.2.3.5:2 S",
+                "x.scn:3: expected chunks such as",
             ),
             ("udp 1.2.3.4 > 1.2.3.5:2", "x.scn:3: expected ADDRESS:PORT"),
             (

@@ -59,6 +59,7 @@ const MODULES: &[&str] = &[
     "ip6table_mangle",
     "ip6table_filter",
     "xt_tcpudp",
+    "xt_sctp",
     "xt_multiport",
     "xt_comment",
 ];
@@ -84,6 +85,8 @@ pub struct Job<'a> {
     pub files: Vec<(String, Vec<u8>)>,
     /// Programs of this machine, put to `/usr/bin` with the libraries they need.
     pub programs: Vec<&'a Path>,
+    /// Kernel modules besides those that every machine has.
+    pub modules: &'a [&'a str],
     /// How long the machine may run, in real time.
     pub limit: Duration,
     /// Which clock it has.
@@ -98,7 +101,8 @@ pub struct Job<'a> {
 pub fn run(kernel: Kernel, job: &Job<'_>) -> Result<Outcome> {
     let unpacked = kernel.fetch()?;
     let mut image = Image::new();
-    modules::add(&mut image, &unpacked, MODULES)?;
+    let wanted = [MODULES, job.modules].concat();
+    modules::add(&mut image, &unpacked, &wanted)?;
     let tools = packages::fetch(&["ipvsadm", "libnl-3-200", "libnl-genl-3-200", "libpopt0"])?;
     image.program_of(&tools, "/usr/sbin/ipvsadm", "sbin/ipvsadm")?;
     let iptables = packages::fetch(&["iptables", "libip4tc2", "libip6tc2", "libxtables12"])?;

@@ -163,6 +163,33 @@ fn of_family(family: u8) -> Vec<Service> {
         ),
         service(7, 80, 6, Rr, tunnels()),
         service(7, 53, 17, Rr, tunnels()),
+        service(
+            1,
+            2905,
+            132,
+            Wrr,
+            direct(&[(Back, 3), (Across, 2), (Local, 1), (Gone, 1)]),
+        ),
+        service(
+            5,
+            2905,
+            132,
+            Rr,
+            vec![
+                nat(Back, 1, 1, 3000),
+                nat(Across, 1, 2, 0),
+                nat(Narrow, 1, 3, 3001),
+                tunnel(Tagged, 4, TunnelKind::Gue, TunnelChecksum::Full),
+                tunnel(Back, 6, TunnelKind::Ipip, TunnelChecksum::None),
+            ],
+        ),
+        service(
+            6,
+            2905,
+            132,
+            Rr,
+            vec![fullnat(Back, 3, 3000, true), fullnat(Across, 4, 0, true)],
+        ),
     ]
 }
 

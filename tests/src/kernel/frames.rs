@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use lb_common::host::frame::{Frame, Frame6, checksum};
+use lb_common::host::frame::{Frame, Frame6, checksum, sctp_chunk};
 use rand::{Rng, RngCore, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
@@ -197,6 +197,9 @@ fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
         .choose(rng)
         .expect("not empty");
     let payload = payload.unwrap_or_else(|| {
+        if flow.protocol == 132 && rng.random_ratio(19, 20) {
+            return chunks(rng, length);
+        }
         let mut payload = vec![0; length];
         rng.fill_bytes(&mut payload);
         payload
@@ -257,11 +260,34 @@ fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
         let sum = if rng.random() { [0, 0] } else { rng.random() };
         frame[at..at + 2].copy_from_slice(&sum);
     }
+    if flow.protocol == 132 && rng.random_ratio(1, 6) {
+        let at = layer_3(&frame) + l4 + 8;
+        frame[at..at + 4].copy_from_slice(&rng.random::<[u8; 4]>());
+    }
     // Short frames are padded by drivers.
     while frame.len() < 60 && rng.random_ratio(1, 2) {
         frame.push(0);
     }
     frame
+}
+
+/// SCTP chunks: one that opens as a rule, sometimes an ABORT behind the first.
+fn chunks(rng: &mut StdRng, length: usize) -> Vec<u8> {
+    let kind = *[1, 1, 1, 10, 10, 11, 0, 3, 2, 7, 8, 14, 9, 6, 200]
+        .choose(rng)
+        .expect("not empty");
+    let mut value = vec![0; length];
+    rng.fill_bytes(&mut value);
+    let mut chunks = sctp_chunk(kind, rng.random(), &value);
+    match rng.random_range(0..8) {
+        0 | 1 => chunks.extend(sctp_chunk(6, 0, &[])),
+        2 => chunks.extend(sctp_chunk(0, 3, b"data")),
+        // A length that is no chunk's, or reaches far.
+        3 => chunks[2..4].copy_from_slice(&rng.random::<[u8; 2]>()),
+        4 => chunks.truncate(rng.random_range(0..8)),
+        _ => {}
+    }
+    chunks
 }
 
 /// Extension headers, of most packets none.

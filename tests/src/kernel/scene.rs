@@ -385,6 +385,7 @@ pub fn short_timeouts() -> Settings {
     let mut settings = Settings::kernel_defaults();
     settings.tcp = [seconds(1); 12];
     settings.udp = seconds(1);
+    settings.sctp = [seconds(1); 16];
     settings
 }
 
@@ -393,6 +394,9 @@ pub fn long_timeouts() -> Settings {
     let mut settings = Settings::kernel_defaults();
     for (state, timeout) in (0..).zip(&mut settings.tcp) {
         *timeout = seconds(3600 + state);
+    }
+    for (state, timeout) in (0..).zip(&mut settings.sctp) {
+        *timeout = seconds(3800 + state);
     }
     settings.udp = seconds(3700);
     settings

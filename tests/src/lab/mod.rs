@@ -28,6 +28,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+pub use lb_userspace::netlink::{features, set_features};
 pub use link::{Node, Segment, mac_of};
 pub use namespace::{Door, Namespace};
 pub use offload::Offload;

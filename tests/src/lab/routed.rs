@@ -136,6 +136,28 @@ impl Routed {
         })
     }
 
+    /// Gives every interface this MTU.
+    ///
+    /// # Errors
+    /// When one does not take it.
+    pub fn set_mtu(&self, mtu: u32) -> Result<()> {
+        let segments = [&self.far.ns, &self.outside.ns, &self.inside.ns];
+        let servers = self.servers.iter().map(|server| &server.node.ns);
+        let hosts = [&self.client.ns, &self.gate.ns, &self.director.ns];
+        // A bridge takes the MTU of its ports.
+        for ns in hosts.into_iter().chain(servers).chain(segments) {
+            let links: Vec<serde_json::Value> =
+                serde_json::from_str(&ns.ip_show(&["-j", "link", "show"])?)?;
+            let names = links.iter().filter_map(|link| link["ifname"].as_str());
+            let lines: String = names
+                .filter(|name| *name != "lo")
+                .map(|name| format!("link set {name} mtu {mtu}\n"))
+                .collect();
+            ns.ip(&lines)?;
+        }
+        Ok(())
+    }
+
     /// Lets no packet above `mtu` bytes from the gate to the client.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use crate::{
     forward::testing::{Any, any_frame, between, end, facts, header, way, words},
     host::{
         HostPacket,
-        frame::{Frame, Frame6},
+        frame::{Frame, Frame6, sctp_chunk},
         sums,
     },
 };
@@ -166,6 +166,69 @@ fn fragments_keep_what_they_cannot_know() {
         };
         assert_eq!(&packet.bytes()[34..38], ports);
         assert_eq!(packet.bytes()[38..], bytes[38..], "no checksum made up");
+    }
+}
+
+#[test]
+fn sctp_without_a_new_port_keeps_its_checksum_even_a_wrong_one() {
+    let chunk = sctp_chunk(0, 3, b"data");
+    let frame = Frame::sctp(CLIENT.parse().unwrap(), SERVICE.parse().unwrap(), chunk);
+    let mut bytes = frame.build();
+    bytes[34 + 8] ^= 1;
+    let mut packet = HostPacket::new(&bytes, 7);
+    let facts = facts(&bytes);
+    for port in [0, 80_u16.to_be()] {
+        let server = End {
+            port,
+            ..end_of(SERVER)
+        };
+        let ends = Ends::destination(server);
+        translate::<V4, _>(&mut packet, &facts, ends, Part::Whole, 0).unwrap();
+        assert_eq!(packet.bytes()[34..], bytes[34..]);
+    }
+}
+
+#[test]
+fn a_large_sctp_packet_to_another_port_has_the_checksum_of_the_whole() {
+    // Miri has no time for the long ones.
+    let sizes = [0, 1, 200, 1452, 8952, 65_000];
+    for size in sizes.into_iter().take(if cfg!(miri) { 3 } else { 6 }) {
+        let chunk = sctp_chunk(0, 3, &vec![0xa5; size]);
+        let frame = Frame::sctp(CLIENT.parse().unwrap(), SERVICE.parse().unwrap(), chunk);
+        let mut packet = HostPacket::new(&frame.build(), 7);
+        let facts = facts(packet.bytes());
+        let ends = Ends::destination(end_of(SERVER));
+        translate::<V4, _>(&mut packet, &facts, ends, Part::Whole, 0).unwrap();
+        let wanted = Frame {
+            destination: SERVER.parse().unwrap(),
+            ..frame
+        };
+        assert_eq!(packet.bytes(), wanted.build(), "{size} bytes");
+    }
+}
+
+#[test]
+fn a_first_fragment_of_sctp_cannot_get_another_port() {
+    let chunk = sctp_chunk(0, 3, &[7; 96]);
+    let mut frame = Frame::sctp(CLIENT.parse().unwrap(), SERVICE.parse().unwrap(), chunk);
+    frame.misc.2 = 0x2000;
+    let bytes = frame.build();
+    let mut packet = HostPacket::new(&bytes, 7);
+    let facts = facts(&bytes);
+    let ends = Ends::destination(end_of(SERVER));
+    let sent = translate::<V4, _>(&mut packet, &facts, ends, Part::First, 0);
+    assert_eq!(sent, Err(Reason::DroppedFragment));
+    assert_eq!(packet.bytes(), bytes);
+    let same_port = End {
+        port: 80_u16.to_be(),
+        ..end_of(SERVER)
+    };
+    let ends = Ends::destination(same_port);
+    for part in [Part::First, Part::Later] {
+        let mut packet = HostPacket::new(&bytes, 7);
+        translate::<V4, _>(&mut packet, &facts, ends, part, 0).unwrap();
+        assert_eq!(packet.bytes()[34..], bytes[34..], "{part:?}");
+        assert_eq!(packet.bytes()[30..34], [10, 7, 0, 1]);
     }
 }
 

@@ -16,7 +16,7 @@ use lb_common::{
     },
     host::{
         HostCell, HostPacket, HostTables,
-        frame::{Frame, Frame6, checksum},
+        frame::{Frame, Frame6, checksum, sctp_chunk},
         sums,
     },
     layout::{
@@ -28,7 +28,7 @@ use lb_common::{
     reason::Reason,
     sched::Cursor,
     tables::{Cell, Params, Table, Tables},
-    wire::{IPPROTO_TCP, IPPROTO_UDP},
+    wire::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP},
 };
 
 /// The interface that clients are behind, and the one that servers are behind.
@@ -48,14 +48,16 @@ pub(super) const KEPT: u32 = 1;
 pub(super) const DIRECT: u32 = 2;
 pub(super) const FULL: u32 = 3;
 const SERVERS: u32 = 4;
-/// Ports of the services: two of TCP, one of UDP.
+/// Ports of the services: two of TCP, one of UDP, one of SCTP.
 pub(super) const WEB: u16 = 80;
 pub(super) const WEB_TOO: u16 = 81;
 pub(super) const DNS: u16 = 53;
-const SERVICES: [(u16, u8); 3] = [
+pub(super) const SIGNAL: u16 = 2905;
+const SERVICES: [(u16, u8); 4] = [
     (WEB, IPPROTO_TCP),
     (WEB_TOO, IPPROTO_TCP),
     (DNS, IPPROTO_UDP),
+    (SIGNAL, IPPROTO_SCTP),
 ];
 
 /// Cells of either table; Miri, which looks at each, has no time for many.
@@ -396,11 +398,15 @@ impl<F: Family> Bed<F> {
 
     /// From the client to a service.
     pub(super) fn request(from: u16, to: u16, flags: u8) -> Segment {
-        let udp = to == DNS;
+        let protocol = match to {
+            DNS => IPPROTO_UDP,
+            SIGNAL => IPPROTO_SCTP,
+            _ => IPPROTO_TCP,
+        };
         Segment {
             source: Self::client(from),
             destination: Self::vip(to),
-            protocol: if udp { IPPROTO_UDP } else { IPPROTO_TCP },
+            protocol,
             flags,
             ttl: 64,
             stations: [MAC, GATEWAY],
@@ -416,6 +422,22 @@ impl<F: Family> Bed<F> {
             destination: Self::client(to),
             stations: [MAC, STATION],
             ..Self::request(to, from, flags)
+        }
+    }
+
+    /// An SCTP packet of one chunk, from the client.
+    pub(super) fn chunk(from: u16, kind: u8) -> Segment {
+        Segment {
+            payload: sctp_chunk(kind, 0, b"odd"),
+            ..Self::request(from, SIGNAL, 0)
+        }
+    }
+
+    /// As [`Self::chunk`], from a server.
+    pub(super) fn answer_chunk(slot: u32, to: u16, kind: u8) -> Segment {
+        Segment {
+            payload: sctp_chunk(kind, 0, b"odd"),
+            ..Self::reply(slot, SIGNAL, to, 0)
         }
     }
 

@@ -1,10 +1,12 @@
-//! NAT through the whole engine, both directions and both families.
+//! NAT through the whole engine, both directions and both families; and SCTP,
+//! by NAT and direct routing.
 
 mod bed;
 mod fullnat;
 mod life;
 mod local;
 mod random;
+mod sctp;
 mod trouble;
 mod way;
 mod wire;

@@ -8,9 +8,7 @@ use lb_common::layout::{SchedulerKind, Stats};
 use super::{Change, Node, Service, State, trash::Trashed};
 use crate::{
     daemon::cursor::{MAX_LIST, Step},
-    model::{
-        Dest, DestId, Family, Method, Protocol, Refusal, Request, ServiceId, ServiceSpec, Tunnel,
-    },
+    model::{Dest, DestId, Family, Method, Refusal, Request, ServiceId, ServiceSpec, Tunnel},
 };
 
 /// The raw counters of a server's slot.
@@ -297,10 +295,6 @@ impl Service {
 
 fn supported_id(id: ServiceId) -> Result<(), Refusal> {
     let what = match id {
-        ServiceId::Address {
-            protocol: Protocol::Sctp,
-            ..
-        } => "SCTP services",
         ServiceId::Address { port: 0, .. } => "services of any port",
         ServiceId::Address { .. } | ServiceId::Mark { .. } => return Ok(()),
     };

@@ -141,11 +141,6 @@ fn refusals_are_the_kernels() {
         change(&mut spec);
         spec
     };
-    let sctp = ServiceId::Address {
-        protocol: Protocol::Sctp,
-        addr: [10, 9, 9, 1].into(),
-        port: 80,
-    };
     let cases: Vec<(Request, Result<(), Refusal>)> = vec![
         (
             Request::AddService(id(80), spec("rr")),
@@ -219,7 +214,6 @@ fn refusals_are_the_kernels() {
     for request in [
         Request::AddService(id(81), spec("wlc")),
         Request::AddService(id(0), spec("rr")),
-        Request::AddService(sctp, spec("rr")),
         Request::AddService(id(81), other(|s| s.ops = true)),
         Request::AddService(id(81), other(|s| s.persistent = Some(300))),
         Request::AddService(id(81), other(|s| s.sched_flags = 8)),

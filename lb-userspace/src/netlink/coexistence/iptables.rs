@@ -1,14 +1,28 @@
 //! Reads the output of `iptables-save`.
 
-use super::ruleset::{Chain, Condition, Effect, Range, Rule, Table};
+use super::ruleset::{Chain, Condition, Effect, Entry, Range, Rule, Table};
 
-/// Chains that packets for this machine pass, by table.
-const ENTRIES: [(&str, &[&str]); 4] = [
-    ("raw", &["PREROUTING"]),
-    ("mangle", &["PREROUTING", "INPUT"]),
-    ("nat", &["PREROUTING"]),
-    ("filter", &["INPUT"]),
+/// Chains that packets for this machine pass, and those that replies through it
+/// pass after that, by table.
+const ENTRIES: [(&str, &[&str], &[&str]); 4] = [
+    ("raw", &["PREROUTING"], &[]),
+    (
+        "mangle",
+        &["PREROUTING", "INPUT"],
+        &["FORWARD", "POSTROUTING"],
+    ),
+    ("nat", &["PREROUTING"], &["POSTROUTING"]),
+    ("filter", &["INPUT"], &["FORWARD"]),
 ];
+
+fn entry(table: &str, chain: &str) -> Option<Entry> {
+    let (_, input, forward) = ENTRIES.iter().find(|(name, ..)| *name == table)?;
+    if input.contains(&chain) {
+        Some(Entry::Input)
+    } else {
+        forward.contains(&chain).then_some(Entry::Forward)
+    }
+}
 
 /// Whether the text comes from the tool that stores its rules in nf_tables.
 pub(super) fn is_nft(text: &str) -> bool {
@@ -65,9 +79,7 @@ fn declare(table_name: &str, table: &mut Table, line: &str) {
             format!("{table_name} {name}")
         },
         policy: (policy != "-" && policy != "ACCEPT").then(|| policy.to_owned()),
-        entry: ENTRIES
-            .iter()
-            .any(|(t, chains)| *t == table_name && chains.contains(&name)),
+        entry: entry(table_name, name),
         rules: Vec::new(),
     };
     table.chains.insert(name.to_owned(), chain);
@@ -120,7 +132,15 @@ fn option<'a>(
                 });
             }
         }
-        "-s" | "--src-range" => rule.from = from(value(), negated),
+        "-s" | "--src-range" => {
+            let source = value();
+            rule.from = from(source, negated);
+            rule.conditions
+                .extend(Range::parse(source).map(|range| Condition::Source {
+                    ranges: vec![range],
+                    negated,
+                }));
+        }
         "--match-set" => {
             let (set, direction) = (value(), value());
             if direction.starts_with("src") {

@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, net::IpAddr, process::Stdio, time::Duration};
 use tokio::{process::Command, time::timeout};
 
 use self::ruleset::{Inputs, Table};
-use super::{Link, LinkKind, View};
+use super::{Link, LinkKind, View, claims::ports};
 
 /// A firewall tool that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -23,14 +23,19 @@ const LOOPBACK: u32 = 1;
 const MAX_DEPTH: usize = 8;
 
 /// One sentence for every interface by which a VIP can be reached past lvx, and
-/// for every firewall rule that would have applied to a VIP's traffic and does
-/// not; at most 20, then `… and N more`. `attached` are the indexes of the
-/// interfaces that lvx runs on.
+/// for every firewall rule that would have applied to a VIP's traffic, or to the
+/// replies of `servers` (those by NAT), and does not; at most 20, then `… and N
+/// more`. `attached` are the indexes of the interfaces that lvx runs on.
 ///
 /// The rules are read with `iptables-save`, `ip6tables-save` and `nft` in the
 /// calling thread's network namespace. A tool that is missing or fails counts
 /// as having no rules.
-pub async fn warnings(vips: &[IpAddr], attached: &BTreeSet<u32>, view: &View) -> Vec<String> {
+pub async fn warnings(
+    vips: &[IpAddr],
+    servers: &[IpAddr],
+    attached: &BTreeSet<u32>,
+    view: &View,
+) -> Vec<String> {
     let mut lines = unattached(vips, attached, view);
     let (v4, v6, old_v4, old_v6, nft) = tokio::join!(
         output("iptables-save", &[]),
@@ -43,7 +48,7 @@ pub async fn warnings(vips: &[IpAddr], attached: &BTreeSet<u32>, view: &View) ->
         &[&v4, &old_v4],
         &[&v6, &old_v6],
         &nft,
-        vips,
+        [vips, servers],
         &inputs(attached, view),
     ));
     cap(lines)
@@ -51,7 +56,13 @@ pub async fn warnings(vips: &[IpAddr], attached: &BTreeSet<u32>, view: &View) ->
 
 /// Rules in the texts of the tools. Where iptables is a front of nf_tables, its
 /// tables appear in nft's listing again and are left out there.
-fn firewall(v4: &[&str], v6: &[&str], nft: &str, vips: &[IpAddr], inputs: &Inputs) -> Vec<String> {
+fn firewall(
+    v4: &[&str],
+    v6: &[&str],
+    nft: &str,
+    [vips, servers]: [&[IpAddr]; 2],
+    inputs: &Inputs,
+) -> Vec<String> {
     let mut tables: Vec<Table> = Vec::new();
     let mut covered = BTreeSet::new();
     for (family, texts) in [("ip", v4), ("ip6", v6)] {
@@ -76,7 +87,7 @@ fn firewall(v4: &[&str], v6: &[&str], nft: &str, vips: &[IpAddr], inputs: &Input
     tables.extend(nft::parse(nft, &covered));
     tables
         .iter()
-        .flat_map(|table| table.warnings(vips, inputs))
+        .flat_map(|table| table.warnings(vips, servers, inputs))
         .collect()
 }
 
@@ -153,15 +164,12 @@ fn covered(link: &Link, attached: &BTreeSet<u32>, view: &View, depth: usize) -> 
             .is_some_and(|l| covered(l, attached, view, depth + 1))
     };
     let below = match link.kind {
-        LinkKind::Plain => false,
         LinkKind::Vlan { parent, .. } | LinkKind::Macvlan { parent } => at(parent),
+        _ => false,
     };
-    let mut ports = view
-        .links
-        .values()
-        .filter(|port| port.master == Some(link.index))
-        .peekable();
-    let by_ports = ports.peek().is_some() && ports.all(|port| attached.contains(&port.index));
+    let mut ports = ports(link.index, view).peekable();
+    let by_ports =
+        ports.peek().is_some() && ports.all(|port| covered(port, attached, view, depth + 1));
     below || by_ports || link.master.is_some_and(|master| attached.contains(&master))
 }
 

@@ -4,10 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::ruleset::{Chain, Condition, Effect, Range, Rule, Table};
+use super::ruleset::{Chain, Condition, Effect, Entry, Range, Rule, Table};
 
-/// Hooks that packets for this machine pass.
-const HOOKS: [&str; 3] = ["ingress", "prerouting", "input"];
+/// Hooks that packets for this machine pass, and those that replies through it
+/// pass after that.
+fn entry(hook: &str) -> Option<Entry> {
+    match hook {
+        "ingress" | "prerouting" | "input" => Some(Entry::Input),
+        "forward" | "postrouting" => Some(Entry::Forward),
+        _ => None,
+    }
+}
+
 /// Elements of an anonymous set that a sentence shows.
 const SHOWN: usize = 3;
 
@@ -47,7 +55,7 @@ pub(super) fn parse(text: &str, covered: &BTreeSet<(String, String)>) -> Vec<Tab
             let chain = Chain {
                 label: label + &name,
                 policy: (policy == "drop").then_some(policy),
-                entry: HOOKS.contains(&word(chain, "hook").as_str()),
+                entry: entry(&word(chain, "hook")),
                 rules: Vec::new(),
             };
             table.chains.insert(name, chain);
@@ -120,7 +128,11 @@ fn condition(rule: &mut Rule, body: &Value) {
                     }
                 }
                 Some("saddr") => {
-                    rule.from = format!("{}from {}", if negated { "not " } else { "" }, show(right))
+                    rule.from =
+                        format!("{}from {}", if negated { "not " } else { "" }, show(right));
+                    let source = ranges(right);
+                    let source = source.map(|ranges| Condition::Source { ranges, negated });
+                    rule.conditions.extend(source);
                 }
                 _ => {}
             }

@@ -1,7 +1,7 @@
 //! Firewall rules, whatever tool they come from.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -73,6 +73,10 @@ impl Range {
 /// understood is taken to match.
 #[derive(Clone, Debug)]
 pub(super) enum Condition {
+    Source {
+        ranges: Vec<Range>,
+        negated: bool,
+    },
     Destination {
         ranges: Vec<Range>,
         negated: bool,
@@ -90,23 +94,59 @@ pub(super) enum Condition {
 }
 
 impl Condition {
-    fn may_match(&self, vip: IpAddr, inputs: &Inputs) -> bool {
-        match self {
-            Self::Destination { ranges, negated } => {
-                ranges.iter().any(|range| range.contains(vip)) != *negated
+    fn may_match(&self, traffic: Traffic, inputs: &Inputs) -> bool {
+        let holds = |ranges: &[Range], ip| ranges.iter().any(|range| range.contains(ip));
+        match (self, traffic) {
+            (Self::Source { ranges, negated }, Traffic::From(ip))
+            | (Self::Destination { ranges, negated }, Traffic::To(ip)) => {
+                holds(ranges, ip) != *negated
             }
-            Self::Input {
-                patterns,
-                negated: false,
-            } => patterns.iter().any(|pattern| inputs.any(pattern)),
-            Self::Input {
-                patterns,
-                negated: true,
-            } => !patterns.iter().any(|pattern| inputs.all(pattern)),
-            Self::Family { v6 } => vip.is_ipv6() == *v6,
-            Self::Never => false,
+            // Clients are anywhere.
+            (Self::Source { .. } | Self::Destination { .. }, _) => true,
+            (
+                Self::Input {
+                    patterns,
+                    negated: false,
+                },
+                _,
+            ) => patterns.iter().any(|pattern| inputs.any(pattern)),
+            (
+                Self::Input {
+                    patterns,
+                    negated: true,
+                },
+                _,
+            ) => !patterns.iter().any(|pattern| inputs.all(pattern)),
+            (Self::Family { v6 }, traffic) => traffic.address().is_ipv6() == *v6,
+            (Self::Never, _) => false,
         }
     }
+}
+
+/// Packets that lvx takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Traffic {
+    /// A client's, to a VIP.
+    To(IpAddr),
+    /// A reply of a server by NAT.
+    From(IpAddr),
+}
+
+impl Traffic {
+    fn address(self) -> IpAddr {
+        match self {
+            Self::To(ip) | Self::From(ip) => ip,
+        }
+    }
+}
+
+/// Where a chain stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// On the way to this machine: requests to VIPs would come by.
+    Input,
+    /// On the way through it: replies of servers by NAT would come by.
+    Forward,
 }
 
 /// What a rule does.
@@ -135,8 +175,8 @@ pub(super) struct Chain {
     pub(super) rules: Vec<Rule>,
     /// A policy other than accept.
     pub(super) policy: Option<String>,
-    /// Packets enter here on their way to this machine.
-    pub(super) entry: bool,
+    /// Which packets enter here, and not only by a jump.
+    pub(super) entry: Option<Entry>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -147,59 +187,101 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// One sentence for every rule and policy that would apply to a VIP.
-    pub(super) fn warnings(&self, vips: &[IpAddr], inputs: &Inputs) -> Vec<String> {
+    /// One sentence for every rule and policy that would apply to packets to a
+    /// VIP, and one for each that would apply to replies of any of `servers`.
+    pub(super) fn warnings(
+        &self,
+        vips: &[IpAddr],
+        servers: &[IpAddr],
+        inputs: &Inputs,
+    ) -> Vec<String> {
+        let ours = |ip: &IpAddr| self.v6.is_none_or(|v6| v6 == ip.is_ipv6());
         let mut lines = Vec::new();
-        for vip in vips
-            .iter()
-            .filter(|vip| self.v6.is_none_or(|v6| v6 == vip.is_ipv6()))
-        {
-            let mut seen = BTreeSet::new();
-            for (name, chain) in self.chains.iter().filter(|(_, chain)| chain.entry) {
-                self.walk(name, *vip, inputs, &mut seen, &mut lines);
-                if let Some(policy) = &chain.policy {
-                    lines.push(format!(
-                        "{} policy {policy} does not apply to VIP {vip}",
-                        chain.label
-                    ));
-                }
-            }
+        for vip in vips.iter().copied().filter(ours) {
+            let end = format!("does not apply to VIP {vip}");
+            self.enter(Entry::Input, &[Traffic::To(vip)], inputs, &end, &mut lines);
         }
+        let replies: Vec<_> = servers.iter().copied().filter(ours).collect();
+        let replies: Vec<_> = replies.into_iter().map(Traffic::From).collect();
+        let end = "does not apply to replies of servers by NAT";
+        self.enter(Entry::Forward, &replies, inputs, end, &mut lines);
         lines
     }
 
-    fn walk<'a>(
-        &'a self,
-        name: &'a str,
-        vip: IpAddr,
+    fn enter(
+        &self,
+        entry: Entry,
+        traffic: &[Traffic],
         inputs: &Inputs,
-        seen: &mut BTreeSet<&'a str>,
+        end: &str,
         lines: &mut Vec<String>,
     ) {
-        let Some(chain) = self.chains.get(name) else {
-            return;
-        };
-        if !seen.insert(name) {
+        if traffic.is_empty() {
             return;
         }
+        let mut walk = Walk {
+            table: self,
+            inputs,
+            end,
+            seen: BTreeMap::new(),
+            lines: Vec::new(),
+        };
+        let chains = self.chains.iter();
+        for (name, chain) in chains.filter(|(_, chain)| chain.entry == Some(entry)) {
+            walk.chain(name, traffic);
+            if let Some(policy) = &chain.policy {
+                walk.say(format!("{} policy {policy} {end}", chain.label));
+            }
+        }
+        lines.extend(walk.lines);
+    }
+}
+
+struct Walk<'a> {
+    table: &'a Table,
+    inputs: &'a Inputs,
+    /// How a sentence ends.
+    end: &'a str,
+    /// What has been through a chain already.
+    seen: BTreeMap<&'a str, Vec<Traffic>>,
+    lines: Vec<String>,
+}
+
+impl<'a> Walk<'a> {
+    fn say(&mut self, line: String) {
+        if !self.lines.contains(&line) {
+            self.lines.push(line);
+        }
+    }
+
+    fn chain(&mut self, name: &'a str, traffic: &[Traffic]) {
+        let Some(chain) = self.table.chains.get(name) else {
+            return;
+        };
+        let seen = self.seen.entry(name).or_default();
+        let new = |one: &&Traffic| !seen.contains(one);
+        let traffic: Vec<_> = traffic.iter().filter(new).copied().collect();
+        seen.extend_from_slice(&traffic);
         for (i, rule) in chain.rules.iter().enumerate() {
-            if !rule
-                .conditions
-                .iter()
-                .all(|condition| condition.may_match(vip, inputs))
-            {
+            let mut matching = traffic.clone();
+            matching.retain(|one| {
+                let conditions = &mut rule.conditions.iter();
+                conditions.all(|condition| condition.may_match(*one, self.inputs))
+            });
+            if matching.is_empty() {
                 continue;
             }
             match &rule.effect {
                 Effect::None => {}
-                Effect::Jump(to) => self.walk(to, vip, inputs, seen, lines),
+                Effect::Jump(to) => self.chain(to, &matching),
                 Effect::Does(what) => {
                     let space = if rule.from.is_empty() { "" } else { " " };
-                    lines.push(format!(
-                        "{} rule {} ({what}{space}{}) does not apply to VIP {vip}",
+                    self.say(format!(
+                        "{} rule {} ({what}{space}{}) {}",
                         chain.label,
                         i + 1,
-                        rule.from
+                        rule.from,
+                        self.end
                     ));
                 }
             }

@@ -19,7 +19,7 @@ fn eth0() -> Inputs {
 /// The sentences, without the ending that all share.
 fn rules(v4: &[&str], v6: &[&str], nft: &str, address: &str) -> Vec<String> {
     let end = format!(" does not apply to VIP {address}");
-    let lines = firewall(v4, v6, nft, &[vip(address)], &eth0());
+    let lines = firewall(v4, v6, nft, [&[vip(address)], &[]], &eth0());
     lines
         .iter()
         .map(|line| line.strip_suffix(&end).unwrap().to_owned())
@@ -72,10 +72,67 @@ fn ip6tables_rules_apply_to_ipv6_only() {
 fn the_whole_sentence_is_as_promised() {
     let text = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -j ACCEPT\n-A INPUT -i lo -j DROP\n\
                 [3:180] -A INPUT -m set --match-set bad src -j DROP\nCOMMIT\n";
-    let lines = firewall(&[text], &[], "", &[vip("192.0.2.1")], &eth0());
+    let lines = firewall(&[text], &[], "", [&[vip("192.0.2.1")], &[]], &eth0());
     assert_eq!(
         lines,
         ["INPUT rule 3 (DROP from @bad) does not apply to VIP 192.0.2.1"]
+    );
+}
+
+/// The sentences about replies, without the ending that all share.
+fn of_replies(v4: &str, nft: &str, servers: &[&str]) -> Vec<String> {
+    let servers: Vec<_> = servers.iter().map(|server| vip(server)).collect();
+    let lines = firewall(&[v4], &[], nft, [&[], &servers], &eth0());
+    let end = " does not apply to replies of servers by NAT";
+    lines
+        .iter()
+        .map(|line| line.strip_suffix(end).unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn rules_that_would_apply_to_replies_are_named_once() {
+    let text = "*filter\n:FORWARD DROP [0:0]\n:out - [0:0]\n\
+                -A FORWARD -m conntrack --ctstate INVALID -j DROP\n\
+                -A FORWARD -s 10.8.0.0/24 -j out\n\
+                -A FORWARD ! -s 10.8.0.0/16 -j LOG\n\
+                -A FORWARD -s 10.8.0.2/32 -d 192.0.2.0/24 -j REJECT\n\
+                -A FORWARD -i wan+ -j DROP\n\
+                -A out -p icmp -j DROP\n-A out -p tcp -j MARK\nCOMMIT\n\
+                *nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -s 10.8.0.0/24 -o eth0 -j MASQUERADE\nCOMMIT\n";
+    assert_eq!(
+        of_replies(text, "", &["10.8.0.1", "10.8.0.2"]),
+        [
+            "FORWARD rule 1 (DROP)",
+            "out rule 2 (MARK)",
+            "FORWARD rule 4 (REJECT from 10.8.0.2)",
+            "FORWARD policy DROP",
+            "nat POSTROUTING rule 1 (MASQUERADE from 10.8.0.0/24)",
+        ]
+    );
+    assert_eq!(
+        of_replies(text, "", &["10.9.0.1"]),
+        [
+            "FORWARD rule 1 (DROP)",
+            "FORWARD rule 3 (LOG not from 10.8.0.0/16)",
+            "FORWARD policy DROP",
+        ]
+    );
+    // Without servers by NAT, or for those of the other family, there is nothing to say.
+    assert_eq!(of_replies(text, "", &[]), Vec::<String>::new());
+    assert_eq!(of_replies(text, "", &["fd00::1"]), Vec::<String>::new());
+}
+
+#[test]
+fn the_recorded_rules_for_forwarding_are_named() {
+    assert_eq!(
+        of_replies(IPTABLES, "", &["10.8.0.1"]),
+        ["FORWARD rule 1 (REJECT)", "FORWARD policy DROP"]
+    );
+    let nft = of_replies("", NFT_OF_IPTABLES, &["10.8.0.1"]);
+    assert!(
+        nft.contains(&"ip filter FORWARD policy drop".to_owned()),
+        "{nft:?}"
     );
 }
 
@@ -169,7 +226,7 @@ fn output_that_is_not_understood_has_no_rules() {
         "{\"nftables\": 3}",
     ] {
         assert_eq!(
-            firewall(&[text], &[text], text, &[vip("192.0.2.1")], &eth0()),
+            firewall(&[text], &[text], text, [&[vip("192.0.2.1")], &[]], &eth0()),
             Vec::<String>::new(),
             "{text}"
         );
@@ -185,7 +242,7 @@ fn ranges_hold_their_ends_and_nothing_more() {
             )],
             &[],
             "",
-            &[vip(ip)],
+            [&[vip(ip)], &[]],
             &eth0(),
         )
         .len()

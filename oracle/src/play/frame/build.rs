@@ -7,6 +7,8 @@ use etherparse::{
     checksum::Sum16BitWords,
 };
 
+use lb_common::host::{frame::sctp_chunk, sums::crc32c};
+
 use crate::scenario::{Extension, Icmp, Packet, Transport};
 
 /// Sequence and acknowledgement number and window of every segment: nobody
@@ -14,6 +16,8 @@ use crate::scenario::{Extension, Icmp, Packet, Transport};
 const SEQUENCE: u32 = 1000;
 const ACKNOWLEDGED: u32 = 2000;
 const WINDOW: u16 = 64_000;
+/// Verification tag of every SCTP packet.
+const TAG: u32 = 3000;
 
 /// A frame with these fields; `number` is the packet's own.
 #[must_use]
@@ -138,6 +142,9 @@ fn payload(packet: &Packet, number: u16) -> (IpNumber, Vec<u8>) {
             let sum_at = (!packet.no_checksum).then_some(6);
             (IpNumber::UDP, udp.to_bytes().to_vec(), sum_at)
         }
+        Transport::Sctp(chunks) => {
+            return (IpNumber::SCTP, sctp(packet, chunks, &data));
+        }
         Transport::Icmp(message) => {
             let protocol = if v4 {
                 IpNumber::ICMP
@@ -164,6 +171,24 @@ fn payload(packet: &Packet, number: u16) -> (IpNumber, Vec<u8>) {
         bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
     (protocol, bytes)
+}
+
+/// An SCTP packet; the data is in its first chunk. Without a checksum, it is a
+/// wrong one: no packet's is 0 here.
+fn sctp(packet: &Packet, chunks: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut bytes = packet.from.port().to_be_bytes().to_vec();
+    bytes.extend(packet.to.port().to_be_bytes());
+    bytes.extend(TAG.to_be_bytes());
+    bytes.extend([0; 4]);
+    for (index, kind) in chunks.iter().enumerate() {
+        let value = if index == 0 { data } else { &[] };
+        bytes.extend(sctp_chunk(*kind, 0, value));
+    }
+    if !packet.no_checksum {
+        let sum = crc32c(&bytes).to_le_bytes();
+        bytes[8..12].copy_from_slice(&sum);
+    }
+    bytes
 }
 
 fn icmp(message: &Icmp, number: u16) -> Vec<u8> {

@@ -132,6 +132,26 @@ mod tests {
     }
 
     #[test]
+    fn an_sctp_frame_shows_its_chunks() {
+        let text = "sctp 1.2.3.4:1000 > 10.9.9.1:80 COOKIE-ECHO+ABORT len 5";
+        let frame = build(&packet(text), 7, ([1; 6], [2; 6]));
+        let sent = Sent {
+            frame: frame.clone(),
+        };
+        assert_eq!(
+            show(&frame, &sent),
+            "1.2.3.4 > 10.9.9.1 ttl 64 id 7 len 48 sctp 1000 > 80 tag 3000 COOKIE-ECHO length 9 \
+             ABORT length 4"
+        );
+        let mut wrong = frame;
+        wrong[14 + 20 + 12 + 4] ^= 1;
+        assert!(show(&wrong, &sent).contains("length 9 changed-data"));
+        assert!(show(&wrong, &sent).ends_with("bad-checksum"));
+        let nosum = build(&packet(&format!("{text} nosum")), 7, ([1; 6], [2; 6]));
+        assert!(show(&nosum, &sent).ends_with("bad-checksum"));
+    }
+
+    #[test]
     fn the_identification_of_another_packet_is_not_shown() {
         let frame = build(
             &packet("udp 1.2.3.4:1 > 10.9.9.1:53 len 3"),

@@ -10,8 +10,11 @@ use etherparse::{
     checksum::Sum16BitWords,
 };
 
+use lb_common::host::sums::crc32c;
+
 use super::super::stage::SERVER_SIDE;
 use super::{Sent, build::sum};
+use crate::scenario::chunk_name;
 
 const ETHERNET: usize = 14;
 
@@ -62,6 +65,7 @@ fn packet(line: &mut String, bytes: &[u8], sent: &Sent, outermost: bool) -> Opti
     let shown = match ip.protocol {
         IpNumber::TCP => tcp(line, &ip),
         IpNumber::UDP => udp(line, &ip, sent),
+        IpNumber::SCTP => sctp(line, &ip),
         IpNumber::ICMP | IpNumber::IPV6_ICMP => icmp(line, &ip, sent),
         IpNumber::IPV4 | IpNumber::IPV6 => inner(line, "ipip", ip.payload, sent),
         IpNumber::GRE => gre(line, &ip, sent),
@@ -242,6 +246,45 @@ fn udp(line: &mut String, ip: &Ip<'_>, sent: &Sent) -> Option<()> {
         }
     } else {
         finish(line, ip, checksum, data);
+    }
+    Some(())
+}
+
+fn sctp(line: &mut String, ip: &Ip<'_>) -> Option<()> {
+    let bytes = ip.payload;
+    let word = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
+    let (from, to) = (word(0)?, word(2)?);
+    let _ = write!(line, " sctp {from} > {to}");
+    let (Some(header), Some(mut rest)) = (bytes.get(..12), bytes.get(12..)) else {
+        // Of a quote.
+        let _ = write!(line, " cut to {}", bytes.len());
+        return Some(());
+    };
+    let number = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
+    let _ = write!(line, " tag {}", u32::from_be_bytes(number(4)));
+    while let [kind, flags, high, low, ..] = *rest {
+        match chunk_name(kind) {
+            Some(name) => line.push_str(&format!(" {name}")),
+            None => line.push_str(&format!(" chunk {kind}")),
+        }
+        if flags != 0 {
+            let _ = write!(line, " flags {flags}");
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let _ = write!(line, " length {length}");
+        let Some(value) = rest.get(4..length) else {
+            line.push_str(" cut");
+            break;
+        };
+        pattern(line, value);
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    let sum = u32::from_le_bytes(number(8));
+    let blank = [&bytes[..8], &[0; 4], &bytes[12..]].concat();
+    if !ip.whole {
+        let _ = write!(line, " checksum {sum:08x}");
+    } else if crc32c(&blank) != sum {
+        line.push_str(" bad-checksum");
     }
     Some(())
 }

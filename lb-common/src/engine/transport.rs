@@ -3,6 +3,7 @@ use crate::{
     conn::Protocol,
     facts::Facts,
     forward::Part,
+    layout::Settings,
     packet::Packet,
     parse,
     reason::Reason,
@@ -14,11 +15,11 @@ use crate::{
 /// `ipfrag_time`.
 const LIFE: u32 = seconds(30);
 
-/// Stage: a fragment. The first one tells the ports, which are kept for the
-/// others; another one is given the ports that were kept. The protocol comes in
-/// by [`Facts::ports`].
+/// Stage: the transport header of what is rare: SCTP and fragments. A first
+/// fragment tells the ports, which are kept for the others; another one is given
+/// the ports that were kept. The protocol comes in by [`Facts::ports`].
 #[inline(always)]
-pub fn fragment<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
+pub fn transport<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
     let result = find_ports(packet, tables, facts);
     stage_answer(facts, result)
 }
@@ -35,15 +36,21 @@ fn find_ports<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) ->
         facts.dst[1],
         facts.fragment | u64::from(number) << 32 | facts.family << 40,
     ];
-    if facts.part == Part::First as u64 {
+    if facts.part != Part::Later as u64 {
         parse::transport(packet, protocol, facts)?;
-        tables.keep_fragment(&datagram, facts.ports, now);
+        if facts.part == Part::First as u64 {
+            tables.keep_fragment(&datagram, facts.ports, now);
+        }
         return Ok(());
     }
     match tables.fragment(&datagram) {
         Some((ports, first)) if now.wrapping_sub(first) <= LIFE => {
             facts.ports = ports;
-            facts.tcp_flags = 0;
+            facts.flags = 0;
+            facts.timeouts = match protocol {
+                Protocol::Sctp => Settings::SCTP,
+                Protocol::Tcp | Protocol::Udp => Settings::UDP,
+            };
             Ok(())
         }
         // With such rules everything comes here that passes this director.

@@ -43,7 +43,7 @@ fn get(client: &Namespace, to: SocketAddrV4) -> anyhow::Result<String> {
 }
 
 fn reason(director: &Director<'_>, name: &str) -> u64 {
-    let reasons = director.status().unwrap().reasons;
+    let reasons = director.status().expect("lvx runs").reasons;
     let found = reasons.into_iter().find(|(known, _)| known == name);
     found.unwrap_or_else(|| panic!("no reason {name}")).1
 }

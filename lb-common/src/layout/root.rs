@@ -6,9 +6,9 @@ pub struct Root(pub u64);
 impl Root {
     const V4_SERVICES: u64 = 1 << 1;
     const V6_SERVICES: u64 = 1 << 2;
-    const V4_RULES: u64 = 1 << 3;
-    const V6_RULES: u64 = 1 << 4;
-    const ANY_DESTINATION: u64 = 1 << 5;
+    const V4_RULES: u64 = 1 << 5;
+    const V6_RULES: u64 = 1 << 6;
+    const ANY_DESTINATION: u64 = 1 << 7;
     const EPOCH_SHIFT: u32 = 8;
 
     /// A root for transaction `epoch` on `side`; a family without services is

@@ -8,7 +8,10 @@ use crate::{
     forward::{Part, checksum_tail, halves},
     packet::Packet,
     parse::{self, Header as _},
-    wire::{ETHERNET_LEN, IPPROTO_GRE, IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_UDP, TAG_LEN, UDP_LEN},
+    wire::{
+        ETHERNET_LEN, GRE_LEN, GUE_LEN, IPPROTO_GRE, IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_UDP,
+        TAG_LEN, UDP_LEN,
+    },
 };
 
 /// What an address is to the program.
@@ -95,10 +98,6 @@ impl Outcome {
 const MOST_SUMMED: u32 = 1 << 14;
 /// "Checksum present" of GRE, as loaded.
 const GRE_CHECKSUM: u16 = 0x8000_u16.to_be();
-/// Bytes of a GRE header, and of its checksum.
-const GRE_LEN: u32 = 4;
-/// Bytes of a GUE header without options.
-const GUE_LEN: u32 = 4;
 
 /// A packet inside another.
 #[derive(Clone, Copy)]

@@ -9,6 +9,18 @@ use crate::{
 /// [`Facts::reverse`] of a packet that is no reply.
 pub const NO_REVERSE: u64 = u64::MAX;
 
+/// [`Facts::toa`] of a client's segment.
+pub mod told {
+    /// Nothing was tried.
+    pub const NOT: u64 = 0;
+    /// The service of a new connection wants it.
+    pub const WANTED: u64 = 1;
+    /// The option is in the segment.
+    pub const YES: u64 = 2;
+    /// There was no room for it.
+    pub const NO_ROOM: u64 = 3;
+}
+
 /// Cold stages get it as their scratch structure. In the kernel it lies in a
 /// per-CPU map, because 512 bytes of stack are shared by all calls. 64-bit words
 /// only: the compiler would merge smaller fields into misaligned stores.
@@ -63,6 +75,13 @@ pub struct Facts {
     pub tries: u64,
     /// Identification of the datagram that a fragment is of.
     pub fragment: u64,
+    /// Of an ICMP error about a tunnel's packet, what it says:
+    /// [`TunnelError`](crate::parse::TunnelError); then type and code (above it) of
+    /// the error that the client is to be told.
+    pub error: u64,
+    /// Whether a FULLNAT server is to be told the client's address, and what became
+    /// of that: [`told`](crate::facts::told).
+    pub toa: u64,
     /// Firewall mark, of a packet without a connection.
     pub mark: u64,
     /// [`FilterVerdict`](crate::layout::FilterVerdict) of such a packet.

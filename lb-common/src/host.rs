@@ -23,7 +23,8 @@ use crate::{
     layout::{FILTER_WORDS, Root, Settings, Stats},
     packet::Packet,
     reason::Reason,
-    tables::{Cell, Datagram, Param, Params, Step, Table, Tables},
+    sched::mh,
+    tables::{Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Step, Table, Tables},
     time::Tick,
 };
 
@@ -152,9 +153,19 @@ pub struct HostTables {
     reasons: Vec<AtomicU64>,
     fragments: Mutex<HashMap<Datagram, (u64, Tick)>>,
     rules: Mutex<HashMap<u32, [u64; 2]>>,
+    destinations: Destinations,
 }
 
-const TABLES: usize = 16;
+/// What is remembered of destinations: the record of each, and which is next to go.
+struct Destinations {
+    places: Mutex<(HashMap<Destination, usize>, usize)>,
+    memory: Vec<AtomicU64>,
+}
+
+/// Destinations that are remembered.
+const DESTINATIONS: usize = 64;
+
+const TABLES: usize = 17;
 /// Local addresses, at least.
 const LOCALS: u32 = 16;
 
@@ -179,6 +190,7 @@ impl HostTables {
             (Table::NextHop, 8, dests),
             (Table::Settings, size_of::<Settings>() / 8, 1),
             (Table::Local, 4, dests.max(LOCALS)),
+            (Table::SchedTable, 1, services.saturating_mul(mh::WORDS)),
             (Table::Limits, 1, 1),
             (Table::Rules, 1, 2 * params.rule_words),
         ];
@@ -201,6 +213,10 @@ impl HostTables {
             reasons: zeros(Reason::ALL.len()),
             fragments: Mutex::default(),
             rules: Mutex::default(),
+            destinations: Destinations {
+                places: Mutex::default(),
+                memory: zeros(DESTINATIONS * DESTINATION_WORDS),
+            },
         };
         host.set(Table::Settings, 0, Settings::kernel_defaults());
         host
@@ -352,6 +368,38 @@ impl<'a> Tables for &'a HostTables {
         fragments.insert(*datagram, (ports, now));
     }
 
+    fn destination(self, key: &Destination) -> Option<HostCell<'a>> {
+        let places = self
+            .destinations
+            .places
+            .lock()
+            .expect("nobody panics with it");
+        let at = *places.0.get(key)? * DESTINATION_WORDS;
+        Some(HostCell(
+            &self.destinations.memory[at..at + DESTINATION_WORDS],
+        ))
+    }
+
+    fn keep_destination(self, key: &Destination, first: u64, second: u64) {
+        let mut places = self
+            .destinations
+            .places
+            .lock()
+            .expect("nobody panics with it");
+        let (known, next) = &mut *places;
+        let place = *known.get(key).unwrap_or(next);
+        if place == *next {
+            known.retain(|_, other| *other != place);
+            *next = (place + 1) % DESTINATIONS;
+        }
+        known.insert(*key, place);
+        let at = place * DESTINATION_WORDS;
+        let words = &self.destinations.memory[at..at + DESTINATION_WORDS];
+        for (word, value) in words.iter().zip([first, second].into_iter().chain([0; 14])) {
+            word.store(value, Ordering::SeqCst);
+        }
+    }
+
     fn count_dest(self, slot: u32, stats: Stats) {
         let values = [
             stats.conns,
@@ -408,6 +456,10 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::answer::<F, _, _>(packet, self.0, facts)
     }
 
+    fn tunnel_error<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::tunnel_error::<F, _, _>(packet, self.0, facts)
+    }
+
     fn classify<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::classify::<F, _, _>(packet, self.0, facts)
     }
@@ -434,6 +486,10 @@ impl Stages<HostPacket> for HostStages<'_> {
 
     fn to_server<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::to_server::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn tell<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::tell::<F, _, _>(packet, self.0, facts)
     }
 
     fn to_client<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {

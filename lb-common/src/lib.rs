@@ -21,7 +21,7 @@
 //! | [`engine`] | the walk of a packet through all of these |
 //! | [`reason`] | the one outcome every packet is counted under |
 //! | [`host`] | the traits over plain memory, for tests and fuzzers |
-#![cfg_attr(not(any(test, feature = "host")), no_std)]
+#![cfg_attr(not(any(test, feature = "compile")), no_std)]
 
 pub mod checksum;
 pub mod conn;

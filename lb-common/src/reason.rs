@@ -59,6 +59,9 @@ reasons! {
     ForwardedTx = "forwarded-tx", Forwarded;
     /// Sent to a server or client out of another interface.
     ForwardedRedirect = "forwarded-redirect", Forwarded;
+    /// As the two above, to a FULLNAT server that is told clients' addresses in a TCP
+    /// option: this segment had no room for it.
+    ForwardedUntold = "forwarded-untold", Forwarded;
     /// Delivered to the local stack because the server is this director; by NAT,
     /// with the server's address and port.
     PassedLocalServer = "passed-local-server", Passed;
@@ -99,6 +102,9 @@ reasons! {
     DroppedFragment = "dropped-fragment", Dropped;
     /// An ICMP error about a connection, with a wrong checksum.
     DroppedIcmp = "dropped-icmp", Dropped;
+    /// An ICMP error about a tunnel packet of ours: its client was told by an error
+    /// of our own, if the rate allowed.
+    DroppedTunnelError = "dropped-tunnel-error", Dropped;
     /// The server's next hop is not resolved.
     DroppedUnresolved = "dropped-unresolved", Dropped;
     /// Time to live ran out.

@@ -54,6 +54,8 @@ pub enum Table {
     Settings,
     /// Local addresses of FULLNAT: 4 words.
     Local,
+    /// Tables of schedulers, four 16-bit list positions a record: 1 word.
+    SchedTable,
     /// One record of our own limits: the ICMP bucket; 1 word.
     Limits,
     /// Mark and filter rules, halved: 1 word. See
@@ -136,6 +138,14 @@ impl Params {
 /// identification with the family above it (bit 32).
 pub type Datagram = [u64; 5];
 
+/// What a destination is remembered by (lblc, lblcr): service slot with the
+/// number of the scheduler's binding above it, and the packet's destination
+/// address.
+pub type Destination = [u64; 3];
+
+/// Words of what is remembered of a destination.
+pub const DESTINATION_WORDS: usize = 16;
+
 /// State of a loop that [`Tables::repeat`] runs: plain words, at most
 /// [`LOOP_WORDS`] of them. In the kernel it lies in a map while the loop runs:
 /// the verifier follows what lies on the stack through every step, and counters
@@ -168,6 +178,11 @@ pub trait Tables: Copy {
     fn fragment(self, datagram: &Datagram) -> Option<(u64, Tick)>;
     /// Remembers a datagram's ports and protocol; an old one may be forgotten.
     fn keep_fragment(self, datagram: &Datagram, ports: u64, now: Tick);
+    /// What is remembered of a destination: [`DESTINATION_WORDS`] words.
+    fn destination(self, key: &Destination) -> Option<Self::Cell>;
+    /// Remembers a destination, with `first` and `second` as its first words and
+    /// zeros behind; the one used least lately may be forgotten.
+    fn keep_destination(self, key: &Destination, first: u64, second: u64);
     /// Adds to the counters of the server in `slot` on this CPU.
     fn count_dest(self, slot: u32, stats: Stats);
     /// Counts a packet of `bytes` under the filter rule in `slot` on this CPU.

@@ -28,6 +28,10 @@ pub const UDP_LEN: u32 = 8;
 pub const SCTP_LEN: u32 = 12;
 /// Bytes of a chunk's header: type, flags, length.
 pub const CHUNK_LEN: u32 = 4;
+/// Bytes of a GUE header without options.
+pub const GUE_LEN: u32 = 4;
+/// Bytes of a GRE header without options; a checksum takes as many again.
+pub const GRE_LEN: u32 = 4;
 
 /// IP protocol number of ICMP.
 pub const IPPROTO_ICMP: u8 = 1;

@@ -67,7 +67,8 @@ fn service() {
         gcd: 0x4142_4344,
         seed_from: 0x5152_5354_5556_5758,
         seed: 0x6162_6364_6566_6768,
-        reserved: [0; 8],
+        sched: [0x7172_7374, 0x8182_8384_8586, 0x9192_9394],
+        reserved: [0; 5],
     };
     let tables = tables();
     let view = ServiceView(written(&tables, Table::Service, entry));
@@ -81,6 +82,9 @@ fn service() {
     assert_eq!(view.gcd(), entry.gcd);
     assert_eq!(view.seed_from(), entry.seed_from);
     assert_eq!(view.seed(), entry.seed);
+    assert_eq!(view.sched_word(), entry.sched[0]);
+    assert_eq!(view.sched_table(), entry.sched[1]);
+    assert_eq!(view.binding(), entry.sched[2]);
 
     let key = ServiceKey {
         addr: entry.addr,
@@ -115,13 +119,15 @@ fn list() {
         weight: 0xfffe_fdfc,
         old_position: 0x1112_1314,
         method: ForwardMethod::Tunnel as u32,
-    };
+    }
+    .with_hint(0xf1f2);
     let tables = tables();
     let view = ListView(written(&tables, Table::List, entry));
     assert_eq!(view.slot(), entry.slot);
     assert_eq!(view.weight(), entry.weight);
     assert_eq!(view.old_position(), entry.old_position);
     assert_eq!(view.method(), ForwardMethod::Tunnel);
+    assert_eq!(view.hint(), 0xf1f2);
 }
 
 #[test]
@@ -139,7 +145,8 @@ fn dest() {
         tunnel_checksum: 10,
         reserved0: 0,
         local: LocalPool::new(11, 12).0,
-        reserved1: [0; 2],
+        path_mtu: 0x0011_2233_0000_0514,
+        reserved1: 0,
     };
     let tables = tables();
     let view = DestView(written(&tables, Table::Dest, entry));
@@ -148,6 +155,12 @@ fn dest() {
     assert_eq!((view.tunnel_kind(), view.tunnel_port()), (8, 9));
     assert_eq!(view.tunnel_checksum(), 10);
     assert_eq!(view.local(), LocalPool::new(11, 12));
+    assert_eq!(view.path_mtu(), PathMtu(entry.path_mtu));
+    view.set_path_mtu(PathMtu(1), PathMtu(2));
+    assert_eq!(view.path_mtu().0, entry.path_mtu, "another was faster");
+    view.set_path_mtu(PathMtu(entry.path_mtu), PathMtu(2));
+    assert_eq!(view.path_mtu(), PathMtu(2));
+    assert_eq!(view.tenant(3), 4 | 7 << 32);
     let read = view.word();
     assert_eq!(read, word);
     assert_eq!(read.next_hop(), 0x0102_0304);
@@ -289,6 +302,25 @@ fn root() {
     let root = Root::new(1, 2, false, true);
     assert_eq!((root.epoch(), root.side()), (1, 0));
     assert!(!root.has_services(4) && root.has_services(6));
+    for (four, six) in [(false, false), (true, false), (false, true), (true, true)] {
+        let root = Root::new(5, 1, true, false).with_tunnels(four, six);
+        assert_eq!((root.has_tunnels(4), root.has_tunnels(6)), (four, six));
+        assert_eq!((root.epoch(), root.side()), (5, 1));
+        assert!(root.has_services(4) && !root.has_services(6));
+    }
+}
+
+#[test]
+fn a_path_mtu_is_forgotten() {
+    for now in [0, 1000, u32::MAX - 5] {
+        let path = PathMtu::new(1300, now);
+        let after = |ticks: u32| path.at(now.wrapping_add(ticks));
+        assert_eq!(after(0), Some(1300));
+        assert_eq!(after(PathMtu::LIFE), Some(1300));
+        assert_eq!(after(PathMtu::LIFE + 1), None);
+        assert_eq!(after(u32::MAX / 2), None, "no deadline ever comes back");
+        assert_eq!(PathMtu::default().at(now), None);
+    }
 }
 
 #[test]

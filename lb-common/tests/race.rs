@@ -65,6 +65,7 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
     for i in 0..KEYS {
         let number = i.wrapping_mul(step) % KEYS;
         let flow = NewFlow {
+            tells_client: false,
             slot: (number % u64::from(SLOTS)) as u32,
             method: ForwardMethod::Route,
             state: 3,

@@ -186,6 +186,7 @@ fn cells(ctx: &XdpContext) -> Option<()> {
 #[inline(never)]
 fn bench_insert(facts: &Facts, now: Tick) -> bool {
     let flow = NewFlow {
+        tells_client: false,
         slot: 0,
         method: ForwardMethod::Route,
         state: 1,
@@ -229,8 +230,9 @@ fn hash(ctx: &XdpContext) -> Option<()> {
     }
 }
 
-/// A whole program, or `lvx_pass` for the cost of getting there.
-#[xdp]
+/// A whole program, or `lvx_pass` for the cost of getting there. Those that it
+/// calls take frames in pieces, so it must, too.
+#[xdp(frags)]
 pub fn bench_behind(ctx: XdpContext) -> u32 {
     if let Some(run) = run()
         && let Some(packet) = next_packet(&ctx, run)

@@ -12,7 +12,7 @@ use lb_common::{
         ServiceState, Settings, Stats, StatsPage,
     },
     reason::Reason,
-    tables::{Datagram, LOOP_WORDS, Params},
+    tables::{DESTINATION_WORDS, Datagram, Destination, LOOP_WORDS, Params},
 };
 
 /// `BPF_F_MMAPABLE`.
@@ -46,6 +46,14 @@ pub static DEST_LOADS: Array<DestLoad> = Array::with_max_entries(1, MAPPED);
 pub static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static LOCALS: Array<LocalAddress> = Array::with_max_entries(1, MAPPED);
+/// Tables of mh, in runs that never change while a service refers to them.
+#[map]
+pub static SCHED_TABLES: Array<u64> = Array::with_max_entries(1, MAPPED);
+/// Servers by destination (lblc, lblcr). A loss is harmless, so the oldest may
+/// make room.
+#[map]
+pub static DESTINATIONS: LruHashMap<Destination, [u64; DESTINATION_WORDS]> =
+    LruHashMap::with_max_entries(16_384, 0);
 #[map]
 pub static RULES: Array<u64> = Array::with_max_entries(1, MAPPED);
 #[map]

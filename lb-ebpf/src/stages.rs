@@ -53,6 +53,11 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn tunnel_error<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_tunnel_error4, lvx_tunnel_error6, packet, facts)
+    }
+
+    #[inline(always)]
     fn classify<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_classify4, lvx_classify6, packet, facts)
     }
@@ -85,6 +90,11 @@ impl Stages<XdpPacket> for GlobalStages {
     #[inline(always)]
     fn to_server<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_to_server4, lvx_to_server6, packet, facts)
+    }
+
+    #[inline(always)]
+    fn tell<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_tell4, lvx_tell6, packet, facts)
     }
 
     #[inline(always)]
@@ -136,6 +146,10 @@ stage!(lvx_relay4, ctx, facts =>
     engine::relay::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_relay6, ctx, facts =>
     engine::relay::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tunnel_error4, ctx, facts =>
+    engine::tunnel_error::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tunnel_error6, ctx, facts =>
+    engine::tunnel_error::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer4, ctx, facts =>
     engine::answer::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer6, ctx, facts =>
@@ -159,6 +173,10 @@ stage!(lvx_to_server4, ctx, facts =>
     engine::to_server::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_server6, ctx, facts =>
     engine::to_server::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tell4, ctx, facts =>
+    engine::tell::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_tell6, ctx, facts =>
+    engine::tell::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_client4, ctx, facts =>
     engine::to_client::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_to_client6, ctx, facts =>

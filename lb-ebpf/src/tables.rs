@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     layout::{Root, Stats},
-    tables::{Datagram, LOOP_WORDS, Param, Step, Table, Tables},
+    tables::{DESTINATION_WORDS, Datagram, Destination, LOOP_WORDS, Param, Step, Table, Tables},
     time::{Tick, tick_of},
 };
 
@@ -48,6 +48,7 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
             Table::NextHop => record(&maps::NEXT_HOPS, index),
             Table::Settings => record(&maps::SETTINGS, index),
             Table::Local => record(&maps::LOCALS, index),
+            Table::SchedTable => record(&maps::SCHED_TABLES, index),
             Table::Limits => record(&maps::LIMITS, index),
             Table::Rules => record(&maps::RULES, index),
         }
@@ -114,6 +115,21 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
     fn keep_fragment(self, datagram: &Datagram, ports: u64, now: Tick) {
         // When there is no room the other fragments are dropped and counted.
         let _ = maps::FRAGMENTS.insert(datagram, [ports, now.into()], 0);
+    }
+
+    #[inline(always)]
+    fn destination(self, key: &Destination) -> Option<MapCell> {
+        // It may be forgotten and be another's at any time: then a connection
+        // goes to a server that the other's destination has.
+        maps::DESTINATIONS.get_ptr_mut(key).map(MapCell::new)
+    }
+
+    #[inline(always)]
+    fn keep_destination(self, key: &Destination, first: u64, second: u64) {
+        let mut words = [0; DESTINATION_WORDS];
+        (words[0], words[1]) = (first, second);
+        // When there is no room the next connection finds nothing remembered.
+        let _ = maps::DESTINATIONS.insert(key, words, 0);
     }
 
     #[inline(always)]

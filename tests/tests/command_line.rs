@@ -271,8 +271,6 @@ fn what_is_not_built_says_so_and_changes_nothing() {
         director.status().unwrap().epoch,
     );
     for command in [
-        "-A -t 192.168.0.200:81 -s wlc",
-        "-A -t 192.168.0.200:81",
         "-A -t 192.168.0.200:81 -s rr -p 60",
         "-A -f 6666 -s rr",
         "-A -u 192.168.0.200:81 -s rr -o",

@@ -27,6 +27,7 @@ const SIZES: Sizes = Sizes {
     connections6: 4096,
     services: 16,
     dests: 64,
+    mh_services: 16,
     rule_words: 1 << 12,
 };
 const KEYS: u32 = 30_000;
@@ -38,7 +39,9 @@ fn service() -> Vec<Service> {
         port: 53,
         protocol: 17,
         scheduler: SchedulerKind::Wrr,
+        sched_flags: 0,
         claimed: true,
+        toa: false,
         servers: vec![
             (Reached::Back, 3).into(),
             (Reached::Across, 2).into(),

@@ -21,6 +21,7 @@ const SIZES: Sizes = Sizes {
     connections6: 4096,
     services: 8,
     dests: 16,
+    mh_services: 16,
     rule_words: 1 << 12,
 };
 

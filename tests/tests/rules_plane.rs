@@ -21,6 +21,7 @@ const SIZES: Sizes = Sizes {
     connections6: 4096,
     services: 8,
     dests: 16,
+    mh_services: 4,
     rule_words: rule_words(16),
 };
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];

@@ -18,8 +18,11 @@ pub(crate) struct Options {
     /// One TCP stream by each method instead of single packets
     #[arg(long)]
     streams: bool,
+    /// A new connection by each scheduler instead of established ones
+    #[arg(long, conflicts_with = "streams")]
+    schedulers: bool,
     /// Write the figures to a file, too
-    #[arg(long, value_name = "FILE", conflicts_with = "streams")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["streams", "schedulers"])]
     json: Option<PathBuf>,
 }
 
@@ -32,6 +35,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     command.arg("bench");
     if options.streams {
         command.arg("streams");
+    }
+    if options.schedulers {
+        command.arg("schedulers");
     }
     if options.quick {
         command.arg("--quick");

@@ -1,9 +1,9 @@
-use super::{STAGE_DONE, STAGE_END};
+use super::{STAGE_AWAY, STAGE_DONE, STAGE_END};
 use crate::{
     facts::{Facts, NO_REVERSE},
     family::Family,
     forward::{
-        Part,
+        Packed, Part, Way,
         icmp::{self, Answer},
     },
     layout::{DestView, ForwardMethod, NextHopView, Stats},
@@ -21,11 +21,13 @@ pub(super) const fn may_be_answered(reason: u32) -> bool {
         || reason == Reason::DroppedTtl as u32
         || reason == Reason::DroppedTooBig as u32
         || reason == Reason::DroppedUnresolved as u32
+        || reason == Reason::DroppedTunnelError as u32
 }
 
 /// Stage: turns the packet that ended for `facts.reason` into the ICMP error
 /// that says so, where the kernel would send one, and the rate allows it.
-/// [`STAGE_END`] leaves it to be dropped.
+/// [`STAGE_END`] leaves it to be dropped. [`STAGE_AWAY`] when the answer does not
+/// leave by the way that the packet came.
 #[inline(always)]
 pub fn answer<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
@@ -33,6 +35,7 @@ pub fn answer<F: Family, P: Packet, T: Tables>(
     facts: &mut Facts,
 ) -> u32 {
     match make::<F, P, T>(packet, tables, facts) {
+        Some(()) if facts.reason as u32 == Reason::DroppedTunnelError as u32 => STAGE_AWAY,
         Some(()) => STAGE_DONE,
         None => STAGE_END,
     }
@@ -58,11 +61,17 @@ fn make<F: Family, P: Packet, T: Tables>(
     } else {
         facts.dst
     };
-    icmp::answer::<F, P, T>(packet, tables, facts, source, what).ok()?;
+    if let Answer::Told { .. } = what {
+        let way = Packed::<F>::new(facts.way);
+        facts.egress = way.ifindex().into();
+        icmp::answer_by::<F, P, T, _>(packet, tables, facts, source, what, way).ok()?;
+    } else {
+        icmp::answer::<F, P, T>(packet, tables, facts, source, what).ok()?;
+    }
     // The kernel counts an error about a connection as a packet to its client; of
     // NAT's it does not find the connection, whose replies come from the server.
     let is_nat = facts.method == ForwardMethod::Masq as u64;
-    if !is_reply && !is_nat && matches!(what, Answer::TimeExceeded | Answer::TooBig { .. }) {
+    if !is_reply && !is_nat && is_counted(what) {
         let (longest, around) = if F::VERSION == 4 {
             (576, 28)
         } else {
@@ -82,6 +91,14 @@ fn make<F: Family, P: Packet, T: Tables>(
 }
 
 #[inline(always)]
+const fn is_counted(what: Answer) -> bool {
+    matches!(
+        what,
+        Answer::TimeExceeded | Answer::TooBig { .. } | Answer::Told { .. }
+    )
+}
+
+#[inline(always)]
 fn what(facts: &Facts) -> Option<Answer> {
     let reason = facts.reason as u32;
     if reason == Reason::DroppedNoServer as u32 {
@@ -94,6 +111,11 @@ fn what(facts: &Facts) -> Option<Answer> {
         })
     } else if reason == Reason::DroppedUnresolved as u32 {
         Some(Answer::HostUnreachable)
+    } else if reason == Reason::DroppedTunnelError as u32 && facts.error != 0 && facts.way[1] != 0 {
+        Some(Answer::Told {
+            said: facts.error as u16,
+            mtu: facts.mtu as u32,
+        })
     } else {
         None
     }

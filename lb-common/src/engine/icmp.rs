@@ -1,5 +1,5 @@
 use super::{
-    LOST, Stop, connection, local,
+    LOST, STAGE_TUNNEL, Stop, connection, local,
     pair::local_end,
     send::{self, client_ends},
     stage_answer,
@@ -17,11 +17,25 @@ use crate::{
 };
 
 /// Stage: an ICMP message. Finds the connection that it is an error about;
-/// [`relay`] sends it on.
+/// [`relay`] sends it on. [`STAGE_TUNNEL`] when it may be about a tunnel packet of
+/// ours: for [`tunnel_error`](super::tunnel_error).
 #[inline(always)]
 pub fn icmp<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
     let result = find_connection::<F, P, T>(packet, tables, facts);
+    if result.is_err() && is_about_tunnel::<F, P>(packet, facts) {
+        return STAGE_TUNNEL;
+    }
     stage_answer(facts, result)
+}
+
+#[inline(always)]
+fn is_about_tunnel<F: Family, P: Packet>(packet: &P, facts: &mut Facts) -> bool {
+    if !facts.root().has_tunnels(F::VERSION) || facts.part != Part::Whole as u64 {
+        return false;
+    }
+    parse::is_error::<F, P>(packet, facts.l4 as u32)
+        && icmp::is_intact::<F, P>(packet, facts)
+        && parse::carried::<F, P>(packet, facts).is_some()
 }
 
 #[inline(always)]
@@ -32,6 +46,9 @@ fn find_connection<F: Family, P: Packet, T: Tables>(
 ) -> Result<(), Stop> {
     if facts.part != Part::Whole as u64 {
         return Err(Reason::PassedProtocol.into());
+    }
+    if !facts.root().has_services(F::VERSION) {
+        return Err(Reason::PassedNoVip.into());
     }
     let quoted = parse::quoted::<F, P>(packet, facts).ok_or(Reason::PassedProtocol)?;
     let found = flow::find_rare::<F, T>(tables, &quoted.key::<F>());

@@ -10,7 +10,9 @@ mod pair;
 mod schedule;
 mod send;
 mod service;
+mod tell;
 mod transport;
+mod tunnel_error;
 mod walk;
 
 pub use answer::answer;
@@ -21,7 +23,9 @@ pub use local::to_local;
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
 pub use schedule::{choose, insert};
 pub use send::{to_client, to_server, tunnel};
+pub use tell::tell;
 pub use transport::transport;
+pub use tunnel_error::tunnel_error;
 
 use crate::{
     facts::Facts,
@@ -58,6 +62,8 @@ pub trait Stages<P> {
     fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`relay`].
     fn relay<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`tunnel_error`].
+    fn tunnel_error<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`answer`].
     fn answer<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`classify`].
@@ -74,6 +80,8 @@ pub trait Stages<P> {
     fn to_local<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_server`].
     fn to_server<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`tell`].
+    fn tell<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_client`].
     fn to_client<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`tunnel`].
@@ -91,6 +99,16 @@ pub const STAGE_STALE: u32 = 4;
 
 /// The reverse cell is to be made.
 pub const STAGE_BIND: u32 = 5;
+
+/// An ICMP error may be about a tunnel packet of ours.
+pub const STAGE_TUNNEL: u32 = 6;
+/// The answer leaves by [`Facts::egress`].
+pub const STAGE_AWAY: u32 = 7;
+
+/// The segment is to carry the client's address: for [`tell`], then again.
+pub const STAGE_TELL: u32 = 8;
+/// Done; there was no room for the client's address.
+pub const STAGE_UNTOLD: u32 = 9;
 
 /// Why a walk ended: the number of a [`Reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,10 +182,10 @@ pub fn process<P: Packet, T: Tables, S: Stages<P>>(
                     } else {
                         stages.answer::<V6>(packet, facts)
                     };
-                    if answer == STAGE_DONE {
-                        Verdict::Transmit
-                    } else {
-                        Verdict::Drop
+                    match answer {
+                        STAGE_DONE => Verdict::Transmit,
+                        STAGE_AWAY => send::verdict(facts, facts.egress as u32),
+                        _ => Verdict::Drop,
                     }
                 }
                 Class::Dropped => Verdict::Drop,

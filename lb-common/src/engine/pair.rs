@@ -1,12 +1,12 @@
 use super::{
     LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, Stop, send::server_end, stage_answer,
-    walk::find_iface,
+    walk::find_iface_slot,
 };
 use crate::{
     facts::Facts,
     family::Family,
     flow::{self, FlowCell, Inserted, Link, NewReverse, StateWord, word},
-    forward::{End, Learned},
+    forward::{End, Learned, client_way},
     layout::{DestView, ForwardMethod, LocalView},
     packet::Packet,
     parse,
@@ -19,7 +19,8 @@ use crate::{
 pub const LOCAL_PORT_TRIES: u32 = 32;
 
 /// Stage: notes the way by which a client's packet came, of the connection in
-/// cell `facts.cell`, whose method translates. [`STAGE_BIND`] when the reverse
+/// cell `facts.cell`, whose method translates or (once, with its first packet)
+/// tunnels. [`STAGE_BIND`] when the reverse
 /// cell is still to be made, or to be made anew because the way is another.
 #[inline(always)]
 pub fn learn<F: Family, P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
@@ -38,8 +39,12 @@ fn note_way<F: Family, P: Packet, T: Tables>(
 ) -> Result<bool, Stop> {
     let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
     let ethernet = parse::ethernet(packet).ok_or(LOST)?;
-    let iface = find_iface(tables, ethernet.iface).ok_or(LOST)?;
+    let (slot, iface) = find_iface_slot(tables, ethernet.iface).ok_or(LOST)?;
     let way = Learned::back::<F, P>(packet, ethernet.l3, iface.mtu() as u32).ok_or(LOST)?;
+    if facts.forward_method() == ForwardMethod::Tunnel {
+        conn.keep_client_way::<F>(client_way::pack(&way, slot, iface));
+        return Ok(false);
+    }
     facts.way = way.words();
     let reverse = conn.link();
     if reverse == Link::NONE {

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     conn::{Protocol, Seen, Tracking},
-    facts::Facts,
+    facts::{Facts, told},
     family::Family,
     flow::{self, Inserted, NewFlow},
     forward::Part,
@@ -35,6 +35,9 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
                 stage_done(facts, answer)?;
                 if facts.forward_method().translates() {
                     let answer = pair_with::<F, P, S>(packet, stages, facts);
+                    stage_done(facts, answer)?;
+                } else if facts.forward_method() == ForwardMethod::Tunnel {
+                    let answer = stages.learn::<F>(packet, facts);
                     stage_done(facts, answer)?;
                 }
                 return Ok(());
@@ -79,34 +82,7 @@ const FTP_DATA: u16 = 20_u16.to_be();
 /// once to have a server chosen.
 #[inline(always)]
 pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let verdict = FilterVerdict(facts.verdict as u32);
-    let may = if verdict.drops() {
-        Ok(())
-    } else {
-        may_start(facts)
-    };
-    let picked = may.and_then(|()| {
-        let side = facts.root().side();
-        let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
-        if service.flags().0 & ServiceFlags::CLAIMED == 0 {
-            return Err(Reason::PassedNotClaimed);
-        }
-        // From here on the packet is for a service.
-        if verdict.is_some() {
-            tables.count_rule(verdict.slot(), facts.l3_len);
-            facts.verdict = FilterVerdict::NONE.0.into();
-            if verdict.drops() {
-                return Err(Reason::DroppedFilter);
-            }
-        }
-        if facts.part == Part::Later as u64 {
-            return Err(Reason::DroppedFragment);
-        }
-        if facts.src_port() == FTP_DATA {
-            return Err(Reason::PassedNoConnection);
-        }
-        Ok(sched::try_pick(tables, side, service))
-    });
+    let picked = pick(tables, facts);
     let result = match picked {
         Ok(Picked::Dest { slot, method }) => {
             facts.dest = slot.into();
@@ -119,6 +95,40 @@ pub fn choose<T: Tables>(tables: T, facts: &mut Facts) -> u32 {
         Err(reason) => Err(reason),
     };
     stage_answer(facts, result.map_err(Stop::from))
+}
+
+#[inline(always)]
+fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Picked, Reason> {
+    let verdict = FilterVerdict(facts.verdict as u32);
+    // The filter drops what it says whether it may start a connection or not.
+    if !verdict.drops() {
+        may_start(facts)?;
+    }
+    let side = facts.root().side();
+    let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
+    if service.flags().0 & ServiceFlags::CLAIMED == 0 {
+        return Err(Reason::PassedNotClaimed);
+    }
+    // From here on the packet is for a service.
+    if verdict.is_some() {
+        tables.count_rule(verdict.slot(), facts.l3_len);
+        facts.verdict = FilterVerdict::NONE.0.into();
+        if verdict.drops() {
+            return Err(Reason::DroppedFilter);
+        }
+    }
+    if facts.part == Part::Later as u64 {
+        return Err(Reason::DroppedFragment);
+    }
+    if facts.src_port() == FTP_DATA {
+        return Err(Reason::PassedNoConnection);
+    }
+    facts.toa = if service.flags().0 & ServiceFlags::TOA != 0 {
+        told::WANTED
+    } else {
+        told::NOT
+    };
+    Ok(sched::try_pick(tables, facts, side, service))
 }
 
 #[inline(always)]
@@ -163,6 +173,9 @@ fn enter<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop>
         state,
         counted: tracking.counted(state),
         timeout: settings.timeout(tracking, facts.timeouts, state),
+        tells_client: facts.toa == told::WANTED
+            && method == ForwardMethod::Fullnat
+            && tracking == Tracking::Flags,
     };
     match flow::insert::<F, T, _>(tables, &F::key(facts), facts.tick(), &flow) {
         Inserted::New(link) => {

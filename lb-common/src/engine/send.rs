@@ -1,8 +1,11 @@
 //! The last part of a walk: out by the connection's method.
 
-use super::{LOST, Stages, Stop, Verdict, local, pair::local_end, stage_answer, stage_done};
+use super::{
+    LOST, STAGE_DONE, STAGE_TELL, STAGE_UNTOLD, Stages, Stop, Verdict, local, pair::local_end,
+    stage_answer, stage_done,
+};
 use crate::{
-    facts::Facts,
+    facts::{Facts, told},
     family::Family,
     flow::{FlowCell, read_reverse},
     forward::{self, End, Ends, Packed, Part, Way},
@@ -10,6 +13,7 @@ use crate::{
     packet::Packet,
     reason::Reason,
     tables::{Table, Tables},
+    wire::TCP_SYN,
 };
 
 /// To the server of `facts.dest`, whose word is `dest`.
@@ -35,8 +39,11 @@ pub(super) fn send<F: Family, P: Packet, T: Tables, S: Stages<P>>(
             return Ok(leave(tables, facts, ifindex));
         }
         ForwardMethod::Masq | ForwardMethod::Fullnat => {
+            facts.toa = told::NOT;
             let answer = stages.to_server::<F>(packet, facts);
-            stage_done(facts, answer)?;
+            if answer != STAGE_DONE {
+                return tell_and_send::<F, P, T, S>(packet, tables, stages, facts, answer);
+            }
         }
         ForwardMethod::Tunnel => {
             let answer = stages.tunnel::<F>(packet, facts);
@@ -45,6 +52,40 @@ pub(super) fn send<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         ForwardMethod::Local => return Err(Reason::PassedLocalServer.into()),
     }
     Ok(leave(tables, facts, facts.egress as u32))
+}
+
+/// Has the client's address put into its segment, if the stage asked for that,
+/// and sends it; or ends as the stage said.
+#[inline(always)]
+fn tell_and_send<F: Family, P: Packet, T: Tables, S: Stages<P>>(
+    packet: &mut P,
+    tables: T,
+    stages: &S,
+    facts: &mut Facts,
+    mut answer: u32,
+) -> Result<Verdict, Stop> {
+    if answer == STAGE_TELL {
+        answer = stages.tell::<F>(packet, facts);
+        stage_done(facts, answer)?;
+        answer = stages.to_server::<F>(packet, facts);
+    }
+    let ifindex = facts.egress as u32;
+    if answer == STAGE_UNTOLD {
+        tables.count(Reason::ForwardedUntold);
+        return Ok(verdict(facts, ifindex));
+    }
+    stage_done(facts, answer)?;
+    Ok(leave(tables, facts, ifindex))
+}
+
+/// Out by an interface.
+#[inline(always)]
+pub(super) fn verdict(facts: &Facts, ifindex: u32) -> Verdict {
+    if u64::from(ifindex) == facts.ingress {
+        Verdict::Transmit
+    } else {
+        Verdict::Redirect(ifindex)
+    }
 }
 
 /// Out by an interface; counted.
@@ -59,14 +100,29 @@ pub(super) fn leave<T: Tables>(tables: T, facts: &Facts, ifindex: u32) -> Verdic
     }
 }
 
-/// Stage: NAT, to the server of `facts.dest`.
+/// Stage: NAT, to the server of `facts.dest`. [`STAGE_TELL`] when a FULLNAT server
+/// is to be told the client's address and nothing was tried yet; [`STAGE_UNTOLD`]
+/// when there was no room for it.
 #[inline(always)]
 pub fn to_server<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: T,
     facts: &mut Facts,
 ) -> u32 {
-    let result = translate::<F, P, T>(packet, tables, facts);
+    let conn = tables.cell(F::FLOW, facts.cell as u32).map(FlowCell);
+    let Some(conn) = conn else {
+        return stage_answer(facts, Err(LOST.into()));
+    };
+    let is_told = facts.forward_method() == ForwardMethod::Fullnat
+        && conn.state().tells_client()
+        && facts.part != Part::Later as u64;
+    if is_told && facts.toa == told::NOT {
+        return STAGE_TELL;
+    }
+    let result = translate::<F, P, T>(packet, tables, facts, conn);
+    if is_told && facts.toa == told::NO_ROOM && result.is_ok() {
+        return STAGE_UNTOLD;
+    }
     stage_answer(facts, result)
 }
 
@@ -75,8 +131,8 @@ fn translate<F: Family, P: Packet, T: Tables>(
     packet: &mut P,
     tables: T,
     facts: &mut Facts,
+    conn: FlowCell<T::Cell>,
 ) -> Result<(), Stop> {
-    let conn = FlowCell(tables.cell(F::FLOW, facts.cell as u32).ok_or(LOST)?);
     let server = server_end(tables, facts)?;
     let (_, next_hop) = next_hop(tables, facts)?;
     let part = Part::of(facts);
@@ -132,6 +188,12 @@ fn reply<F: Family, P: Packet, T: Tables>(
     facts.egress = way.ifindex().into();
     let part = Part::of(facts);
     if facts.forward_method() == ForwardMethod::Fullnat {
+        let state = conn.state();
+        // What a server sends after its SYN shows that it has taken a segment of
+        // the client's after the SYN, and all of those carried the address.
+        if state.tells_client() && facts.flags() & TCP_SYN == 0 {
+            conn.set_state(state, state.client_told());
+        }
         let ends = Ends::both(service, client);
         forward::to_client::<F, P, _>(packet, facts, ends, part, way)?;
     } else {

@@ -1,4 +1,7 @@
-use super::{STAGE_BIND, Stages, Stop, Verdict, connection, schedule::schedule, send, stage_done};
+use super::{
+    STAGE_BIND, STAGE_TUNNEL, Stages, Stop, Verdict, connection, schedule::schedule, send,
+    stage_done,
+};
 use crate::{
     conn::{Protocol, Tracking},
     facts::{Facts, NO_REVERSE},
@@ -7,7 +10,7 @@ use crate::{
     forward::Part,
     layout::{FILTER_WORDS, IFACE_WINDOW, IfaceKey, IfaceView, Root, filter_bit, reply_bit},
     packet::Packet,
-    parse::{self, Ethernet, Header},
+    parse::{self, Ethernet, Header, TunnelError},
     reason::Reason,
     tables::{Cell, Param, Table, Tables},
     wire::{IPPROTO_TCP, IPPROTO_UDP},
@@ -40,7 +43,9 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
 ) -> Result<Verdict, Stop> {
     let root = tables.root();
     let ip = F::Header::read(packet, ethernet.l3)?;
-    if !root.has_services(F::VERSION) {
+    // Errors about tunnels may be of a family without services.
+    if !root.has_services(F::VERSION) && (ip.protocol() != F::ICMP || !root.has_tunnels(F::VERSION))
+    {
         return Err(Reason::PassedNoVip.into());
     }
     let seed = tables.param(Param::FilterSeed) as u32;
@@ -68,7 +73,14 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     facts.now = tables.now().into();
     facts.reverse = NO_REVERSE;
     if next == F::ICMP {
-        let answer = stages.icmp::<F>(packet, facts);
+        let mut answer = stages.icmp::<F>(packet, facts);
+        if answer == STAGE_TUNNEL {
+            answer = if TunnelError(facts.error).family() == V4::VERSION {
+                stages.tunnel_error::<V4>(packet, facts)
+            } else {
+                stages.tunnel_error::<V6>(packet, facts)
+            };
+        }
         stage_done(facts, answer)?;
         let answer = stages.relay::<F>(packet, facts);
         stage_done(facts, answer)?;
@@ -102,15 +114,18 @@ pub(super) fn is_marked<T: Tables>(tables: T, root: Root, bit: u32) -> bool {
 /// only looks at such frames too.
 #[inline(always)]
 fn is_ours<T: Tables>(tables: T, iface: IfaceKey, mac: u64) -> bool {
-    match find_iface(tables, iface) {
-        Some(entry) => entry.owns(mac),
+    match find_iface_slot(tables, iface) {
+        Some((_, entry)) => entry.owns(mac),
         None => false,
     }
 }
 
-/// The entry of an interface.
+/// The entry of an interface, and its slot.
 #[inline(always)]
-pub(super) fn find_iface<T: Tables>(tables: T, iface: IfaceKey) -> Option<IfaceView<T::Cell>> {
+pub(super) fn find_iface_slot<T: Tables>(
+    tables: T,
+    iface: IfaceKey,
+) -> Option<(u32, IfaceView<T::Cell>)> {
     let slots = tables.param(Param::IfaceSlots) as u32;
     let home = iface.home(slots);
     let mut i = 0;
@@ -119,7 +134,7 @@ pub(super) fn find_iface<T: Tables>(tables: T, iface: IfaceKey) -> Option<IfaceV
         if let Some(cell) = tables.cell(Table::Iface, index) {
             let entry = IfaceView(cell);
             if entry.key() == iface.word() {
-                return Some(entry);
+                return Some((index, entry));
             }
         }
         i += 1;

@@ -20,7 +20,8 @@ pub mod word {
     /// Index and generation of the cell this one belongs to (template, reverse).
     pub const LINK: usize = 4;
     /// Part of a reverse cell's way; in a connection's own cell
-    /// [`Family::LOCAL`](crate::family::Family::LOCAL) of IPv4.
+    /// [`Family::LOCAL`](crate::family::Family::LOCAL) of IPv4, by tunnel the way to
+    /// the client.
     pub const SPARE: usize = 5;
     /// First word of the key.
     pub const KEY: usize = 6;
@@ -160,6 +161,20 @@ impl<C: Cell> FlowCell<C> {
             let addr = [self.0.load(first), self.0.load(second)];
             (addr, self.0.load(third) as u16)
         }
+    }
+
+    /// Keeps the way to the client of a connection through a tunnel, as
+    /// [`client_way`](crate::forward::client_way) packs it, where a FULLNAT
+    /// connection has its local end.
+    #[inline(always)]
+    pub fn keep_client_way<F: Family>(self, packed: u64) {
+        self.0.store(F::LOCAL[0], packed);
+    }
+
+    /// What [`Self::keep_client_way`] kept.
+    #[inline(always)]
+    pub fn client_way<F: Family>(self) -> u64 {
+        self.0.load(F::LOCAL[0])
     }
 
     /// The key.

@@ -29,6 +29,8 @@ pub struct NewFlow {
     pub counted: Counted,
     /// Time-out in ticks.
     pub timeout: u32,
+    /// Whether the server is to be told the client's address.
+    pub tells_client: bool,
 }
 
 /// What a new cell holds besides its key.
@@ -69,7 +71,10 @@ impl<F: Family> Content<F> for NewFlow {
 
     #[inline(always)]
     fn live(&self, busy: StateWord) -> StateWord {
-        let live = busy.live(self.state, self.counted);
+        let mut live = busy.live(self.state, self.counted);
+        if self.tells_client {
+            live = live.telling_client();
+        }
         if self.method.translates() {
             live.seeing_replies()
         } else {

@@ -15,7 +15,8 @@ pub enum Phase {
 /// A cell's state word: everything that changes by compare-and-swap.
 ///
 /// Bits 0–1 [`Phase`], 2–5 protocol state, 6–7 [`Counted`], 8 reverse cell, 9
-/// replies are seen, 10–31 zero, 32–63 generation.
+/// replies are seen, 16 the client's address is told, other bits below 32 zero,
+/// 32–63 generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateWord(pub u64);
 
@@ -24,6 +25,9 @@ impl StateWord {
     const COUNTED_SHIFT: u32 = 6;
     const REVERSE: u64 = 1 << 8;
     const SEES_REPLIES: u64 = 1 << 9;
+    const TELLS_CLIENT: u64 = 1 << 16;
+    /// What stays while the protocol state changes.
+    const KEPT: u64 = Self::SEES_REPLIES | Self::TELLS_CLIENT;
     const GENERATION_SHIFT: u32 = 32;
 
     /// Whether the cell is free.
@@ -70,6 +74,25 @@ impl StateWord {
         Self(self.0 | Self::SEES_REPLIES)
     }
 
+    /// Whether the client's segments are to carry the client's address (FULLNAT):
+    /// the server has not answered one beyond the SYN yet.
+    #[inline(always)]
+    pub const fn tells_client(self) -> bool {
+        self.0 & Self::TELLS_CLIENT != 0
+    }
+
+    /// This cell; the client's segments are to carry the client's address.
+    #[inline(always)]
+    pub const fn telling_client(self) -> Self {
+        Self(self.0 | Self::TELLS_CLIENT)
+    }
+
+    /// This cell; the server knows the client's address.
+    #[inline(always)]
+    pub const fn client_told(self) -> Self {
+        Self(self.0 & !Self::TELLS_CLIENT)
+    }
+
     /// This busy cell, live as a reverse cell.
     #[inline(always)]
     pub const fn live_reverse(self) -> Self {
@@ -88,11 +111,12 @@ impl StateWord {
         Self::with(self.generation(), Phase::Busy, 0, Counted::No)
     }
 
-    /// This cell, live in a protocol state; whether replies are seen stays.
+    /// This cell, live in a protocol state; whether replies are seen, and whether
+    /// the client's address is told, stay.
     #[inline(always)]
     pub const fn live(self, state: u8, counted: Counted) -> Self {
         let word = Self::with(self.generation(), Phase::Live, state, counted);
-        Self(word.0 | self.0 & Self::SEES_REPLIES)
+        Self(word.0 | self.0 & Self::KEPT)
     }
 
     /// This cell, freed: of the next generation.

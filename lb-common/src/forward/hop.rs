@@ -5,7 +5,7 @@ const DONT_FRAGMENT: u16 = 0x4000_u16.to_be();
 
 /// Whether an IPv4 packet must not be fragmented on its way; always true of IPv6.
 #[inline(always)]
-pub(super) fn must_not_fragment<F: Family, P: Packet>(packet: &P, l3: u32) -> Option<bool> {
+pub(crate) fn must_not_fragment<F: Family, P: Packet>(packet: &P, l3: u32) -> Option<bool> {
     if F::VERSION != 4 {
         return Some(true);
     }

@@ -12,13 +12,12 @@ use crate::{
     packet::Packet,
     reason::Reason,
     tables::{Cell, Tables},
-    wire::{IPPROTO_GRE, IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_UDP, IPV4_LEN, IPV6_LEN, UDP_LEN},
+    wire::{
+        GRE_LEN, GUE_LEN, IPPROTO_GRE, IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_UDP, IPV4_LEN, IPV6_LEN,
+        UDP_LEN,
+    },
 };
 
-/// Bytes of a GUE header without options.
-const GUE_LEN: u32 = 4;
-/// Bytes of a GRE header without options; a checksum takes as many again.
-const GRE_LEN: u32 = 4;
 /// The least room that a tunnel over IPv4 or IPv6 must leave.
 const LEAST: [u32; 2] = [68, 1280];
 /// Source ports of GUE: the kernel's default `ip_local_port_range`.
@@ -110,7 +109,16 @@ fn wrap<F: Family, O: Family, P: Packet, T: Tables>(
         return Err(Reason::DroppedTooBig);
     }
     decrement_ttl::<F, P>(packet, facts)?;
-    fits::<F, P>(packet, facts, Way::mtu(hop).wrapping_sub(around))?;
+    let mut room = Way::mtu(hop).wrapping_sub(around);
+    // A packet that routers may fragment is not held to what they have told.
+    if (F::VERSION == 4 || O::VERSION == 6)
+        && let Some(path) = dest.path_mtu().at(facts.tick())
+        && path.wrapping_sub(around) < room
+        && (O::VERSION == 6 || must_not_fragment::<F, P>(packet, facts.l3 as u32) == Some(true))
+    {
+        room = path.wrapping_sub(around);
+    }
+    fits::<F, P>(packet, facts, room)?;
     put::<F, O, P, T>(packet, tables, facts, dest, hop, shape).ok_or(Reason::DroppedInternal)
 }
 

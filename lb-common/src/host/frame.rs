@@ -30,6 +30,8 @@ pub struct Frame {
     pub misc: (u8, u16, u16),
     /// IP options: a multiple of 4 bytes, at most 40.
     pub options: Vec<u8>,
+    /// Options of a TCP header: a multiple of 4 bytes, at most 40.
+    pub tcp_options: Vec<u8>,
     /// What the transport header carries.
     pub payload: Vec<u8>,
     /// Bytes behind the packet (Ethernet padding).
@@ -49,6 +51,7 @@ impl Frame {
             ttl: 64,
             misc: (0, 0x1234, 0x4000),
             options: Vec::new(),
+            tcp_options: Vec::new(),
             payload: Vec::new(),
             padding: 0,
         }
@@ -112,6 +115,7 @@ impl Frame {
             protocol: self.protocol,
             flags: self.flags,
             ports: [self.source.port(), self.destination.port()],
+            options: &self.tcp_options,
             payload: &self.payload,
         }
         .build(&[source.octets(), destination.octets()].concat())
@@ -123,6 +127,7 @@ struct Transport<'a> {
     protocol: u8,
     flags: u8,
     ports: [u16; 2],
+    options: &'a [u8],
     payload: &'a [u8],
 }
 
@@ -138,9 +143,11 @@ impl Transport<'_> {
         }
         let mut bytes: Vec<u8> = self.ports.iter().flat_map(|p| p.to_be_bytes()).collect();
         let at = if self.protocol == IPPROTO_TCP {
+            let offset = 0x50 + (self.options.len() as u8 / 4) * 0x10;
             bytes.extend([
-                0, 0, 0, 1, 0, 0, 0, 0, 0x50, self.flags, 0xff, 0xff, 0, 0, 0, 0,
+                0, 0, 0, 1, 0, 0, 0, 0, offset, self.flags, 0xff, 0xff, 0, 0, 0, 0,
             ]);
+            bytes.extend(self.options);
             16
         } else {
             bytes.extend((8 + self.payload.len() as u16).to_be_bytes());
@@ -202,6 +209,8 @@ pub struct Frame6 {
     /// (multiples of 8, less 2). A fragment header's second byte is reserved
     /// and written as its length, 0, as for one of 8 bytes.
     pub extensions: Vec<(u8, Vec<u8>)>,
+    /// Options of a TCP header: a multiple of 4 bytes, at most 40.
+    pub tcp_options: Vec<u8>,
     /// What the transport header carries.
     pub payload: Vec<u8>,
     /// Bytes behind the packet (Ethernet padding).
@@ -221,6 +230,7 @@ impl Frame6 {
             ttl: 64,
             class: (0, 0),
             extensions: Vec::new(),
+            tcp_options: Vec::new(),
             payload: Vec::new(),
             padding: 0,
         }
@@ -270,6 +280,7 @@ impl Frame6 {
             protocol: self.protocol,
             flags: self.flags,
             ports: [self.source.port(), self.destination.port()],
+            options: &self.tcp_options,
             payload: &self.payload,
         };
         behind.extend(transport.build(&addresses));

@@ -1,7 +1,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::LocalPool;
-use crate::tables::Cell;
+use crate::{
+    tables::Cell,
+    time::{Tick, seconds},
+};
 
 /// What the packet path must know of a server at every packet, in one word so
 /// that a change is one store: the next hop in the low half, flags in the high.
@@ -79,8 +82,39 @@ pub struct DestEntry {
     /// [`LocalPool`](super::LocalPool) of
     /// [`ForwardMethod::Fullnat`](super::ForwardMethod).
     pub local: u64,
+    /// [`PathMtu`] towards the server, of [`ForwardMethod::Tunnel`](super::ForwardMethod).
+    /// Written by packets.
+    pub path_mtu: u64,
     /// Zero.
-    pub reserved1: [u64; 2],
+    pub reserved1: u64,
+}
+
+/// What a router on the way to a tunnel's server has told about its link: the
+/// longest outer packet that fits in the low half, in the high half the tick at
+/// which that is forgotten. 0 is nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PathMtu(pub u64);
+
+impl PathMtu {
+    /// For how long it is remembered: the kernel's `route.mtu_expires`.
+    pub const LIFE: u32 = seconds(600);
+
+    /// `mtu` bytes, told at `now`.
+    #[inline(always)]
+    pub const fn new(mtu: u32, now: Tick) -> Self {
+        Self(mtu as u64 | (now.wrapping_add(Self::LIFE) as u64) << 32)
+    }
+
+    /// The longest packet, if one is remembered at `now`. (One that nobody looked
+    /// at while the clock wrapped around holds again for [`Self::LIFE`].)
+    #[inline(always)]
+    pub const fn at(self, now: Tick) -> Option<u32> {
+        let left = ((self.0 >> 32) as u32).wrapping_sub(now);
+        if self.0 == 0 || left > Self::LIFE {
+            return None;
+        }
+        Some(self.0 as u32)
+    }
 }
 
 /// What is put around a packet (`--tun-type`). Read at every packet: an edit is
@@ -127,6 +161,13 @@ impl<C: Cell> DestView<C> {
         self.0.load(1 + i)
     }
 
+    /// The server in slot `slot`, which this is, as no other one in that slot
+    /// will be called: never 0.
+    #[inline(always)]
+    pub fn tenant(self, slot: u32) -> u64 {
+        u64::from(slot).wrapping_add(1) | self.0.load(4) << 32
+    }
+
     /// [`DestEntry::port`].
     #[inline(always)]
     pub fn port(self) -> u16 {
@@ -161,6 +202,18 @@ impl<C: Cell> DestView<C> {
     #[inline(always)]
     pub fn tunnel_checksum(self) -> u8 {
         (self.0.load(4) >> 48) as u8
+    }
+
+    /// [`DestEntry::path_mtu`].
+    #[inline(always)]
+    pub fn path_mtu(self) -> PathMtu {
+        PathMtu(self.0.load(6))
+    }
+
+    /// Replaces [`DestEntry::path_mtu`], if it is still `old`.
+    #[inline(always)]
+    pub fn set_path_mtu(self, old: PathMtu, new: PathMtu) {
+        self.0.compare_exchange(6, old.0, new.0);
     }
 }
 

@@ -70,6 +70,12 @@ impl<C: Cell> IfaceView<C> {
         self.0.load(7)
     }
 
+    /// Word `i` (1 to [`IFACE_MACS`]) of the entry: a station address, 0 is none.
+    #[inline(always)]
+    pub fn station(self, i: usize) -> u64 {
+        self.0.load(i)
+    }
+
     /// Whether `mac` (low 48 bits, wire order) is one of ours.
     #[inline(always)]
     pub fn owns(self, mac: u64) -> bool {

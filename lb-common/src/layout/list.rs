@@ -18,8 +18,20 @@ pub struct ListEntry {
     /// Position in the list of the previous generation, or
     /// [`NO_OLD_POSITION`]: carries a scheduler's cursor over a change.
     pub old_position: u32,
-    /// [`ForwardMethod`] of new connections.
+    /// [`ForwardMethod`] of new connections; from bit 16 what the
+    /// scheduler's compile step says of the server ([`ListEntry::with_hint`]).
     pub method: u32,
+}
+
+impl ListEntry {
+    /// With the [`Compiled`](crate::sched::Compiled) hint.
+    #[must_use]
+    pub const fn with_hint(self, hint: u16) -> Self {
+        Self {
+            method: self.method & 0xffff | (hint as u32) << 16,
+            ..self
+        }
+    }
 }
 
 /// A [`ListEntry`] as the engine reads it.
@@ -43,6 +55,12 @@ impl<C: Cell> ListView<C> {
     #[inline(always)]
     pub fn old_position(self) -> u32 {
         self.0.load(1) as u32
+    }
+
+    /// What the scheduler's compile step says of the server.
+    #[inline(always)]
+    pub fn hint(self) -> u64 {
+        self.0.load(1) >> 48
     }
 
     /// [`ListEntry::method`].

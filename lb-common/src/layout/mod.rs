@@ -25,7 +25,10 @@ mod settings;
 mod stats;
 mod sweep;
 
-pub use dest::{DestEntry, DestFlags, DestLoad, DestView, DestWord, TunnelChecksum, TunnelKind};
+pub use crate::sched::SchedulerKind;
+pub use dest::{
+    DestEntry, DestFlags, DestLoad, DestView, DestWord, PathMtu, TunnelChecksum, TunnelKind,
+};
 pub use filter::{FILTER_BITS, FILTER_WORDS, filter_bit, reply_bit};
 pub use iface::{IFACE_MACS, IFACE_WINDOW, IfaceEntry, IfaceKey, IfaceView};
 pub use list::{ListEntry, ListView, NO_OLD_POSITION};
@@ -37,8 +40,7 @@ pub use rules::{
     rule_hash,
 };
 pub use service::{
-    SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState,
-    ServiceView,
+    SERVICE_WINDOW, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, ServiceView,
 };
 pub use settings::{Settings, SettingsView};
 pub use stats::{Stats, StatsPage};

@@ -6,6 +6,8 @@ pub struct Root(pub u64);
 impl Root {
     const V4_SERVICES: u64 = 1 << 1;
     const V6_SERVICES: u64 = 1 << 2;
+    const V4_TUNNELS: u64 = 1 << 3;
+    const V6_TUNNELS: u64 = 1 << 4;
     const V4_RULES: u64 = 1 << 5;
     const V6_RULES: u64 = 1 << 6;
     const ANY_DESTINATION: u64 = 1 << 7;
@@ -22,6 +24,30 @@ impl Root {
             word |= Self::V6_SERVICES;
         }
         Self(word)
+    }
+
+    /// This root, with servers that are reached by tunnels over IPv4, over IPv6.
+    #[must_use]
+    pub const fn with_tunnels(self, over_v4: bool, over_v6: bool) -> Self {
+        let mut word = self.0 & !(Self::V4_TUNNELS | Self::V6_TUNNELS);
+        if over_v4 {
+            word |= Self::V4_TUNNELS;
+        }
+        if over_v6 {
+            word |= Self::V6_TUNNELS;
+        }
+        Self(word)
+    }
+
+    /// Whether any server is reached by a tunnel over the family (4 or 6).
+    #[inline(always)]
+    pub const fn has_tunnels(self, family: u8) -> bool {
+        let bit = if family == 4 {
+            Self::V4_TUNNELS
+        } else {
+            Self::V6_TUNNELS
+        };
+        self.0 & bit != 0
     }
 
     /// The same with mark or filter rules in these families.

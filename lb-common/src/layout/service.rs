@@ -6,39 +6,24 @@ use crate::tables::Cell;
 /// service lies within its window.
 pub const SERVICE_WINDOW: u32 = 8;
 
-/// The schedulers that are built. The numbers are stored in maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum SchedulerKind {
-    /// No scheduler: every new connection takes the "leave" path.
-    None = 0,
-    /// Round robin.
-    Rr = 1,
-    /// Weighted round robin.
-    Wrr = 2,
-}
-
-impl SchedulerKind {
-    /// The scheduler called `name` by `ipvsadm -s`, if it is built.
-    pub fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "rr" => Some(Self::Rr),
-            "wrr" => Some(Self::Wrr),
-            _ => None,
-        }
-    }
-}
-
 /// Flags of a service, with the kernel's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ServiceFlags(pub u16);
 
 impl ServiceFlags {
+    /// `-b flag-1`: sh and mh look for another server (`sh-fallback`, `mh-fallback`).
+    pub const SCHED_1: u16 = 0x08;
+    /// `-b flag-2`: sh and mh hash the client's port too (`sh-port`, `mh-port`).
+    pub const SCHED_2: u16 = 0x10;
+    /// `-b flag-3`: without a meaning yet, as in the kernel.
+    pub const SCHED_3: u16 = 0x20;
     /// The service's address belongs to this director at the moment.
     pub const CLAIMED: u16 = 1 << 15;
     /// The scheduler was bound anew in this generation: the seed is the cursor,
     /// whatever it was before.
     pub const REBOUND: u16 = 1 << 14;
+    /// FULLNAT servers are told the client's address in a TCP option (`--toa`).
+    pub const TOA: u16 = 1 << 13;
 }
 
 /// What a service look-up compares.
@@ -101,7 +86,7 @@ pub struct ServiceEntry {
     pub family: u8,
     /// [`ServiceFlags`].
     pub flags: u16,
-    /// [`SchedulerKind`].
+    /// [`SchedulerKind`](super::SchedulerKind).
     pub scheduler: u8,
     /// Zero.
     pub reserved0: u8,
@@ -121,8 +106,12 @@ pub struct ServiceEntry {
     pub seed_from: u64,
     /// The cursor word of this generation, when the old one is `seed_from`.
     pub seed: u64,
+    /// What the scheduler's compile step prepared
+    /// ([`Compiled`](crate::sched::Compiled)): its word, its table, and the
+    /// number of its binding.
+    pub sched: [u64; 3],
     /// Zero.
-    pub reserved: [u64; 8],
+    pub reserved: [u64; 5],
 }
 
 /// A [`ServiceEntry`] as the engine reads it.
@@ -196,6 +185,24 @@ impl<C: Cell> ServiceView<C> {
     #[inline(always)]
     pub fn seed(self) -> u64 {
         self.0.load(7)
+    }
+
+    /// The word that the scheduler's compile step prepared.
+    #[inline(always)]
+    pub fn sched_word(self) -> u64 {
+        self.0.load(8)
+    }
+
+    /// First word of the scheduler's table, plus 1; 0 is none.
+    #[inline(always)]
+    pub fn sched_table(self) -> u64 {
+        self.0.load(9)
+    }
+
+    /// Number of the scheduler's binding: another one when `-E` changed it.
+    #[inline(always)]
+    pub fn binding(self) -> u64 {
+        self.0.load(10)
     }
 }
 

@@ -37,16 +37,30 @@ const OFFSET6: u16 = 0xfff8_u16.to_be();
 #[inline(always)]
 pub fn quoted<F: Family, P: Packet>(packet: &P, facts: &Facts) -> Option<Quoted> {
     let l4 = facts.l4 as u32;
-    let kind = packet.read::<u8>(l4)?;
-    let is_error = if F::VERSION == 4 {
-        matches!(kind, 3 | 4 | 11)
-    } else {
-        kind < 128
-    };
-    if !is_error || l4 > REACH {
+    if l4 > REACH || !is_error::<F, P>(packet, l4) {
         return None;
     }
-    let l3 = l4.wrapping_add(ICMP_LEN);
+    let end = (facts.l3 as u32).wrapping_add(facts.l3_len as u32);
+    packet_at::<F, P>(packet, l4.wrapping_add(ICMP_LEN), end)
+}
+
+/// Whether the message whose header is at `l4` is an error that is handed on.
+#[inline(always)]
+pub fn is_error<F: Family, P: Packet>(packet: &P, l4: u32) -> bool {
+    match packet.read::<u8>(l4) {
+        Some(kind) if F::VERSION == 4 => matches!(kind, 3 | 4 | 11),
+        Some(kind) => kind < 128,
+        None => false,
+    }
+}
+
+/// Reads the packet of family `F` that stands at `l3` in the frame, cut off at
+/// `end` or before. `None` of other protocols, later fragments, too little of it.
+#[inline(always)]
+pub fn packet_at<F: Family, P: Packet>(packet: &P, l3: u32, end: u32) -> Option<Quoted> {
+    if l3 > REACH {
+        return None;
+    }
     let (l4, protocol, src, dst) = if F::VERSION == 4 {
         let words = packet.read::<[u32; 5]>(l3)?;
         let header = (words[0] & 15).wrapping_mul(4);
@@ -69,7 +83,6 @@ pub fn quoted<F: Family, P: Packet>(packet: &P, facts: &Facts) -> Option<Quoted>
     if !matches!(protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP) {
         return None;
     }
-    let end = (facts.l3 as u32).wrapping_add(facts.l3_len as u32);
     if l4 > REACH || l4.wrapping_add(LEAST) > end {
         return None;
     }

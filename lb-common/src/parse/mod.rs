@@ -1,14 +1,16 @@
 //! From frame to facts. Whatever is not plainly well-formed is left to the
 //! stack, which drops and counts it as it always did.
 
+mod carried;
 mod ethernet;
 mod icmp;
 mod ipv4;
 mod ipv6;
 mod transport;
 
+pub use carried::{TunnelError, carried};
 pub use ethernet::{Ethernet, ethernet};
-pub use icmp::{Quoted, quoted};
+pub use icmp::{Quoted, is_error, packet_at, quoted};
 pub use ipv4::Ipv4;
 pub use ipv6::Ipv6;
 pub use transport::{skip_extensions, transport};

@@ -1,10 +1,38 @@
 //! Round robin: the next server with a weight after the one chosen last.
 
-use super::{Cursor, List, NOBODY};
+use super::{
+    Cursor, List, NOBODY, Pick, Scheduler,
+    cursor::{self, Round},
+};
 use crate::{
     layout::NO_OLD_POSITION,
     tables::{Step, Tables},
 };
+
+/// Round robin.
+pub struct Rr;
+
+impl Scheduler for Rr {
+    #[inline(always)]
+    fn choose<T: Tables>(pick: Pick<'_, T>) -> u64 {
+        cursor::go::<Self, T>(pick)
+    }
+}
+
+impl Round for Rr {
+    #[inline(always)]
+    fn carry<T: Tables>(pick: Pick<'_, T>, cursor: Cursor) -> Cursor {
+        Cursor {
+            at: carry(pick.tables, pick.list, cursor.at),
+            ..cursor
+        }
+    }
+
+    #[inline(always)]
+    fn next<T: Tables>(pick: Pick<'_, T>, cursor: Cursor) -> (Cursor, u64) {
+        next(pick.tables, cursor, pick.list)
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Next {
@@ -20,12 +48,7 @@ impl<T: Tables> Step<T> for Next {
         let at = self.at;
         let position = if at >= self.list.len { 0 } else { at };
         self.at = position.wrapping_add(1);
-        let Some(entry) = self.list.entry(tables, position) else {
-            return false;
-        };
-        if entry.weight() > 0 {
-            self.chosen = position;
-        }
+        self.chosen = self.list.usable(tables, position);
         self.chosen == NOBODY
     }
 }
@@ -34,7 +57,7 @@ impl<T: Tables> Step<T> for Next {
 /// at once: from behind the last one to the end, then from the front up to and
 /// including it.
 #[inline(always)]
-pub(super) fn choose<T: Tables>(tables: T, cursor: Cursor, list: List) -> (Cursor, u64) {
+fn next<T: Tables>(tables: T, cursor: Cursor, list: List) -> (Cursor, u64) {
     let mut next = Next {
         list,
         at: cursor.at.into(),
@@ -77,7 +100,7 @@ impl<T: Tables> Step<T> for CarryOver {
 /// behind the same server, or, when that was deleted, behind the one that stood
 /// in front of it (the head, if there is none).
 #[inline(always)]
-pub(super) fn carry<T: Tables>(tables: T, list: List, old: u32) -> u32 {
+fn carry<T: Tables>(tables: T, list: List, old: u32) -> u32 {
     let mut carried = CarryOver {
         list,
         old: old.into(),

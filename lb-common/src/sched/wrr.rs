@@ -1,10 +1,61 @@
 //! Weighted round robin: rounds with a falling threshold of weight.
 
-use super::{Cursor, List, NOBODY};
-use crate::{
-    layout::ServiceView,
-    tables::{Step, Tables},
+#[cfg(any(test, feature = "compile"))]
+use super::{Compiled, Server};
+use super::{
+    Cursor, List, NOBODY, Pick, Scheduler,
+    cursor::{self, Round},
+    list::takes_more,
 };
+use crate::tables::{Step, Tables};
+
+/// Weighted round robin.
+pub struct Wrr;
+
+impl Scheduler for Wrr {
+    const COMPILES: bool = true;
+
+    #[inline(always)]
+    fn choose<T: Tables>(pick: Pick<'_, T>) -> u64 {
+        cursor::go::<Self, T>(pick)
+    }
+
+    #[cfg(any(test, feature = "compile"))]
+    fn compile(servers: &[Server]) -> Compiled {
+        Compiled {
+            hints: next_heavier(servers),
+            ..Compiled::default()
+        }
+    }
+}
+
+/// For each server the position of the first behind it that is heavier: those
+/// between need not be looked at where it is too light. None is the greatest
+/// number.
+#[cfg(any(test, feature = "compile"))]
+fn next_heavier(servers: &[Server]) -> Vec<u16> {
+    let mut hints = vec![u16::MAX; servers.len()];
+    let mut lighter: Vec<usize> = Vec::new();
+    for (position, server) in servers.iter().enumerate() {
+        while let Some(last) = lighter.pop_if(|last| servers[*last].weight < server.weight) {
+            hints[last] = position as u16;
+        }
+        lighter.push(position);
+    }
+    hints
+}
+
+impl Round for Wrr {
+    #[inline(always)]
+    fn carry<T: Tables>(pick: Pick<'_, T>, cursor: Cursor) -> Cursor {
+        carry(cursor, pick.service.max_weight(), pick.service.gcd())
+    }
+
+    #[inline(always)]
+    fn next<T: Tables>(pick: Pick<'_, T>, cursor: Cursor) -> (Cursor, u64) {
+        next(pick, cursor)
+    }
+}
 
 /// The cursor after any change of a server: back to the head, the current
 /// weight fitted to the new thresholds. A service therefore starts with one
@@ -71,16 +122,36 @@ struct Walk {
     stop: u64,
     restarted: u64,
     last_pass: u64,
+    /// Greatest weight that this pass met of a server that is not overloaded;
+    /// [`PARTLY`] in a pass that began in the middle.
+    met: i64,
     /// Result: the cursor, and whether its server was chosen.
     at: u64,
     chosen: u64,
 }
+
+/// [`Walk::met`] of a pass that does not see the whole list.
+const PARTLY: i64 = i64::MAX;
 
 impl Walk {
     /// At the list's end: lower the threshold; `false` when there is nobody.
     #[inline(always)]
     fn next_pass(&mut self) -> bool {
         self.weight = self.weight.wrapping_sub(self.gcd);
+        if self.weight > self.met {
+            // The heaviest servers are overloaded. The kernel passes through the
+            // list at every threshold; nobody is met before the first that is
+            // low enough, or the last.
+            let low = if self.met > 0 { self.met } else { 1 };
+            let excess = self.weight.wrapping_sub(low) as u64;
+            let gcd = self.gcd as u64;
+            let mut steps = excess.checked_div(gcd).unwrap_or(0);
+            let reached = self.weight.wrapping_sub(steps.wrapping_mul(gcd) as i64);
+            if reached > low && reached > self.gcd {
+                steps = steps.wrapping_add(1);
+            }
+            self.weight = self.weight.wrapping_sub(steps.wrapping_mul(gcd) as i64);
+        }
         if self.weight <= 0 {
             self.weight = self.max;
             if self.last_pass != 0 || self.start == 0 {
@@ -94,6 +165,7 @@ impl Walk {
             self.stop = self.start;
         }
         self.position = 0;
+        self.met = 0;
         true
     }
 }
@@ -107,27 +179,35 @@ impl<T: Tables> Step<T> for Walk {
         let Some(entry) = self.list.entry(tables, self.position) else {
             return false;
         };
-        self.position = self.position.wrapping_add(1);
-        if i64::from(entry.weight()) >= self.weight {
+        let looked_at = self.position;
+        self.position = looked_at.wrapping_add(1);
+        let weight = i64::from(entry.weight());
+        let takes_more = takes_more(tables, entry.slot());
+        if takes_more && weight > self.met {
+            self.met = weight;
+        }
+        if takes_more && weight >= self.weight {
             self.at = self.position;
             self.chosen = 1;
-        } else if self.stop != 0 && self.position == self.stop {
-            self.at = self.position;
-        } else {
-            return true;
+            return false;
         }
-        false
+        // Of those up to the next heavier one, none is heavy enough. (One that is
+        // overloaded says nothing about those behind it.)
+        if takes_more && entry.hint() > self.position {
+            self.position = entry.hint();
+        }
+        if self.stop > looked_at && self.stop <= self.position {
+            self.at = self.stop;
+            return false;
+        }
+        true
     }
 }
 
 /// The cursor after the choice and the position chosen.
 #[inline(always)]
-pub(super) fn choose<T: Tables>(
-    tables: T,
-    cursor: Cursor,
-    list: List,
-    service: ServiceView<T::Cell>,
-) -> (Cursor, u64) {
+fn next<T: Tables>(pick: Pick<'_, T>, cursor: Cursor) -> (Cursor, u64) {
+    let Pick { list, service, .. } = pick;
     if service.max_weight() == 0 {
         return (cursor, NOBODY);
     }
@@ -141,13 +221,15 @@ pub(super) fn choose<T: Tables>(
         stop: 0,
         restarted: 0,
         last_pass: 0,
+        met: PARTLY,
         at: cursor.at.into(),
         chosen: 0,
     };
-    // The rest of this pass, then at the most two whole ones and a first
-    // server: the heaviest is eligible in each pass.
-    let steps = (list.len as u32).wrapping_mul(3).wrapping_add(1);
-    tables.repeat(steps, &mut walk);
+    // The rest of this pass; then, before and after the threshold starts anew, at
+    // the most one pass that learns who is not overloaded and one at the
+    // threshold that follows from it; and a first server.
+    let steps = (list.len as u32).wrapping_mul(5).wrapping_add(1);
+    pick.tables.repeat(steps, &mut walk);
     let next = Cursor {
         at: walk.at as u32,
         weight: walk.weight as i32,

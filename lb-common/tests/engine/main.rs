@@ -7,3 +7,4 @@ mod nat;
 mod random;
 mod reasons;
 mod switching;
+mod tunnel_errors;

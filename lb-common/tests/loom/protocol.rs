@@ -47,6 +47,7 @@ pub(crate) fn race<A: 'static, B: 'static>(
 /// Inserts a flow whose server's slot says which key it is for.
 pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserted<LoomCell<'a>> {
     let flow = NewFlow {
+        tells_client: false,
         slot: u32::from(*key == OTHER),
         method: ForwardMethod::Route,
         state: 3,

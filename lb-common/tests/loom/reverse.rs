@@ -19,6 +19,7 @@ const BACK: Key = [11, 0];
 /// A NAT connection to the server in `slot`; the way back says which.
 fn connect(tables: &LoomTables, slot: u32, now: u32) -> Option<Link> {
     let new = NewFlow {
+        tells_client: false,
         slot,
         method: ForwardMethod::Masq,
         state: 3,

@@ -5,7 +5,7 @@
 use lb_common::{
     flow::word::TIMES,
     layout::{Root, Stats},
-    tables::{Cell, Datagram, Param, Params, Step, Table, Tables},
+    tables::{Cell, Datagram, Destination, Param, Params, Step, Table, Tables},
     time::Tick,
 };
 use loom::sync::atomic::{
@@ -115,6 +115,12 @@ impl<'a> Tables for &'a LoomTables {
     }
 
     fn keep_fragment(self, _: &Datagram, _: u64, _: Tick) {}
+
+    fn destination(self, _: &Destination) -> Option<LoomCell<'a>> {
+        None
+    }
+
+    fn keep_destination(self, _: &Destination, _: u64, _: u64) {}
 
     fn count_dest(self, _: u32, _: Stats) {}
 

@@ -36,6 +36,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = Sizes::default().dests,
           value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
     dests: u32,
+    /// Services scheduled by mh to have room for
+    #[arg(long, value_name = "N", default_value_t = Sizes::default().mh_services,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 18))]
+    mh_services: u32,
     /// Memory for mark and filter rules, in MiB
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_RULES,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -95,6 +99,7 @@ pub(super) fn main(args: Args) -> Result<()> {
                 .unwrap_or_else(|| default_connections6(args.connections)),
             services: args.services,
             dests: args.dests,
+            mh_services: args.mh_services,
             rule_words: rule_words(args.rules),
         },
     };

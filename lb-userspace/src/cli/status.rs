@@ -84,6 +84,15 @@ fn text(status: &Status) -> String {
     );
     line("flows IPv4", flow_table(&status.flow4));
     line("flows IPv6", flow_table(&status.flow6));
+    line(
+        "mh tables",
+        format!(
+            "{} of {} services, {:.1} MiB",
+            status.mh_services,
+            status.mh_room,
+            status.mh_bytes as f64 / f64::from(1 << 20)
+        ),
+    );
     line("sweep IPv4", sweep(&status.sweep4));
     line("sweep IPv6", sweep(&status.sweep6));
     line("namespace", status.netns.to_string());

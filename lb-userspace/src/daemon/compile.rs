@@ -6,19 +6,23 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
 
-use lb_common::layout::{
-    FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, RuleHeader, SchedulerKind, ServiceEntry,
-    ServiceFlags, filter_bit, reply_bit,
+use lb_common::{
+    layout::{
+        FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, RuleHeader, SchedulerKind, ServiceEntry,
+        ServiceFlags, filter_bit, reply_bit,
+    },
+    sched::Compiled,
 };
 
 use super::{
     cursor::{self, Cursor, Step, Wrr, carry},
+    sched_tables::servers,
     state::{Service, State, service_key},
     tables::Tables,
 };
 use crate::{
     address::words,
-    model::{Family, ServiceId},
+    model::{Family, Method, ServiceId},
 };
 
 /// A service whose cursor must follow its list into the new half.
@@ -30,13 +34,16 @@ pub struct Carry {
 }
 
 /// Writes the configuration into the half `side`, which no packet reads.
-/// `claimed` tells whether an address belongs to this director. Returns what
-/// [`carry_over`] has to do after the switch.
+/// `claimed` tells whether an address belongs to this director, `table` where
+/// the table of the service in a slot is
+/// ([`SchedTables::first`](super::sched_tables::SchedTables::first)). Returns
+/// what [`carry_over`] has to do after the switch.
 pub fn compile(
     tables: &Tables<'_>,
     state: &State,
     side: u32,
     claimed: &dyn Fn(IpAddr) -> bool,
+    table: &dyn Fn(u32) -> u64,
 ) -> Vec<Carry> {
     let slots = tables.params.service_slots;
     let mut entries = vec![None; slots as usize];
@@ -48,7 +55,15 @@ pub fn compile(
             continue;
         };
         let key = service_key(*id);
-        write_list(tables, service, side, list_start);
+        let scheduler =
+            SchedulerKind::from_name(&service.spec.scheduler).unwrap_or(SchedulerKind::None);
+        // A table was made before, where it became another one.
+        let compiled = if scheduler.compiles() && !scheduler.has_table() {
+            scheduler.compile(&servers(service))
+        } else {
+            Compiled::default()
+        };
+        write_list(tables, service, side, list_start, &compiled.hints);
         // Packets with a mark are taken wherever they go.
         let claimed = vip(id).is_none_or(claimed);
         if let Some(vip) = vip(id).filter(|_| claimed) {
@@ -62,9 +77,7 @@ pub fn compile(
                 steps: change.steps.clone(),
             });
         }
-        let scheduler =
-            SchedulerKind::from_name(&service.spec.scheduler).unwrap_or(SchedulerKind::None);
-        let wrr = if scheduler == SchedulerKind::Wrr {
+        let wrr = if scheduler == SchedulerKind::Wrr || scheduler.has_table() {
             service.wrr()
         } else {
             Wrr { gcd: 1, max: 0 }
@@ -86,7 +99,8 @@ pub fn compile(
             gcd: wrr.gcd,
             seed_from,
             seed,
-            reserved: [0; 8],
+            sched: [compiled.word, table(service.slot), service.binding.into()],
+            reserved: [0; 5],
         });
         list_start += list_len;
     }
@@ -150,8 +164,15 @@ pub fn compile(
 /// Makes the half `side` the current one: a single store.
 pub fn switch(tables: &Tables<'_>, state: &State, side: u32) {
     let family = |family| state.services().any(|(id, _)| id.family() == family);
+    let tunnel = |v4| {
+        let mut dests = state.services().flat_map(|(_, service)| &service.dests);
+        dests.any(|node| {
+            node.dest.spec.method == Method::Tunnel && node.dest.id.addr.is_ipv4() == v4
+        })
+    };
     let (v4, v6) = (family(Family::V4), family(Family::V6));
     let mut root = Root::new(state.epoch, side, v4, v6)
+        .with_tunnels(tunnel(true), tunnel(false))
         .with_rules(state.has_rules(Family::V4), state.has_rules(Family::V6));
     if [Family::V4, Family::V6]
         .iter()
@@ -208,17 +229,23 @@ pub fn settle_cursors(tables: &Tables<'_>, side: u32) {
     }
 }
 
+/// Flags of a scheduler, which the entry has as they are.
+const SCHED_FLAGS: u16 = ServiceFlags::SCHED_1 | ServiceFlags::SCHED_2 | ServiceFlags::SCHED_3;
+
 fn flags(service: &Service, claimed: bool) -> u16 {
     let bound = service
         .change
         .as_ref()
         .is_some_and(|change| cursor::is_bound(&change.steps));
-    let mut flags = 0;
+    let mut flags = service.spec.sched_flags as u16 & SCHED_FLAGS;
     if claimed {
         flags |= ServiceFlags::CLAIMED;
     }
     if bound {
         flags |= ServiceFlags::REBOUND;
+    }
+    if service.spec.toa {
+        flags |= ServiceFlags::TOA;
     }
     flags
 }
@@ -267,7 +294,7 @@ fn folded(addr: IpAddr) -> u32 {
     a ^ b ^ c ^ d
 }
 
-fn write_list(tables: &Tables<'_>, service: &Service, side: u32, list_start: u32) {
+fn write_list(tables: &Tables<'_>, service: &Service, side: u32, list_start: u32, hints: &[u16]) {
     let old: Option<HashMap<u32, u32>> = service
         .change
         .as_ref()
@@ -284,7 +311,8 @@ fn write_list(tables: &Tables<'_>, service: &Service, side: u32, list_start: u32
             old_position,
             method: node.dest.spec.method.forward() as u32,
         };
-        tables.lists.set(start + position, entry);
+        let hint = hints.get(position as usize).copied().unwrap_or(0);
+        tables.lists.set(start + position, entry.with_hint(hint));
     }
 }
 

@@ -19,7 +19,9 @@ use super::{
     interfaces::Interfaces,
     locals, offloads,
     publish::{self, Found, Shared, World},
-    purge, report, snapshot,
+    purge, report,
+    sched_tables::SchedTables,
+    snapshot,
     state::{Limits, State},
     stats,
     tables::Tables,
@@ -296,11 +298,15 @@ impl Core {
         let found = publish::publish(&tables, &self.state, &mut self.shared, &world);
         self.log_new(&found.warnings);
         self.found = found;
-        let carries = compile::compile(&tables, &self.state, side, &|vip| claimed.contains(&vip));
+        self.shared.sched_tables.publish(&tables, &self.state);
+        let claims = |vip| claimed.contains(&vip);
+        let first_record = |slot| self.shared.sched_tables.first(slot);
+        let carries = compile::compile(&tables, &self.state, side, &claims, &first_record);
         if let Err(error) = self.files.save(&self.state) {
             self.state = self
                 .files
                 .load(root.epoch(), Limits::of(tables.sizes, tables.params))?;
+            self.shared.sched_tables = SchedTables::restore(&tables);
             return Err(error);
         }
         compile::switch(&tables, &self.state, side);

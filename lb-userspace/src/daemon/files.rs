@@ -382,6 +382,7 @@ mod tests {
     }
 
     const LIMITS: Limits = Limits {
+        sched_tables: 2,
         services: 4,
         dests: 4,
         table: 16,

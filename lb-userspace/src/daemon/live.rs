@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::Pod;
 use lb_common::{
     layout::{DestEntry, DestLoad, Root, Stats},
-    tables::{Cell, Datagram, Param, Step, Table, Tables},
+    tables::{Cell, Datagram, Destination, Param, Step, Table, Tables},
     time::Tick,
 };
 
@@ -111,6 +111,12 @@ impl<'a> Tables for Live<'a> {
     }
 
     fn keep_fragment(self, _: &Datagram, _: u64, _: Tick) {}
+
+    fn destination(self, _: &Destination) -> Option<LiveCell<'a>> {
+        None
+    }
+
+    fn keep_destination(self, _: &Destination, _: u64, _: u64) {}
 
     fn count_dest(self, _: u32, _: Stats) {}
 

@@ -4,7 +4,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
-//! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`ifaces`] | from the configuration and the network to the maps |
+//! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`sched_tables`], [`ifaces`] | from the configuration and the network to the maps |
 //! | [`live`], [`purge`] | the engine on the maps; ends what the filter drops |
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
@@ -32,6 +32,7 @@ pub mod publish;
 pub mod purge;
 pub mod report;
 pub mod run;
+pub mod sched_tables;
 pub mod server;
 pub mod snapshot;
 pub mod state;

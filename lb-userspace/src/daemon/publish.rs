@@ -15,6 +15,7 @@ use lb_common::layout::{
 use super::{
     locals::Locals,
     next_hops::NextHops,
+    sched_tables::SchedTables,
     state::{Node, Service, State},
     tables::Tables,
 };
@@ -59,6 +60,8 @@ pub struct Shared {
     pub hops: NextHops,
     /// Local addresses.
     pub locals: Locals,
+    /// Tables of schedulers.
+    pub sched_tables: SchedTables,
 }
 
 impl Shared {
@@ -67,6 +70,7 @@ impl Shared {
         Self {
             hops: NextHops::restore(tables),
             locals: Locals::restore(tables),
+            sched_tables: SchedTables::restore(tables),
         }
     }
 
@@ -74,6 +78,7 @@ impl Shared {
     pub fn begin(&mut self) {
         self.hops.begin();
         self.locals.begin();
+        self.sched_tables.begin();
     }
 }
 
@@ -172,7 +177,12 @@ pub fn any_local(tables: &Tables<'_>, state: &State, world: &World<'_>) -> bool 
 /// after the switch, when no new connection can be given to them. Then
 /// withdraws next hops and local addresses that nobody uses.
 pub fn withdraw(tables: &Tables<'_>, state: &State, shared: &mut Shared, world: &World<'_>) {
-    let Shared { hops, locals } = shared;
+    let Shared {
+        hops,
+        locals,
+        sched_tables,
+    } = shared;
+    sched_tables.retain(state);
     for trashed in state.trash() {
         let word = tables.dests.word(trashed.slot, 0);
         let known = DestWord(word.load(Ordering::Relaxed));
@@ -410,7 +420,8 @@ fn entry(service: &Service, node: &Node, word: DestWord, old: &DestEntry) -> Des
         tunnel_checksum: checksum as u8,
         reserved0: 0,
         local: 0,
-        reserved1: [0; 2],
+        path_mtu: if node.fresh { 0 } else { old.path_mtu },
+        reserved1: 0,
     }
 }
 

@@ -50,6 +50,7 @@ fn flow_table<C: Pod>(flows: &Mapping<C>, blocks: &Mapping<u64>, connections: u3
 pub fn status(maps: &Maps, state: &State, netns: u64, unresolved: Option<&Unresolved>) -> Status {
     let tables = Tables::from(maps);
     let [flow4, flow6] = flow_tables(maps);
+    let (mh_services, mh_room) = state.sched_tables();
     let now = Maps::now();
     let sweeps = maps.sweeps().unwrap_or_default();
     let [sweep4, sweep6] = sweeps.map(|sweep| Sweep {
@@ -67,6 +68,9 @@ pub fn status(maps: &Maps, state: &State, netns: u64, unresolved: Option<&Unreso
         dests: state.dest_count(),
         flow4,
         flow6,
+        mh_services,
+        mh_room,
+        mh_bytes: 8 * u64::from(tables.sched_tables.len()),
         sweep4,
         sweep6,
         unresolved: match unresolved {

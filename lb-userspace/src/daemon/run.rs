@@ -185,8 +185,9 @@ fn log_sizes(maps: &Maps) {
         );
     }
     tracing::info!(
-        "room for {} services, {} servers",
+        "room for {} services, {} of them by mh, {} servers",
         maps.sizes.services,
+        maps.sizes.mh_services,
         maps.sizes.dests,
     );
 }

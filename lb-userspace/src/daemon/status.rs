@@ -53,6 +53,15 @@ pub struct Status {
     pub flow4: FlowTable,
     /// Flow table of IPv6.
     pub flow6: FlowTable,
+    /// Services scheduled by mh.
+    #[serde(default)]
+    pub mh_services: u32,
+    /// Those that there is room for.
+    #[serde(default)]
+    pub mh_room: u32,
+    /// Memory of their tables in bytes.
+    #[serde(default)]
+    pub mh_bytes: u64,
     /// Sweep of the IPv4 table.
     pub sweep4: Sweep,
     /// Sweep of the IPv6 table.

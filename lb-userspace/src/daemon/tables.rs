@@ -27,6 +27,8 @@ pub struct Tables<'a> {
     pub services: &'a Mapping<ServiceEntry>,
     /// See [`Maps::lists`].
     pub lists: &'a Mapping<ListEntry>,
+    /// See [`Maps::sched_tables`].
+    pub sched_tables: &'a Mapping<u64>,
     /// See [`Maps::service_states`].
     pub service_states: &'a Mapping<ServiceState>,
     /// See [`Maps::dests`].
@@ -54,6 +56,7 @@ impl<'a> From<&'a Maps> for Tables<'a> {
             filter: &maps.filter,
             services: &maps.services,
             lists: &maps.lists,
+            sched_tables: &maps.sched_tables,
             service_states: &maps.service_states,
             dests: &maps.dests,
             dest_loads: &maps.dest_loads,
@@ -114,6 +117,7 @@ pub(crate) mod memory {
         filter: Mapping<u64>,
         services: Mapping<ServiceEntry>,
         lists: Mapping<ListEntry>,
+        sched_tables: Mapping<u64>,
         service_states: Mapping<ServiceState>,
         dests: Mapping<DestEntry>,
         dest_loads: Mapping<DestLoad>,
@@ -154,6 +158,7 @@ pub(crate) mod memory {
                 connections6: 512,
                 services,
                 dests,
+                mh_services: 4,
                 rule_words: params.rule_words,
             };
             Self {
@@ -163,6 +168,7 @@ pub(crate) mod memory {
                 filter: Mapping::anonymous(2 * FILTER_WORDS).unwrap(),
                 services: Mapping::anonymous(2 * service_slots).unwrap(),
                 lists: Mapping::anonymous(2 * dests).unwrap(),
+                sched_tables: Mapping::anonymous(sizes.sched_records()).unwrap(),
                 service_states: Mapping::anonymous(services).unwrap(),
                 dests: Mapping::anonymous(dests).unwrap(),
                 dest_loads: Mapping::anonymous(dests).unwrap(),
@@ -182,6 +188,7 @@ pub(crate) mod memory {
                 filter: &self.filter,
                 services: &self.services,
                 lists: &self.lists,
+                sched_tables: &self.sched_tables,
                 service_states: &self.service_states,
                 dests: &self.dests,
                 dest_loads: &self.dest_loads,

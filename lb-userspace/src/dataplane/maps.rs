@@ -11,6 +11,7 @@ use lb_common::{
         ServiceEntry, ServiceState, Settings, Stats, StatsPage, SweepStatus,
     },
     reason::Reason,
+    sched::mh,
     tables::Params,
     time::{Tick, tick_of},
 };
@@ -29,6 +30,8 @@ pub struct Sizes {
     pub services: u32,
     /// Servers of all services together, those in the trash included.
     pub dests: u32,
+    /// Services scheduled by mh, which have a table each.
+    pub mh_services: u32,
     /// 64-bit words of one half of the memory for mark and filter rules.
     pub rule_words: u32,
 }
@@ -40,6 +43,7 @@ impl Default for Sizes {
             connections6: default_connections6(1 << 18),
             services: 1 << 12,
             dests: 1 << 14,
+            mh_services: 256,
             rule_words: rule_words(DEFAULT_RULES),
         }
     }
@@ -96,8 +100,14 @@ impl Sizes {
         }
     }
 
+    /// Records of the tables of schedulers: of each an old and a new one while a
+    /// change takes place.
+    pub fn sched_records(self) -> u32 {
+        2 * mh::WORDS * self.mh_services
+    }
+
     /// Entries of every map whose size is not fixed.
-    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 18] {
+    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 19] {
         let flow4 = flow::total_cells(params.flow4_cells);
         let flow6 = flow::total_cells(params.flow6_cells);
         [
@@ -109,6 +119,7 @@ impl Sizes {
             ("IFACES", params.iface_slots),
             ("SERVICES", 2 * params.service_slots),
             ("LISTS", 2 * params.list_entries),
+            ("SCHED_TABLES", self.sched_records()),
             ("SERVICE_STATES", self.services),
             ("DESTS", self.dests),
             ("DEST_LOADS", self.dests),
@@ -148,6 +159,8 @@ pub struct Maps {
     pub services: Mapping<ServiceEntry>,
     /// Lists, two halves of `params.list_entries`.
     pub lists: Mapping<ListEntry>,
+    /// Tables of schedulers, in runs of `mh::WORDS` records.
+    pub sched_tables: Mapping<u64>,
     /// Scheduler state by service slot, `sizes.services` records.
     pub service_states: Mapping<ServiceState>,
     /// Servers by slot, `sizes.dests` records.
@@ -183,6 +196,7 @@ impl Maps {
         let kept: Mapping<Params> = mapped(pins, super::PARAMS_KEPT)?;
         let service_states: Mapping<ServiceState> = mapped(pins, "SERVICE_STATES")?;
         let dests: Mapping<DestEntry> = mapped(pins, "DESTS")?;
+        let sched_tables: Mapping<u64> = mapped(pins, "SCHED_TABLES")?;
         let params = kept.get(0);
         Ok(Self {
             params,
@@ -191,6 +205,7 @@ impl Maps {
                 connections6: params.flow6_cells / 2,
                 services: service_states.len(),
                 dests: dests.len(),
+                mh_services: sched_tables.len() / (2 * mh::WORDS),
                 rule_words: params.rule_words,
             },
             root: mapped(pins, "ROOT")?,
@@ -202,6 +217,7 @@ impl Maps {
             ifaces: mapped(pins, "IFACES")?,
             services: mapped(pins, "SERVICES")?,
             lists: mapped(pins, "LISTS")?,
+            sched_tables,
             service_states,
             dests,
             dest_loads: mapped(pins, "DEST_LOADS")?,

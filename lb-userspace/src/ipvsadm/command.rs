@@ -96,6 +96,7 @@ pub(super) fn build(mut line: Line) -> Result<Command, Failure> {
         persistent: line.persistent,
         netmask: line.netmask,
         pe: line.pe.clone(),
+        toa: line.given(OptionId::Toa),
     };
     let numeric = line.given(OptionId::Numeric);
     let request = match line.command {
@@ -231,6 +232,11 @@ fn service_rules(line: &Line) -> Result<(), Failure> {
     if port == 0 && line.persistent.is_none() {
         return Err(Failure::usage(
             "Zero port specified for non-persistent service",
+        ));
+    }
+    if line.given(OptionId::Toa) && protocol != Protocol::Tcp {
+        return Err(Failure::usage(
+            "The client's address can be told to TCP servers only",
         ));
     }
     if line.given(OptionId::Ops) && protocol != Protocol::Udp {

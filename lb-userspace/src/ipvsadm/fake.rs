@@ -81,6 +81,7 @@ pub(super) fn service(addr: &str, port: u16) -> ServiceSnapshot {
         persistent: None,
         netmask,
         pe: None,
+        toa: false,
     };
     snapshot(id, spec)
 }
@@ -233,7 +234,7 @@ impl FakeControl {
 }
 
 fn known_scheduler(spec: &ServiceSpec) -> Result<(), Refusal> {
-    if ["rr", "wrr"].contains(&spec.scheduler.as_str()) {
+    if lb_common::layout::SchedulerKind::from_name(&spec.scheduler).is_some() {
         Ok(())
     } else {
         Err(Refusal::NoScheduler)

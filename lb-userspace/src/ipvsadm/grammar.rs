@@ -60,6 +60,7 @@ classes! {
     TunNocsum = "tun-nocsum",
     TunCsum = "tun-csum",
     TunRemcsum = "tun-remcsum",
+    Toa = "toa",
 }
 
 /// A command letter.
@@ -97,6 +98,7 @@ pub(super) enum OptionId {
     Netmask,
     Pe,
     Ops,
+    Toa,
     RealServer,
     Gatewaying,
     Ipip,
@@ -189,6 +191,7 @@ const SERVICE_PARAMETERS: &[Class] = &[
     Class::Ops,
     Class::Pe,
     Class::SchedFlags,
+    Class::Toa,
 ];
 const SERVER_PARAMETERS: &[Class] = &[
     Class::Forward,
@@ -294,6 +297,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
         "and its whole network: mask or prefix length"),
     option!(Pe, None, "pe", Required("ENGINE"), Some(Class::Pe), Options, "persistence by content: sip"),
     option!(Ops, Some('o'), "ops", NoArgument, Some(Class::Ops), Options, "UDP: schedule each packet"),
+    option!(Toa, None, "toa", NoArgument, Some(Class::Toa), Extension,
+        "TCP: tell FULLNAT servers the client's address, in option 254"),
     option!(RealServer, Some('r'), "real-server", Required("HOST[:PORT]"), Some(Class::RealServer), Options,
         "the server; its port is the service's if not given"),
     option!(Gatewaying, Some('g'), "gatewaying", NoArgument, Some(Class::Forward), Options,

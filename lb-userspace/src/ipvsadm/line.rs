@@ -243,6 +243,7 @@ impl Line {
             OptionId::McastPort => check(text, 1..=65535, "illegal mcast-port specified")?,
             OptionId::McastTtl => check(text, 1..=255, "illegal mcast-ttl specified")?,
             OptionId::Ops
+            | OptionId::Toa
             | OptionId::TunNocsum
             | OptionId::TunCsum
             | OptionId::TunRemcsum

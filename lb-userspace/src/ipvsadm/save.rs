@@ -78,6 +78,9 @@ fn parameters(id: ServiceId, spec: &ServiceSpec) -> String {
     if !flags.is_empty() {
         let _ = write!(out, " -b {flags}");
     }
+    if spec.toa {
+        out.push_str(" --toa");
+    }
     out
 }
 
@@ -119,6 +122,7 @@ mod tests {
         service.spec.sched_flags = 0x18;
         service.spec.pe = Some("sip".to_owned());
         service.spec.ops = true;
+        service.spec.toa = true;
         let mut tunnel = fake::dest("192.168.10.30", 80);
         tunnel.dest.spec.method = Method::Tunnel;
         tunnel.dest.spec.tunnel = Tunnel::Gue {
@@ -139,7 +143,7 @@ mod tests {
         // The mark comes first: see the order of sort.rs.
         let want = "\
 -A -f 4294967295 -6 -s rr
--A -t 10.0.0.1:443 -s sh -p 600 -M 255.255.255.0 --pe sip -o -b sh-fallback,sh-port
+-A -t 10.0.0.1:443 -s sh -p 600 -M 255.255.255.0 --pe sip -o -b sh-fallback,sh-port --toa
 -a -t 10.0.0.1:443 -r 192.168.10.1:80 -g -w 1
 -a -t 10.0.0.1:443 -r 192.168.10.30:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum
 ";

@@ -17,7 +17,6 @@ const OPTIONS: &[OptionId] = &[
     OptionId::Netmask,
     OptionId::Pe,
     OptionId::Ops,
-    OptionId::SchedFlags,
     OptionId::UThreshold,
     OptionId::LThreshold,
     OptionId::Thresholds,
@@ -25,15 +24,6 @@ const OPTIONS: &[OptionId] = &[
     OptionId::Timeout,
     OptionId::Daemon,
 ];
-
-/// The kernel's schedulers that are missing; a name neither here nor built is
-/// unknown, which the daemon answers.
-const SCHEDULERS: &[&str] = &[
-    "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
-];
-
-/// What `-s` can be instead, for the message.
-const USE_INSTEAD: &str = "use -s rr or -s wrr";
 
 /// Whether an option is built, for the usage text.
 pub(super) fn option(option: OptionId) -> bool {
@@ -66,12 +56,6 @@ pub(super) fn check(line: &Line) -> Result<(), Failure> {
             Some(letter) => format!("-{letter} (--{})", spec.long),
             None => format!("--{}", spec.long),
         });
-    }
-    if matches!(line.command, CommandId::Add | CommandId::Edit) {
-        let name = line.scheduler_name();
-        if SCHEDULERS.contains(&name) {
-            return no(format!("scheduler {name} ({USE_INSTEAD})"));
-        }
     }
     Ok(())
 }

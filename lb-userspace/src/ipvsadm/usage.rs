@@ -146,8 +146,11 @@ mod tests {
     fn what_only_lvx_has_is_shown_by_lvx_only() {
         for name in ["ipvsadm", "/usr/sbin/ipvsadm"] {
             assert!(!text(name).contains("fullnat"), "{name}");
+            assert!(!text(name).contains("--toa"), "{name}");
         }
         let text = text(LVX);
-        assert!(text.contains("\n  --fullnat  "), "{text}");
+        for option in ["--fullnat  ", "--toa  "] {
+            assert!(text.contains(&format!("\n  {option}")), "{text}");
+        }
     }
 }

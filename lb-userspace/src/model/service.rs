@@ -145,6 +145,9 @@ pub struct ServiceSpec {
     /// Persistence engine (`--pe`).
     #[serde(default)]
     pub pe: Option<String>,
+    /// FULLNAT servers are told the client's address in a TCP option (`--toa`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub toa: bool,
 }
 
 /// How packets reach a server.

@@ -104,7 +104,7 @@ pub(super) fn play(
                 crowd.sent.insert(crowd.player.packets, (index, sent));
                 crowd.collect(index)?;
             }
-            Action::Wait(_) | Action::Flows(..) => {}
+            Action::Wait(_) | Action::Flows(..) | Action::Clients(..) => {}
         }
     }
     let last = scenario.steps.len().saturating_sub(1);

@@ -1,5 +1,6 @@
 //! A scenario played on one director: what left it, and what it listed.
 
+pub mod clients;
 mod crowd;
 pub mod frame;
 mod race;
@@ -103,6 +104,7 @@ pub fn play(
             Action::Rules(chain, words) => listing(&directing.rules(*chain, words)?),
             Action::Packet(packet) => player.packet(packet, wanted)?,
             Action::Flows(count, packet) => player.flows(*count, packet, moment, wanted > 0)?,
+            Action::Clients(count, packet) => player.clients(*count, packet, wanted > 0)?,
             Action::Wait(_) => player.collect(&Sent::default(), 0)?,
         };
         steps.push(StepResult {
@@ -116,6 +118,9 @@ pub fn play(
     }
     Ok(Results { steps })
 }
+
+/// Clients whose packets are under way together.
+const CLIENTS_AT_ONCE: usize = 64;
 
 struct Player<'a> {
     names: &'a BTreeMap<String, IpAddr>,
@@ -236,6 +241,29 @@ impl Player<'_> {
         let mut lines = vec![receivers.join(" ")];
         lines.extend(looks);
         Ok(lines)
+    }
+
+    /// How many of the packets from ascending client addresses and ports each
+    /// server got, and a hash of who got which, in order.
+    fn clients(&mut self, count: u32, packet: &Packet, expected: bool) -> Result<Vec<String>> {
+        let mut receivers = vec!["-".to_owned(); count as usize];
+        let numbers: Vec<u32> = (0..count).collect();
+        for some in numbers.chunks(CLIENTS_AT_ONCE) {
+            let mut places = BTreeMap::new();
+            for number in some {
+                let mut packet = packet.clone();
+                packet.from = clients::client(packet.from, *number);
+                places.insert(packet.from, *number as usize);
+                self.send(&packet)?;
+            }
+            let wanted = if expected { some.len() } else { 0 };
+            self.gather(wanted, |_, frame| {
+                if let Some(place) = clients::source(frame).and_then(|from| places.get(&from)) {
+                    receivers[*place] = frame::receiver(frame, self.names, GATEWAY);
+                }
+            })?;
+        }
+        Ok(vec![clients::summary(&receivers)])
     }
 
     fn gather(&self, expected: usize, mut see: impl FnMut(&str, &[u8])) -> Result<()> {

@@ -96,7 +96,9 @@ pub fn race(scenario: &Scenario) -> Result<Raced> {
                 })?;
             }
             Action::Wait(time) => thread::sleep(*time),
-            Action::Packet(_) => bail!("{}:{}: not `flows`", scenario.name, step.line),
+            Action::Packet(_) | Action::Clients(..) => {
+                bail!("{}:{}: not `flows`", scenario.name, step.line)
+            }
         }
         raced.results.steps.push(StepResult {
             text: step.text.clone(),

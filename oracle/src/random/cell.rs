@@ -16,8 +16,29 @@ const AT_A_TIME: usize = 6;
 /// timers of a minute, which are late in the kernel (D-expiry).
 const TRASHED: u64 = 110;
 
-/// Schedulers that lvx has: one that is built is added here, and tried.
-const SCHEDULERS: &[&str] = &["rr", "wrr"];
+/// Schedulers that can be compared (twos is random), some of them with flags: one
+/// that is built is added here, and tried.
+const SCHEDULERS: &[&str] = &[
+    "rr",
+    "rr",
+    "wrr",
+    "wrr",
+    "lc",
+    "wlc",
+    "sed",
+    "nq",
+    "fo",
+    "ovf",
+    "lblc",
+    "lblcr",
+    "dh",
+    "sh",
+    "sh -b sh-port",
+    "sh -b sh-fallback,sh-port",
+    "mh",
+    "mh -b mh-port",
+    "mh -b mh-fallback,mh-port",
+];
 /// Forwarding methods that lvx has, as options of a server.
 const METHODS: &[&str] = &[
     "-g",

@@ -68,6 +68,9 @@ pub enum Action {
     Packet(Packet),
     /// Sends packets with ascending source ports and shows who got each.
     Flows(u16, Packet),
+    /// Sends packets from ascending client addresses and ports and shows how many
+    /// each server got, and a hash of who got which.
+    Clients(u32, Packet),
     /// Nothing for a while.
     Wait(Duration),
 }

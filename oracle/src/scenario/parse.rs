@@ -8,7 +8,7 @@ use super::{Action, RuleChain, Scenario, Step, fields};
 
 /// What a line may begin with.
 const WORDS: &str = "about, legs, mtu, crowded, vip, server, client, sysctl, ipvsadm, mark, filter, tcp, udp, sctp, \
-                     icmp, ipip, flows, wait, snapshot or deviates";
+                     icmp, ipip, flows, clients, wait, snapshot or deviates";
 
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
     let mut reader = Reader {
@@ -115,6 +115,17 @@ impl Reader {
                     return Err("expected a source port with room for all the flows".to_owned());
                 }
                 Action::Flows(count, packet)
+            }
+            ["clients", count, "tcp" | "udp", ..] => {
+                let count = count
+                    .parse()
+                    .ok()
+                    .filter(|count| (1..=50_000).contains(count))
+                    .ok_or_else(|| format!("expected a number from 1 to 50000, not {count:?}"))?;
+                Action::Clients(count, fields::packet(&words[2..], &self.names)?)
+            }
+            ["clients", ..] => {
+                return Err("expected clients COUNT tcp|udp FROM:PORT > TO:PORT …".to_owned());
             }
             ["flows", ..] => {
                 return Err("expected flows COUNT tcp|udp FROM:PORT > TO:PORT …".to_owned());

@@ -41,6 +41,9 @@ const CROWDED: Plan = Plan {
     commands: 16,
 };
 
+/// Clients of `clients` in a frame: there is time for what each takes.
+const CLIENTS_A_FRAME: u32 = 400;
+
 struct Now {
     plan: Plan,
     frame: u32,
@@ -113,6 +116,13 @@ pub fn schedule(steps: &[Step], crowded: bool) -> Vec<Duration> {
                 for _ in 1..*count {
                     now.packet();
                 }
+                first
+            }
+            Action::Clients(count, _) => {
+                began = true;
+                now.next_frame(1);
+                let first = FRAME * now.frame;
+                now.next_frame(count.div_ceil(CLIENTS_A_FRAME));
                 first
             }
             Action::Wait(time) => {

@@ -62,6 +62,12 @@ pub(super) fn message(
     inner: [SocketAddr; 2],
     protocol: u8,
 ) -> Vec<u8> {
+    let quoted = quoted(rng, inner, protocol);
+    about(rng, outer, &quoted)
+}
+
+/// An ICMP message between `outer` that quotes these bytes.
+pub(super) fn about(rng: &mut StdRng, outer: [SocketAddr; 2], quoted: &[u8]) -> Vec<u8> {
     let four = outer[0].is_ipv4();
     let kinds: &[u8] = if four {
         &[3, 3, 3, 11, 11, 4, 12, 5, 0, 8]
@@ -76,7 +82,7 @@ pub(super) fn message(
     ];
     // Of "too big", the size.
     message.extend([0, 0, rng.random_range(0..6), rng.random()]);
-    message.extend(quoted(rng, inner, protocol));
+    message.extend(quoted);
     let pseudo = match outer {
         [SocketAddr::V6(source), SocketAddr::V6(destination)] => [
             &source.ip().octets()[..],

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::layout::{SchedulerKind, TunnelChecksum, TunnelKind};
+use lb_common::layout::{SchedulerKind, ServiceFlags, TunnelChecksum, TunnelKind};
 
 use super::scene::{
     How, LOOPBACK, Reached,
@@ -64,6 +64,28 @@ fn tunnel(reached: Reached, family: u8, kind: TunnelKind, checksum: TunnelChecks
     }
 }
 
+/// Number of the VIP, port, protocol, scheduler, flags.
+const SCHEDULED: [(u8, u16, u8, SchedulerKind, u16); 14] = {
+    use SchedulerKind::{Dh, Fo, Lblc, Lblcr, Lc, Mh, Nq, Ovf, Sed, Sh, Wlc};
+    use ServiceFlags as Flags;
+    [
+        (1, 443, 6, Lc, 0),
+        (2, 443, 6, Wlc, 0),
+        (2, 53, 17, Wlc, 0),
+        (3, 443, 6, Sed, 0),
+        (4, 443, 6, Nq, 0),
+        (5, 443, 6, Fo, 0),
+        (7, 443, 6, Ovf, 0),
+        (3, 53, 17, Dh, 0),
+        (8, 53, 17, Sh, Flags::SCHED_1 | Flags::SCHED_2),
+        (8, 80, 6, Mh, Flags::SCHED_1 | Flags::SCHED_2),
+        (8, 443, 6, Lblc, 0),
+        (1, 8080, 6, Lblcr, 0),
+        (2, 8080, 6, Sh, 0),
+        (3, 8080, 6, Mh, Flags::SCHED_2),
+    ]
+};
+
 fn of_family(family: u8) -> Vec<Service> {
     use SchedulerKind::{Rr, Wrr};
     let service = |number, port, protocol, scheduler, servers| Service {
@@ -71,13 +93,31 @@ fn of_family(family: u8) -> Vec<Service> {
         port,
         protocol,
         scheduler,
+        sched_flags: 0,
         claimed: true,
+        toa: port == 443,
         servers,
     };
     let direct = |servers: &[(Reached, u32)]| servers.iter().map(|&it| it.into()).collect();
+    // A service for each scheduler but twos, which is random.
+    let mut scheduled: Vec<Service> = SCHEDULED
+        .iter()
+        .map(
+            |&(number, port, protocol, scheduler, sched_flags)| Service {
+                sched_flags,
+                ..service(
+                    number,
+                    port,
+                    protocol,
+                    scheduler,
+                    direct(&[(Back, 2), (Across, 1), (Back, 0), (Tagged, 4)]),
+                )
+            },
+        )
+        .collect();
     let mut unclaimed = service(3, 80, 6, Rr, direct(&[(Back, 1)]));
     unclaimed.claimed = false;
-    vec![
+    let mut services = vec![
         service(
             1,
             80,
@@ -190,7 +230,9 @@ fn of_family(family: u8) -> Vec<Service> {
             Rr,
             vec![fullnat(Back, 3, 3000, true), fullnat(Across, 4, 0, true)],
         ),
-    ]
+    ];
+    services.append(&mut scheduled);
+    services
 }
 
 /// Every tunnel, over both families.

@@ -102,10 +102,42 @@ impl Traffic {
         build(rng, flow, Some(message))
     }
 
+    /// A router's error about a tunnel packet that the director has sent, from its
+    /// layer 3 on; one in four is damaged somewhere.
+    pub fn error_about_tunnel(rng: &mut StdRng, sent: &[u8]) -> Vec<u8> {
+        let (family, director) = if sent[0] >> 4 == 4 {
+            (
+                4,
+                IpAddr::from(<[u8; 4]>::try_from(&sent[12..16]).expect("four")),
+            )
+        } else {
+            (
+                6,
+                IpAddr::from(<[u8; 16]>::try_from(&sent[8..24]).expect("sixteen")),
+            )
+        };
+        let ends = [nat_address(200, family), director].map(|addr| SocketAddr::new(addr, 0));
+        let message = errors::about(rng, ends, sent);
+        let flow = Flow {
+            source: ends[0],
+            destination: ends[1],
+            protocol: if family == 4 { 1 } else { 58 },
+        };
+        let mut frame = build(rng, flow, Some(message));
+        if rng.random_ratio(1, 4) {
+            damage(rng, &mut frame);
+        }
+        frame
+    }
+
     fn flow(&self, rng: &mut StdRng) -> Flow {
         let &(service, protocol) = self.services.choose(rng).expect("not empty");
         let family = if service.is_ipv4() { 4 } else { 6 };
-        let client = client(rng, family);
+        let mut client = client(rng, family);
+        if service.port() == 443 && rng.random() {
+            // Its servers have room for one connection each: mostly this client's.
+            client = SocketAddr::new(client_address(0, family), 1000);
+        }
         match rng.random_range(0..20) {
             // A reply of a NAT server.
             0..6 => {
@@ -149,13 +181,16 @@ impl Traffic {
     }
 }
 
-fn client(rng: &mut StdRng, family: u8) -> SocketAddr {
-    let number = rng.random_range(0..CLIENTS);
-    let address = if family == 4 {
+fn client_address(number: u8, family: u8) -> IpAddr {
+    if family == 4 {
         IpAddr::V4(Ipv4Addr::new(198, 51, 100, number))
     } else {
         IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 9, 8, 7, 6, number.into()))
-    };
+    }
+}
+
+fn client(rng: &mut StdRng, family: u8) -> SocketAddr {
+    let address = client_address(rng.random_range(0..CLIENTS), family);
     let ports = [20_u16, 0, 1000, 1001, 1002, 1003, 1004, 1005];
     SocketAddr::new(address, *ports.choose(rng).expect("not empty"))
 }
@@ -213,6 +248,7 @@ fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
             } else {
                 0
             };
+            let tcp_options = tcp_options(rng);
             let mut options = vec![0; words * 4];
             rng.fill_bytes(&mut options);
             let fragment: u16 = match rng.random_range(0..40) {
@@ -232,6 +268,7 @@ fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
                 // Few identifications, so that fragments find each other.
                 misc: (class, rng.random_range(0..4), fragment),
                 options,
+                tcp_options,
                 payload,
                 ..Frame::tcp(source, destination, flags)
             }
@@ -247,6 +284,7 @@ fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
                 ttl,
                 class: (class, rng.random_range(0..1 << 20)),
                 extensions,
+                tcp_options: tcp_options(rng),
                 payload,
                 ..Frame6::tcp(source, destination, flags)
             }
@@ -288,6 +326,15 @@ fn chunks(rng: &mut StdRng, length: usize) -> Vec<u8> {
         _ => {}
     }
     chunks
+}
+
+/// Options of TCP, of most segments none.
+fn tcp_options(rng: &mut StdRng) -> Vec<u8> {
+    // Full ones leave no room for one more.
+    let words = *[0, 0, 0, 1, 5, 9, 10, 10].choose(rng).expect("not empty");
+    let mut options = vec![0; 4 * words];
+    rng.fill_bytes(&mut options);
+    options
 }
 
 /// Extension headers, of most packets none.

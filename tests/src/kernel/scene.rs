@@ -13,7 +13,7 @@ use lb_common::{
         ServiceEntry, ServiceFlags, ServiceKey, Settings, TunnelChecksum, TunnelKind, filter_bit,
         reply_bit,
     },
-    sched::{Cursor, wrr},
+    sched::{self, Cursor, mh, wrr},
     time::seconds,
 };
 
@@ -118,8 +118,12 @@ pub struct Service {
     pub protocol: u8,
     /// Scheduler.
     pub scheduler: SchedulerKind,
+    /// Its flags, as in [`ServiceFlags`].
+    pub sched_flags: u16,
     /// Whether the VIP is the director's at the moment.
     pub claimed: bool,
+    /// Whether FULLNAT servers are told their clients' addresses.
+    pub toa: bool,
     /// Servers in list order.
     pub servers: Vec<Server>,
 }
@@ -259,6 +263,17 @@ fn dest(server: &Server, service: &Service, slot: u32, locals: u32) -> DestEntry
     }
 }
 
+fn flags(service: &Service) -> u16 {
+    let mut flags = service.sched_flags;
+    if service.claimed {
+        flags |= ServiceFlags::CLAIMED;
+    }
+    if service.toa {
+        flags |= ServiceFlags::TOA;
+    }
+    flags
+}
+
 const fn method(how: How) -> ForwardMethod {
     match how {
         How::Direct => ForwardMethod::Route,
@@ -292,6 +307,17 @@ fn write_ifaces(sink: &impl Sink) {
     }
 }
 
+/// Servers as a scheduler's compile step sees them; `slot` is the first's.
+fn compile_servers(service: &Service, slot: u32) -> Vec<sched::Server> {
+    let server = |(server, slot): (&Server, u32)| sched::Server {
+        addr: words(tunnel_address(slot, version(service.vip))),
+        port: service.port,
+        weight: server.weight,
+        last_weight: server.weight,
+    };
+    service.servers.iter().zip(slot..).map(server).collect()
+}
+
 /// Writes `services` into `sink`, with the kernel's time-outs in `settings` or other ones.
 ///
 /// # Panics
@@ -301,10 +327,26 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
     sink.settings(settings);
     write_ifaces(sink);
     let mut taken = BTreeSet::new();
-    let (mut slot, mut locals) = (0, 0);
+    let (mut slot, mut locals, mut records) = (0, 0, 0);
     for (number, service) in (0..).zip(services) {
         let list_start = slot;
-        for server in &service.servers {
+        let compiled = service.scheduler.compile(&compile_servers(service, slot));
+        let table = if compiled.table.is_empty() {
+            0
+        } else {
+            u64::from(records) + 1
+        };
+        for (index, four) in (records..).zip(compiled.table.chunks(4)) {
+            let word = four
+                .iter()
+                .rev()
+                .fold(0, |word, &it| word << 16 | u64::from(it));
+            sink.sched_table(index, word);
+        }
+        if table != 0 {
+            records += mh::WORDS;
+        }
+        for (position, server) in service.servers.iter().enumerate() {
             sink.next_hop(slot, next_hop(server, service, slot));
             sink.dest(slot, dest(server, service, slot, locals));
             let entry = ListEntry {
@@ -313,7 +355,8 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 old_position: NO_OLD_POSITION,
                 method: method(server.how) as u32,
             };
-            sink.list(slot, entry);
+            let hint = compiled.hints.get(position).copied().unwrap_or(0);
+            sink.list(slot, entry.with_hint(hint));
             let family = version(service.vip);
             if let How::Fullnat { .. } = server.how {
                 let local = local_end(slot, family);
@@ -360,11 +403,7 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 port: key.port,
                 protocol: key.protocol,
                 family: key.family,
-                flags: if service.claimed {
-                    ServiceFlags::CLAIMED
-                } else {
-                    0
-                },
+                flags: flags(service),
                 scheduler: service.scheduler as u8,
                 slot: number,
                 generation: 1,
@@ -372,12 +411,18 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
                 list_len: service.servers.len() as u32,
                 max_weight,
                 gcd,
+                sched: [compiled.word, table, 1],
                 ..ServiceEntry::default()
             },
         );
     }
     let any = |family| services.iter().any(|it| version(it.vip) == family);
-    sink.root(Root::new(1, 0, any(4), any(6)));
+    let tunnel = |outer| {
+        let mut servers = services.iter().flat_map(|it| &it.servers);
+        servers.any(|server| matches!(server.how, How::Tunnel { family, .. } if family == outer))
+    };
+    let root = Root::new(1, 0, any(4), any(6)).with_tunnels(tunnel(4), tunnel(6));
+    sink.root(root);
 }
 
 /// Time-outs of a second, so that a test sees flows end.

@@ -18,6 +18,8 @@ pub trait Sink {
     fn service(&self, index: u32, entry: ServiceEntry);
     /// Writes a list entry.
     fn list(&self, index: u32, entry: ListEntry);
+    /// Writes a record of the tables of schedulers.
+    fn sched_table(&self, index: u32, record: u64);
     /// Writes a server.
     fn dest(&self, slot: u32, entry: DestEntry);
     /// Writes a next hop.
@@ -45,6 +47,9 @@ impl Sink for Maps {
     }
     fn list(&self, index: u32, entry: ListEntry) {
         self.lists.set(index, entry);
+    }
+    fn sched_table(&self, index: u32, record: u64) {
+        self.sched_tables.set(index, record);
     }
     fn dest(&self, slot: u32, entry: DestEntry) {
         self.dests.set(slot, entry);
@@ -87,6 +92,9 @@ impl Sink for HostSink<'_> {
     }
     fn list(&self, index: u32, entry: ListEntry) {
         self.0.set(Table::List, index, entry);
+    }
+    fn sched_table(&self, index: u32, record: u64) {
+        self.0.set(Table::SchedTable, index, record);
     }
     fn dest(&self, slot: u32, entry: DestEntry) {
         self.0.set(Table::Dest, slot, entry);

@@ -21,6 +21,7 @@ fn from_insert_to_release<F: Family>() {
     let key = key::<F>(7);
     assert!(find::<F>(&tables, &key).is_none());
     let new = NewFlow {
+        tells_client: false,
         slot: 2,
         method: ForwardMethod::Tunnel,
         state: 3,

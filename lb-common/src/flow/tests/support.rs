@@ -63,6 +63,7 @@ pub(super) fn random_key<F: Family>(random: &mut StdRng) -> F::Key {
 
 pub(super) fn flow(slot: u32) -> NewFlow {
     NewFlow {
+        tells_client: false,
         slot,
         method: ForwardMethod::Route,
         state: 3,

@@ -5,7 +5,7 @@ use crate::{
     forward::{
         header::Header,
         nat::{checksum_tail, halves},
-        way::{Learned, leave_by},
+        way::{Learned, Way, leave_by},
     },
     packet::Packet,
     reason::Reason,
@@ -27,6 +27,19 @@ pub enum Answer {
     },
     /// There is no way to the server: 3/1, 1/3.
     HostUnreachable,
+    /// What another router said about it.
+    Told {
+        /// Type, and code above it.
+        said: u16,
+        /// Of "too big": bytes.
+        mtu: u32,
+    },
+}
+
+/// Type of "too big", with the code above it.
+#[inline(always)]
+pub const fn too_big<F: Family>() -> u16 {
+    Answer::TooBig { mtu: 0 }.kind::<F>() as u16
 }
 
 impl Answer {
@@ -39,6 +52,7 @@ impl Answer {
             Self::TimeExceeded => ([11, 0], [3, 0]),
             Self::TooBig { .. } => ([3, 4], [2, 0]),
             Self::HostUnreachable => ([3, 1], [1, 3]),
+            Self::Told { said, .. } => return said as u32,
         };
         let [kind, code] = if F::VERSION == 4 { four } else { six };
         kind | code << 8
@@ -51,6 +65,7 @@ impl Answer {
             // IPv4: 16 bits, behind 16 unused ones.
             Self::TooBig { mtu } if F::VERSION == 4 => (mtu & 0xffff).to_be(),
             Self::TooBig { mtu } => mtu.to_be(),
+            Self::Told { said, mtu } if said == too_big::<F>() => Self::TooBig { mtu }.rest::<F>(),
             _ => 0,
         }
     }
@@ -82,16 +97,40 @@ pub fn answer<F: Family, P: Packet, T: Tables>(
     source: [u64; 2],
     what: Answer,
 ) -> Result<(), Reason> {
-    make::<F, P, T>(packet, tables, facts, source, what).ok_or(Reason::DroppedInternal)
+    make::<F, P, T, _, _>(packet, tables, facts, source, what, back::<F, P>)
+        .ok_or(Reason::DroppedInternal)
 }
 
+/// As [`answer`], of a packet that stands anywhere in the frame, by another way.
+///
+/// # Errors
+/// As of [`answer`].
 #[inline(always)]
-fn make<F: Family, P: Packet, T: Tables>(
+pub fn answer_by<F: Family, P: Packet, T: Tables, W: Way>(
     packet: &mut P,
     tables: T,
     facts: &Facts,
     source: [u64; 2],
     what: Answer,
+    way: W,
+) -> Result<(), Reason> {
+    make::<F, P, T, _, _>(packet, tables, facts, source, what, |_, _| Some(way))
+        .ok_or(Reason::DroppedInternal)
+}
+
+#[inline(always)]
+fn back<F: Family, P: Packet>(packet: &P, l3: u32) -> Option<Learned> {
+    Learned::back::<F, P>(packet, l3, 0)
+}
+
+#[inline(always)]
+fn make<F: Family, P: Packet, T: Tables, W: Way, L: FnOnce(&P, u32) -> Option<W>>(
+    packet: &mut P,
+    tables: T,
+    facts: &Facts,
+    source: [u64; 2],
+    what: Answer,
+    find_way: L,
 ) -> Option<()> {
     let l3 = facts.l3 as u32;
     let (ip_len, longest, protocol) = if F::VERSION == 4 {
@@ -109,8 +148,9 @@ fn make<F: Family, P: Packet, T: Tables>(
         0
     };
     packet.cut(l3.wrapping_add(quoted))?;
-    let back = Learned::back::<F, P>(packet, l3, 0)?;
-    leave_by(packet, l3, around, back).ok()?;
+    let way = find_way(packet, l3)?;
+    leave_by(packet, l3, around, way).ok()?;
+    let l3 = way.header_len();
     let header = Header {
         class,
         whole: false,

@@ -4,5 +4,5 @@
 mod answer;
 mod relay;
 
-pub use answer::{Answer, answer};
+pub use answer::{Answer, answer, answer_by, too_big};
 pub use relay::{is_intact, relay, retell};

@@ -1,5 +1,7 @@
 //! rr and wrr as the specification puts them: a cursor that names a server.
 
+use std::collections::BTreeSet;
+
 use super::harness::{Change, Server};
 use crate::layout::SchedulerKind;
 
@@ -9,6 +11,7 @@ pub(super) struct Model {
     /// The server chosen last; `None` is the list's head.
     cursor: Option<char>,
     weight: i64,
+    overloaded: BTreeSet<char>,
 }
 
 impl Model {
@@ -18,6 +21,7 @@ impl Model {
             list: Vec::new(),
             cursor: None,
             weight: 0,
+            overloaded: BTreeSet::new(),
         }
     }
 
@@ -46,6 +50,14 @@ impl Model {
         }
     }
 
+    pub(super) fn overload(&mut self, name: char, overloaded: bool) {
+        if overloaded {
+            self.overloaded.insert(name);
+        } else {
+            self.overloaded.remove(&name);
+        }
+    }
+
     pub(super) fn picks(&mut self, count: usize) -> String {
         (0..count).map(|_| self.pick().unwrap_or('-')).collect()
     }
@@ -54,7 +66,7 @@ impl Model {
         match self.kind {
             SchedulerKind::Rr => self.round_robin(),
             SchedulerKind::Wrr => self.weighted(),
-            SchedulerKind::None => None,
+            _ => None,
         }
     }
 
@@ -75,7 +87,7 @@ impl Model {
         let chosen = back
             .iter()
             .chain(front)
-            .find(|server| server.weight > 0)?
+            .find(|server| server.weight > 0 && !self.overloaded.contains(&server.name))?
             .name;
         self.cursor = Some(chosen);
         Some(chosen)
@@ -119,8 +131,8 @@ impl Model {
         let mut at = self.behind_cursor();
         loop {
             while at < self.list.len() {
-                let Server { name, weight } = self.list[at];
-                if i64::from(weight) >= self.weight {
+                let Server { name, weight, .. } = self.list[at];
+                if i64::from(weight) >= self.weight && !self.overloaded.contains(&name) {
                     self.cursor = Some(name);
                     return Some(name);
                 }

@@ -18,6 +18,7 @@ enum Act {
     Add(u32),
     Edit(usize, u32),
     Delete(usize),
+    Overload(usize, bool),
 }
 
 fn weight() -> impl Strategy<Value = u32> {
@@ -34,6 +35,7 @@ fn act() -> impl Strategy<Value = (Act, usize)> {
         2 => weight().prop_map(Act::Add),
         2 => (any::<usize>(), weight()).prop_map(|(server, weight)| Act::Edit(server, weight)),
         1 => any::<usize>().prop_map(Act::Delete),
+        1 => any::<(usize, bool)>().prop_map(|(server, on)| Act::Overload(server, on)),
     ];
     (act, 0..3usize)
 }
@@ -55,6 +57,13 @@ fn check(kind: SchedulerKind) {
             let change = match act {
                 Act::Pick(count) => {
                     prop_assert_eq!(lab.picks(count), model.picks(count));
+                    continue;
+                }
+                Act::Overload(i, overloaded) => {
+                    if let Some(name) = chosen(i) {
+                        lab.overload(name, overloaded);
+                        model.overload(name, overloaded);
+                    }
                     continue;
                 }
                 Act::Add(_) if servers.len() >= 30 => None,

@@ -32,27 +32,27 @@ use lb_common::{
 };
 
 /// The interface that clients are behind, and the one that servers are behind.
-pub(super) const IN: u32 = 2;
-pub(super) const OUT: u32 = 3;
+pub(crate) const IN: u32 = 2;
+pub(crate) const OUT: u32 = 3;
 /// Our station address on both.
-pub(super) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(crate) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The client's gateway, another one, and the servers' station.
-pub(super) const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xa1];
-pub(super) const OTHER_GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xa2];
+pub(crate) const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xa1];
+pub(crate) const OTHER_GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xa2];
 const STATION: [u8; 6] = [2, 0, 0, 0, 9, 9];
 
 /// Servers: NAT to port 8080, NAT that keeps the port, direct routing, and
 /// FULLNAT to port 8080.
-pub(super) const MAPPED: u32 = 0;
-pub(super) const KEPT: u32 = 1;
-pub(super) const DIRECT: u32 = 2;
-pub(super) const FULL: u32 = 3;
+pub(crate) const MAPPED: u32 = 0;
+pub(crate) const KEPT: u32 = 1;
+pub(crate) const DIRECT: u32 = 2;
+pub(crate) const FULL: u32 = 3;
 const SERVERS: u32 = 4;
 /// Ports of the services: two of TCP, one of UDP, one of SCTP.
-pub(super) const WEB: u16 = 80;
-pub(super) const WEB_TOO: u16 = 81;
-pub(super) const DNS: u16 = 53;
-pub(super) const SIGNAL: u16 = 2905;
+pub(crate) const WEB: u16 = 80;
+pub(crate) const WEB_TOO: u16 = 81;
+pub(crate) const DNS: u16 = 53;
+pub(crate) const SIGNAL: u16 = 2905;
 const SERVICES: [(u16, u8); 4] = [
     (WEB, IPPROTO_TCP),
     (WEB_TOO, IPPROTO_TCP),
@@ -118,20 +118,21 @@ fn is_mapped(slot: u32) -> bool {
 
 /// A packet to be sent.
 #[derive(Clone, Debug)]
-pub(super) struct Segment {
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-    pub(super) protocol: u8,
-    pub(super) flags: u8,
-    pub(super) ttl: u8,
-    pub(super) stations: [[u8; 6]; 2],
-    pub(super) tags: Vec<(u16, u16)>,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Segment {
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) protocol: u8,
+    pub(crate) flags: u8,
+    pub(crate) ttl: u8,
+    pub(crate) stations: [[u8; 6]; 2],
+    pub(crate) tags: Vec<(u16, u16)>,
+    pub(crate) tcp_options: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 impl Segment {
     /// Sums up the ICMP message that the payload is.
-    pub(super) fn seal(&mut self) {
+    pub(crate) fn seal(&mut self) {
         self.payload[2..4].fill(0);
         let pseudo = match (self.source, self.destination) {
             (SocketAddr::V6(source), SocketAddr::V6(destination)) => [
@@ -147,13 +148,14 @@ impl Segment {
         self.payload[2..4].copy_from_slice(&sum);
     }
 
-    pub(super) fn build(&self) -> Vec<u8> {
+    pub(crate) fn build(&self) -> Vec<u8> {
         match (self.source, self.destination) {
             (SocketAddr::V4(source), SocketAddr::V4(destination)) => Frame {
                 protocol: self.protocol,
                 ttl: self.ttl,
                 stations: self.stations,
                 tags: self.tags.clone(),
+                tcp_options: self.tcp_options.clone(),
                 payload: self.payload.clone(),
                 ..Frame::tcp(source, destination, self.flags)
             }
@@ -163,6 +165,7 @@ impl Segment {
                 ttl: self.ttl,
                 stations: self.stations,
                 tags: self.tags.clone(),
+                tcp_options: self.tcp_options.clone(),
                 payload: self.payload.clone(),
                 ..Frame6::tcp(source, destination, self.flags)
             }
@@ -173,19 +176,19 @@ impl Segment {
 }
 
 /// The director.
-pub(super) struct Bed<F> {
-    pub(super) tables: HostTables,
+pub(crate) struct Bed<F> {
+    pub(crate) tables: HostTables,
     family: PhantomData<F>,
 }
 
 impl<F: Family> Bed<F> {
     /// Every service has these servers, first to last.
-    pub(super) fn with(servers: &[u32]) -> Self {
+    pub(crate) fn with(servers: &[u32]) -> Self {
         Self::of(PARAMS, servers)
     }
 
     /// As [`Self::with`]; all flows have one home cell.
-    pub(super) fn with_one_home(servers: &[u32]) -> Self {
+    pub(crate) fn with_one_home(servers: &[u32]) -> Self {
         let params = Params {
             hash: [0; 12],
             multiplier: 0,
@@ -195,7 +198,7 @@ impl<F: Family> Bed<F> {
     }
 
     /// As [`Self::with`]; the table has so many cells.
-    pub(super) fn with_cells(cells: u32, servers: &[u32]) -> Self {
+    pub(crate) fn with_cells(cells: u32, servers: &[u32]) -> Self {
         let params = Params {
             flow4_cells: cells,
             flow6_cells: cells,
@@ -222,7 +225,7 @@ impl<F: Family> Bed<F> {
         bed
     }
 
-    pub(super) fn flags() -> u32 {
+    pub(crate) fn flags() -> u32 {
         DestFlags::AVAILABLE | DestFlags::CLAIMED | DestFlags::RESOLVED
     }
 
@@ -260,12 +263,12 @@ impl<F: Family> Bed<F> {
     }
 
     /// The ports of [`Self::local`], all that FULLNAT has.
-    pub(super) fn set_ports(&self, first_port: u16, last_port: u16) {
+    pub(crate) fn set_ports(&self, first_port: u16, last_port: u16) {
         self.set_local(POOL.start(), Self::local(0).ip(), first_port, last_port);
     }
 
     /// A local address and its ports.
-    pub(super) fn set_local(&self, index: u32, address: IpAddr, first_port: u16, last_port: u16) {
+    pub(crate) fn set_local(&self, index: u32, address: IpAddr, first_port: u16, last_port: u16) {
         let entry = LocalAddress {
             addr: words(address),
             first_port,
@@ -276,7 +279,7 @@ impl<F: Family> Bed<F> {
     }
 
     /// Gives a server other flags.
-    pub(super) fn set_flags(&self, slot: u32, flags: u32) {
+    pub(crate) fn set_flags(&self, slot: u32, flags: u32) {
         let entry = DestEntry {
             word: DestWord::new(slot, flags).0,
             addr: words(Self::server(slot, 0).ip()),
@@ -288,8 +291,19 @@ impl<F: Family> Bed<F> {
         self.tables.set(Table::Dest, slot, entry);
     }
 
+    /// Has FULLNAT servers of all services told their clients' addresses.
+    pub(crate) fn tell_clients(&self) {
+        for index in 0..2 * PARAMS.service_slots {
+            let mut entry: ServiceEntry = self.tables.get(Table::Service, index);
+            if entry.family != 0 {
+                entry.flags |= ServiceFlags::TOA;
+                self.tables.set(Table::Service, index, entry);
+            }
+        }
+    }
+
     /// Writes one half of the configuration and switches to it.
-    pub(super) fn configure(&self, side: u32, servers: &[u32], generation: u32) {
+    pub(crate) fn configure(&self, side: u32, servers: &[u32], generation: u32) {
         let filter = |bit: u32| {
             let at = side * FILTER_WORDS + bit / 64;
             let word: u64 = self.tables.get(Table::Filter, at);
@@ -377,27 +391,27 @@ impl<F: Family> Bed<F> {
         self.tables.set(Table::Service, index, entry);
     }
 
-    pub(super) fn vip(port: u16) -> SocketAddr {
+    pub(crate) fn vip(port: u16) -> SocketAddr {
         SocketAddr::new(address::<F>([192, 0, 2, 1], 1), port)
     }
 
-    pub(super) fn client(port: u16) -> SocketAddr {
+    pub(crate) fn client(port: u16) -> SocketAddr {
         SocketAddr::new(address::<F>([198, 51, 100, 7], 2), port)
     }
 
     /// A server's end of a connection to a service's `port`.
-    pub(super) fn server(slot: u32, port: u16) -> SocketAddr {
+    pub(crate) fn server(slot: u32, port: u16) -> SocketAddr {
         let port = if is_mapped(slot) { 8080 } else { port };
         SocketAddr::new(address::<F>([10, 7, 0, 1 + slot as u8], 3), port)
     }
 
     /// Our end of a FULLNAT connection.
-    pub(super) fn local(port: u16) -> SocketAddr {
+    pub(crate) fn local(port: u16) -> SocketAddr {
         SocketAddr::new(address::<F>([10, 7, 0, 200], 3), port)
     }
 
     /// From the client to a service.
-    pub(super) fn request(from: u16, to: u16, flags: u8) -> Segment {
+    pub(crate) fn request(from: u16, to: u16, flags: u8) -> Segment {
         let protocol = match to {
             DNS => IPPROTO_UDP,
             SIGNAL => IPPROTO_SCTP,
@@ -411,12 +425,13 @@ impl<F: Family> Bed<F> {
             ttl: 64,
             stations: [MAC, GATEWAY],
             tags: Vec::new(),
+            tcp_options: Vec::new(),
             payload: b"a payload of an odd length".to_vec(),
         }
     }
 
     /// From a server to the client, about a connection to a service's port.
-    pub(super) fn reply(slot: u32, from: u16, to: u16, flags: u8) -> Segment {
+    pub(crate) fn reply(slot: u32, from: u16, to: u16, flags: u8) -> Segment {
         Segment {
             source: Self::server(slot, from),
             destination: Self::client(to),
@@ -443,7 +458,7 @@ impl<F: Family> Bed<F> {
 
     /// Runs a request that came in by [`IN`], or a reply by [`OUT`]. What leaves
     /// has right checksums.
-    pub(super) fn run(&self, segment: &Segment) -> (Verdict, Reason, Vec<u8>) {
+    pub(crate) fn run(&self, segment: &Segment) -> (Verdict, Reason, Vec<u8>) {
         let before: Vec<u64> = Reason::ALL.iter().map(|&r| self.tables.reason(r)).collect();
         let ingress = if segment.source.ip() == Self::client(0).ip() {
             IN
@@ -465,7 +480,7 @@ impl<F: Family> Bed<F> {
         (verdict, reason, packet.bytes().to_vec())
     }
 
-    pub(super) fn reason(&self, segment: &Segment) -> Reason {
+    pub(crate) fn reason(&self, segment: &Segment) -> Reason {
         self.run(segment).1
     }
 
@@ -479,38 +494,38 @@ impl<F: Family> Bed<F> {
     }
 
     /// The cell under a packet's key.
-    pub(super) fn cell(&self, segment: &Segment) -> Option<Found<HostCell<'_>>> {
+    pub(crate) fn cell(&self, segment: &Segment) -> Option<Found<HostCell<'_>>> {
         flow::find::<F, _>(&self.tables, &Self::key(segment))
     }
 
     /// The connection from the client's `from` to the service's `to`.
-    pub(super) fn conn(&self, from: u16, to: u16) -> Option<Found<HostCell<'_>>> {
+    pub(crate) fn conn(&self, from: u16, to: u16) -> Option<Found<HostCell<'_>>> {
         self.cell(&Self::request(from, to, 0))
     }
 
     /// Protocol state of a connection.
-    pub(super) fn state(&self, from: u16, to: u16) -> u8 {
+    pub(crate) fn state(&self, from: u16, to: u16) -> u8 {
         let conn = self.conn(from, to).expect("tracked");
         conn.state.protocol_state()
     }
 
     /// Active and inactive connections of a server.
-    pub(super) fn load(&self, slot: u32) -> (u32, u32) {
+    pub(crate) fn load(&self, slot: u32) -> (u32, u32) {
         let load: DestLoad = self.tables.get(Table::DestLoad, slot);
         (load.active(), load.inactive())
     }
 
-    pub(super) fn now(&self) -> u32 {
+    pub(crate) fn now(&self) -> u32 {
         (&self.tables).now()
     }
 
     /// Moves the clock.
-    pub(super) fn later(&self, ticks: u32) {
+    pub(crate) fn later(&self, ticks: u32) {
         self.tables.set_now(self.now().wrapping_add(ticks));
     }
 
     /// Sweeps all of the table, twice: a reverse cell may be met before its connection.
-    pub(super) fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         let mut state = SweepState::default();
         let main = (&self.tables).param(F::CELLS) as u32;
         let blocks = total_cells(main).div_ceil(flow::BLOCK);
@@ -522,7 +537,7 @@ impl<F: Family> Bed<F> {
     /// Numbers of connections and of reverse cells, after a check that every
     /// count says what the cells say, that no key has two cells, and that no
     /// connection has two reverse cells.
-    pub(super) fn audit(&self) -> (usize, usize) {
+    pub(crate) fn audit(&self) -> (usize, usize) {
         let main = (&self.tables).param(F::CELLS) as u32;
         let mut blocks = HashMap::new();
         let mut spills = HashMap::new();
@@ -592,4 +607,4 @@ macro_rules! both_families {
         )+}
     };
 }
-pub(super) use both_families;
+pub(crate) use both_families;

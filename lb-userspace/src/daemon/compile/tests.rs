@@ -25,6 +25,7 @@ fn service(n: u32, scheduler: &str) -> Request {
         persistent: None,
         netmask: u32::MAX,
         pe: None,
+        toa: false,
     };
     Request::AddService(id(n), spec)
 }
@@ -79,7 +80,7 @@ impl Lab {
                 .into()
         });
         self.state.number();
-        let carries = compile(&tables, &self.state, self.side, claimed);
+        let carries = compile(&tables, &self.state, self.side, claimed, &|_| 0);
         switch(&tables, &self.state, self.side);
         self.state.finish();
         carries
@@ -212,7 +213,10 @@ fn replies_of_servers_that_were_ever_reached_by_nat_are_filtered_in() {
         lab.apply(Request::AddDest(id(0), dest));
     }
     lab.commit();
-    assert_eq!(lab.list(id(0))[1].method, ForwardMethod::Fullnat as u32);
+    assert_eq!(
+        lab.list(id(0))[1].method & 0xffff,
+        ForwardMethod::Fullnat as u32
+    );
     let seen =
         |lab: &Lab| ["10.8.0.1", "10.8.0.2", "10.8.0.3", "10.8.0.4"].map(|addr| lab.replies(addr));
     assert_eq!(seen(&lab), [true, true, true, false]);
@@ -257,7 +261,7 @@ fn ipv6_services_are_found_and_filtered_in() {
     lab.commit();
     let entry = lab.find(v6).unwrap();
     assert_eq!((entry.family, entry.list_len, entry.max_weight), (6, 1, 1));
-    assert_eq!(lab.list(v6)[0].method, ForwardMethod::Masq as u32);
+    assert_eq!(lab.list(v6)[0].method & 0xffff, ForwardMethod::Masq as u32);
     let root = Root(lab.memory.tables().root.get(0));
     assert!(!root.has_services(4) && root.has_services(6));
     let tables = lab.memory.tables();
@@ -427,4 +431,41 @@ fn a_large_configuration_compiles_at_once() {
         start.elapsed()
     );
     assert!(compiled.as_secs() < 2, "{compiled:?}");
+}
+
+#[test]
+fn what_a_scheduler_wants_prepared_is_in_the_half() {
+    let mut lab = Lab::new(4, 16);
+    let Request::AddService(id, mut spec) = service(0, "sh") else {
+        unreachable!("it adds a service");
+    };
+    spec.sched_flags = 0x18;
+    lab.apply(Request::AddService(id, spec));
+    for (last, weight) in [(1, 2), (2, 0), (3, 300)] {
+        lab.apply(Request::AddDest(id, dest(last, weight)));
+    }
+    lab.commit();
+    let entry = lab.find(id).unwrap();
+    let hints = |lab: &Lab| -> Vec<u32> {
+        let list = lab.list(id);
+        list.iter().map(|entry| entry.method >> 16).collect()
+    };
+    assert_eq!(entry.scheduler, SchedulerKind::Sh as u8);
+    assert_eq!(entry.flags & 0x38, 0x18);
+    assert_eq!((entry.sched[0], entry.sched[1]), (256, 0));
+    assert_eq!(hints(&lab), [0, 256, 256], "the newest has every bucket");
+    lab.apply(Request::EditDest(id, dest(3, 5)));
+    lab.commit();
+    assert_eq!(lab.find(id).unwrap().sched[0], 8);
+    assert_eq!(hints(&lab), [0, 5, 6], "weight 0 has one bucket");
+    let binding = lab.find(id).unwrap().sched[2];
+    let Request::AddService(_, spec) = service(0, "wrr") else {
+        unreachable!("it adds a service");
+    };
+    lab.apply(Request::EditService(id, spec));
+    lab.commit();
+    let entry = lab.find(id).unwrap();
+    assert_eq!((entry.flags & 0x38, entry.max_weight), (0, 5));
+    assert_ne!(entry.sched[2], binding);
+    assert_eq!(hints(&lab), [0xffff, 2, 0xffff], "the next that is heavier");
 }

@@ -68,6 +68,7 @@ impl Lab {
             persistent: None,
             netmask: 128,
             pe: None,
+            toa: false,
         };
         let add = Request::AddService(service(), spec);
         state

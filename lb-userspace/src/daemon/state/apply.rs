@@ -7,7 +7,10 @@ use lb_common::layout::{SchedulerKind, Stats};
 
 use super::{Change, Node, Service, State, trash::Trashed};
 use crate::{
-    daemon::cursor::{MAX_LIST, Step},
+    daemon::{
+        cursor::{MAX_LIST, Step},
+        sched_tables::has_table,
+    },
     model::{Dest, DestId, Family, Method, Refusal, Request, ServiceId, ServiceSpec, Tunnel},
 };
 
@@ -26,11 +29,6 @@ pub trait Loads {
     /// Connections, active and inactive, and templates.
     fn references(&self, slot: u32) -> u64;
 }
-
-/// Schedulers that IPVS knows.
-const SCHEDULERS: [&str; 14] = [
-    "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos",
-];
 
 impl State {
     /// Applies one request that changes services or servers; others (batches
@@ -79,6 +77,7 @@ impl State {
             return Err(Refusal::ServiceExists);
         }
         supported_spec(spec)?;
+        let tables = self.tables_after(None, &spec.scheduler)?;
         let limit = self.limits.services;
         let full = || Self::refuse_full("services", limit, "--services");
         let slot = self.service_slots.take().ok_or_else(full)?;
@@ -95,20 +94,24 @@ impl State {
             slot,
             spec: spec.clone(),
             generation: 0,
+            binding: 0,
             left: Stats::default(),
             dests: Vec::new(),
             change: Some(change),
             line: String::new(),
         };
         self.services.insert(id, service);
+        self.sched_tables = tables;
         self.dirty = true;
         Ok(())
     }
 
     fn edit_service(&mut self, id: ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
         supported_id(id)?;
-        let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
+        let service = self.services.get(&id).ok_or(Refusal::NoSuchService)?;
         supported_spec(spec)?;
+        self.sched_tables = self.tables_after(Some(service), &spec.scheduler)?;
+        let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
         let rebind = service.spec.scheduler != spec.scheduler;
         service.spec = spec.clone();
         service.line.clear();
@@ -124,12 +127,25 @@ impl State {
         Ok(())
     }
 
+    /// Services whose scheduler has a table once that of `service`, or of a new
+    /// one, is `scheduler`.
+    fn tables_after(&self, service: Option<&Service>, scheduler: &str) -> Result<u32, Refusal> {
+        let had = service.is_some_and(|service| has_table(&service.spec.scheduler));
+        let (before, most) = self.sched_tables();
+        let after = before - u32::from(had) + u32::from(has_table(scheduler));
+        if after > before && after > most {
+            return Err(Self::refuse_full("mh services", most, "--mh-services"));
+        }
+        Ok(after)
+    }
+
     fn delete_service(&mut self, id: ServiceId, now: u64) -> Result<(), Refusal> {
         supported_id(id)?;
         let service = self
             .services
             .shift_remove(&id)
             .ok_or(Refusal::NoSuchService)?;
+        self.sched_tables -= u32::from(has_table(&service.spec.scheduler));
         self.placement.remove(&id);
         self.service_slots.give(service.slot);
         self.trash.orphan(service.slot);
@@ -180,6 +196,7 @@ impl State {
                 masq: masq || trashed.masq,
                 start: None,
                 fresh: false,
+                last_weight: dest.spec.weight,
             },
             // The slot is new to the service, or the service was created again:
             // statistics start at zero.
@@ -198,6 +215,7 @@ impl State {
                     masq,
                     start: Some(raw),
                     fresh: new_slot.is_some(),
+                    last_weight: dest.spec.weight,
                 }
             }
         };
@@ -217,6 +235,9 @@ impl State {
         let node = &mut service.dests[position];
         node.dest = dest;
         node.masq |= dest.spec.method.translates();
+        if dest.spec.weight > 0 {
+            node.last_weight = dest.spec.weight;
+        }
         service.record(None);
         self.dirty = true;
         Ok(())
@@ -312,14 +333,8 @@ fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
     if spec.ops {
         return unsupported("one-packet scheduling".into());
     }
-    if spec.sched_flags != 0 {
-        return unsupported("scheduler flags".into());
-    }
-    if !SCHEDULERS.contains(&spec.scheduler.as_str()) {
-        return Err(Refusal::NoScheduler);
-    }
     if SchedulerKind::from_name(&spec.scheduler).is_none() {
-        return unsupported(format!("scheduler {}", spec.scheduler));
+        return Err(Refusal::NoScheduler);
     }
     Ok(())
 }

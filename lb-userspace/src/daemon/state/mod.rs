@@ -22,7 +22,7 @@ pub use placement::service_key;
 pub use trash::Trashed;
 
 use self::{placement::Placement, rules::Rules, slots::Slots, trash::Trash};
-use super::cursor::{Step, Wrr};
+use super::cursor::{Step, Wrr, is_bound};
 use crate::{
     dataplane::Sizes,
     model::{Dest, LocalRange, Refusal, ServiceId, ServiceSpec},
@@ -37,6 +37,8 @@ pub struct Limits {
     pub dests: u32,
     /// Slots of the service table: a power of two.
     pub table: u32,
+    /// Services whose scheduler has a table (mh).
+    pub sched_tables: u32,
     /// Seed of the service table.
     pub seed: u64,
     /// Words of one half of rule memory.
@@ -50,6 +52,7 @@ impl Limits {
             services: sizes.services,
             dests: sizes.dests.min(params.list_entries),
             table: params.service_slots,
+            sched_tables: sizes.mh_services,
             seed: params.service_seed,
             rules: params.rule_words,
         }
@@ -65,6 +68,8 @@ pub struct Service {
     pub spec: ServiceSpec,
     /// Generation of its list.
     pub generation: u32,
+    /// Generation in which its scheduler was bound.
+    pub binding: u32,
     /// Totals of servers that left it, less what slots had counted before they
     /// came to it (wrapping).
     pub left: Stats,
@@ -109,6 +114,9 @@ pub struct Node {
     pub start: Option<Stats>,
     /// The slot is new to this server.
     pub fresh: bool,
+    /// Its latest weight that was not 0, or that with which it was added: mh
+    /// keeps a quiesced server's slots.
+    pub last_weight: u32,
 }
 
 /// Services, servers and removed servers that connections still refer to.
@@ -124,6 +132,8 @@ pub struct State {
     rules: Rules,
     service_slots: Slots,
     dest_slots: Slots,
+    /// Services whose scheduler has a table.
+    sched_tables: u32,
     placement: Placement,
     dirty: bool,
 }
@@ -140,6 +150,7 @@ impl State {
             rules: Rules::new(limits.rules),
             service_slots: Slots::new(limits.services, []),
             dest_slots: Slots::new(limits.dests, []),
+            sched_tables: 0,
             placement: Placement::new(limits.table, limits.seed),
             dirty: false,
         }
@@ -158,6 +169,11 @@ impl State {
     /// Removed servers that keep their slot.
     pub fn trash(&self) -> &[Trashed] {
         self.trash.dests()
+    }
+
+    /// Services whose scheduler has a table, and how many may.
+    pub fn sched_tables(&self) -> (u32, u32) {
+        (self.sched_tables, self.limits.sched_tables)
     }
 
     /// Number of configured servers.
@@ -220,6 +236,11 @@ impl State {
             .filter(|service| service.change.is_some())
         {
             service.generation = service.generation.wrapping_add(1);
+            let change = service.change.as_ref();
+            if change.is_some_and(|change| is_bound(&change.steps)) {
+                service.binding = service.generation;
+                service.line.clear();
+            }
         }
     }
 

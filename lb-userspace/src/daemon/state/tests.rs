@@ -31,6 +31,7 @@ impl Loads for World {
 }
 
 const LIMITS: Limits = Limits {
+    sched_tables: 2,
     services: 4,
     dests: 6,
     table: 16,
@@ -58,6 +59,7 @@ fn spec(scheduler: &str) -> ServiceSpec {
         persistent: None,
         netmask: u32::MAX,
         pe: None,
+        toa: false,
     }
 }
 
@@ -81,6 +83,10 @@ fn dest(last: u8, weight: u32) -> Dest {
 fn try_apply(state: &mut State, request: Request) -> Result<(), Refusal> {
     let world = World::default();
     state.apply(&request, &world, &world, 0)
+}
+
+fn apply(state: &mut State, request: Request) {
+    try_apply(state, request).unwrap();
 }
 
 fn with_service() -> State {
@@ -212,13 +218,10 @@ fn refusals_are_the_kernels() {
         );
     }
     for request in [
-        Request::AddService(id(81), spec("wlc")),
         Request::AddService(id(0), spec("rr")),
         Request::AddService(id(81), other(|s| s.ops = true)),
         Request::AddService(id(81), other(|s| s.persistent = Some(300))),
-        Request::AddService(id(81), other(|s| s.sched_flags = 8)),
         Request::AddService(id(81), other(|s| s.pe = Some("sip".into()))),
-        Request::EditService(id(80), spec("lc")),
         Request::AddDest(id(80), with(|d| d.spec.method = Method::Local)),
         Request::AddDest(id(80), with(|d| d.spec.u_threshold = 5)),
     ] {
@@ -448,4 +451,64 @@ fn destinations_of_marks_outlive_their_rules() {
         again.list_rules(Chain::Mark, &World::default()).len(),
         before
     );
+}
+
+#[test]
+fn tables_of_mh_are_counted() {
+    let mut state = state();
+    let full = |answer| matches!(answer, Err(Refusal::Full(_)));
+    apply(&mut state, Request::AddService(id(80), spec("mh")));
+    apply(&mut state, Request::AddService(id(81), spec("rr")));
+    apply(&mut state, Request::EditService(id(81), spec("mh")));
+    let before = state.to_text();
+    assert!(full(try_apply(
+        &mut state,
+        Request::AddService(id(82), spec("mh"))
+    )));
+    assert_eq!((state.sched_tables(), state.to_text()), ((2, 2), before));
+    apply(&mut state, Request::EditService(id(81), spec("mh")));
+    let state = State::from_text(&state.to_text(), LIMITS).unwrap();
+    assert_eq!(state.sched_tables(), (2, 2));
+    let mut state = state;
+    apply(&mut state, Request::DeleteService(id(80)));
+    apply(&mut state, Request::EditService(id(81), spec("sh")));
+    assert_eq!(state.sched_tables(), (0, 2));
+}
+
+#[test]
+fn the_latest_weight_above_0_is_kept_and_saved() {
+    let mut state = state();
+    apply(&mut state, Request::AddService(id(80), spec("mh")));
+    let last = |state: &State| state.service(&id(80)).unwrap().dests[0].last_weight;
+    apply(&mut state, Request::AddDest(id(80), dest(1, 0)));
+    assert_eq!(last(&state), 0);
+    apply(&mut state, Request::EditDest(id(80), dest(1, 7)));
+    apply(&mut state, Request::EditDest(id(80), dest(1, 0)));
+    assert_eq!(last(&state), 7);
+    let mut state = State::from_text(&state.to_text(), LIMITS).unwrap();
+    assert_eq!(last(&state), 7);
+    apply(&mut state, Request::DeleteDest(id(80), dest(1, 0).id));
+    apply(&mut state, Request::AddDest(id(80), dest(1, 3)));
+    assert_eq!(last(&state), 3);
+}
+
+#[test]
+fn another_scheduler_is_another_binding() {
+    let mut state = state();
+    let binding = |state: &State| state.service(&id(80)).unwrap().binding;
+    let commit = |state: &mut State| {
+        state.number();
+        state.finish();
+    };
+    apply(&mut state, Request::AddService(id(80), spec("lblc")));
+    commit(&mut state);
+    let first = binding(&state);
+    apply(&mut state, Request::AddDest(id(80), dest(1, 1)));
+    commit(&mut state);
+    assert_eq!(binding(&state), first);
+    apply(&mut state, Request::EditService(id(80), spec("lblcr")));
+    commit(&mut state);
+    assert_ne!(binding(&state), first);
+    let saved = State::from_text(&state.to_text(), LIMITS).unwrap();
+    assert_eq!(binding(&saved), binding(&state));
 }

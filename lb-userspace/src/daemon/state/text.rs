@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
+use crate::daemon::sched_tables::has_table;
 use crate::model::{Counters, Dest, Pool, ServiceId, ServiceSpec};
 
 /// Changes when the text changes shape.
@@ -30,6 +31,8 @@ struct SavedService {
     spec: ServiceSpec,
     slot: u32,
     generation: u32,
+    #[serde(default)]
+    binding: u32,
     left: Counters,
     dests: Vec<SavedDest>,
 }
@@ -40,6 +43,9 @@ struct SavedDest {
     dest: Dest,
     #[serde(default)]
     masq: bool,
+    /// Absent: its weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_weight: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -112,20 +118,20 @@ impl State {
             if !state.placement.insert(saved.id) {
                 bail!("the saved services do not fit the service table");
             }
-            let nodes = saved
-                .dests
-                .into_iter()
-                .map(|SavedDest { slot, dest, masq }| Node {
-                    slot,
-                    dest,
-                    masq,
-                    start: None,
-                    fresh: false,
-                });
+            let nodes = saved.dests.into_iter().map(|saved| Node {
+                slot: saved.slot,
+                dest: saved.dest,
+                masq: saved.masq,
+                start: None,
+                fresh: false,
+                last_weight: saved.last_weight.unwrap_or(saved.dest.spec.weight),
+            });
+            state.sched_tables += u32::from(has_table(&saved.spec.scheduler));
             let service = Service {
                 slot: saved.slot,
                 spec: saved.spec,
                 generation: saved.generation,
+                binding: saved.binding,
                 left: stats(saved.left),
                 dests: nodes.collect(),
                 change: None,
@@ -175,6 +181,7 @@ pub(super) fn line(id: &ServiceId, service: &Service) -> String {
         spec: service.spec.clone(),
         slot: service.slot,
         generation: service.generation,
+        binding: service.binding,
         left: counters(service.left),
         dests: service
             .dests
@@ -183,6 +190,8 @@ pub(super) fn line(id: &ServiceId, service: &Service) -> String {
                 slot: node.slot,
                 dest: node.dest,
                 masq: node.masq,
+                last_weight: (node.last_weight != node.dest.spec.weight)
+                    .then_some(node.last_weight),
             })
             .collect(),
     })

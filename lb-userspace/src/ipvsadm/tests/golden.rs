@@ -102,6 +102,11 @@ fn services() {
 }
 
 #[test]
+fn schedulers() {
+    replay_file(include_str!("../../../tests/golden/schedulers.txt"));
+}
+
+#[test]
 fn servers() {
     replay_file(include_str!("../../../tests/golden/servers.txt"));
 }

@@ -56,6 +56,7 @@ fn lines_to_requests() {
         persistent: None,
         netmask: u32::MAX,
         pe: None,
+        toa: false,
     };
     assert_eq!(
         request("-A -t 10.0.0.1:http -s wrr"),
@@ -106,6 +107,33 @@ fn lines_to_requests() {
     );
     assert_eq!(request("-Lnc"), Request::Connections);
     assert_eq!(request("-Sn"), Request::List(None));
+}
+
+#[test]
+fn toa_is_a_parameter_of_tcp_services() {
+    for command in ["-A", "-E"] {
+        for (option, wanted) in [("", false), ("--toa", true)] {
+            let line = format!("{command} -t 10.0.0.1:80 -s rr {option}");
+            let (Request::AddService(_, spec) | Request::EditService(_, spec)) = request(&line)
+            else {
+                panic!("{line}")
+            };
+            assert_eq!(spec.toa, wanted, "{line}");
+        }
+    }
+    for (line, text) in [
+        (
+            "-A -u 10.0.0.1:53 -s rr --toa",
+            "The client's address can be told to TCP servers only",
+        ),
+        (
+            "-a -t 10.0.0.1:80 -r 10.0.0.2 --fullnat --toa",
+            "Illegal 'toa' option with the 'add-server' command",
+        ),
+    ] {
+        let (status, _, error) = run(line, "", &mut FakeControl::default());
+        assert_eq!((status, error.trim_end()), (2, text), "{line}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod report;
 #[expect(unreachable_pub, reason = "the programs' crate has the same file")]
 #[path = "../../../../../lb-ebpf/src/bench_run.rs"]
 mod run_record;
+mod schedulers;
 mod streams;
 
 use std::{fs, path::PathBuf};
@@ -47,6 +48,8 @@ pub(crate) struct Arguments {
 enum What {
     /// One TCP stream by each method, next to direct and to plain forwarding.
     Streams(streams::Arguments),
+    /// A new connection by each scheduler, with 2 to 1,000 servers.
+    Schedulers(schedulers::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -61,7 +64,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // 0 is the calling thread.
     sched_setaffinity(Pid::from_raw(0), &only)
         .with_context(|| format!("cannot move to CPU {cpu}"))?;
-
+    if let Some(What::Schedulers(arguments)) = &arguments.what {
+        return schedulers::run(arguments);
+    }
     let plan = if arguments.quick {
         Plan {
             rounds: 5,

@@ -29,12 +29,17 @@ const SIZES: Sizes = Sizes {
     connections6: 4096,
     services: 16,
     dests: 64,
+    mh_services: 16,
     rule_words: 1 << 12,
 };
-const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The service's address.
+pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const PORT: u16 = 53;
 /// Ethernet, IPv4, UDP, padded to the shortest frame.
 const FRAME: usize = 60;
+
+/// More flows than are ever made.
+const MANY: u32 = 1 << 22;
 
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
@@ -101,6 +106,7 @@ pub(super) struct Programs {
     _plane: Plane,
     maps: Maps,
     elsewhere: Ipv4Addr,
+    port: u16,
     next: u64,
     sent: u64,
     passed: u64,
@@ -110,16 +116,21 @@ pub(super) struct Programs {
 impl Programs {
     /// Loads everything; lvx's maps are pinned under `pins`.
     pub(super) fn load(pins: &Path) -> Result<Self> {
-        let plane = Plane::load(pins, SIZES)?;
+        Self::load_services(pins, SIZES, &[service()])
+    }
+
+    /// Loads everything, with these services in lvx.
+    pub(super) fn load_services(pins: &Path, sizes: Sizes, services: &[Service]) -> Result<Self> {
+        let plane = Plane::load(pins, sizes)?;
         let maps = Maps::open(pins)?;
-        scene::write(&maps, &[service()], Settings::kernel_defaults());
+        scene::write(&maps, services, Settings::kernel_defaults());
         let cells = total_cells(maps.params.flow4_cells);
         let mut loader = EbpfLoader::new();
         loader
             .override_global("PARAMS", bytemuck::bytes_of(&maps.params), true)
             .map_max_entries("FLOW4", cells)
             .map_max_entries("BLOCKS4", cells / BLOCK)
-            .map_max_entries("HASH", SIZES.connections);
+            .map_max_entries("HASH", sizes.connections);
         let mut bench = loader
             .load(OBJECT)
             .context("cannot create the benchmark's maps")?;
@@ -157,6 +168,7 @@ impl Programs {
             _plane: plane,
             elsewhere: elsewhere(&maps)?,
             maps,
+            port: PORT,
             next: 0,
             sent: 0,
             passed: 0,
@@ -191,6 +203,27 @@ impl Programs {
         Ok(time.as_secs_f64() * 1e9 / f64::from(packets))
     }
 
+    /// Nanoseconds of CPU a packet, of which each is another flow to the service at
+    /// a port.
+    pub(super) fn open(&mut self, program: Program, port: u16, packets: u32) -> Result<f64> {
+        self.port = port;
+        let (time, _) = self.run(program, Order::Sequential, MANY, packets)?;
+        Ok(time.as_secs_f64() * 1e9 / f64::from(packets))
+    }
+
+    /// Whether every packet of [`Programs::open`] made a connection.
+    pub(super) fn check_opened(&self) -> Result<()> {
+        let slots = 0..self.maps.dests.len();
+        let conns = slots.map(|slot| Ok(self.maps.dest_stats(slot)?.conns));
+        let conns: u64 = conns.sum::<Result<u64>>()?;
+        ensure!(
+            conns == self.sent,
+            "{conns} connections for {} packets",
+            self.sent
+        );
+        Ok(())
+    }
+
     fn run(
         &mut self,
         program: Program,
@@ -208,7 +241,7 @@ impl Programs {
             mask: u64::from(flows) - 1,
             scrambled: u64::from(order == Order::Scrambled),
             destination: u32::from_ne_bytes(destination.octets()).into(),
-            port: PORT.to_be().into(),
+            port: self.port.to_be().into(),
             sum: header_sum(&frame),
             program: u64::from(program != Program::Empty),
             misses: 0,
@@ -285,7 +318,9 @@ fn service() -> Service {
         port: PORT,
         protocol: 17,
         scheduler: SchedulerKind::Rr,
+        sched_flags: 0,
         claimed: true,
+        toa: false,
         servers: vec![(Reached::Back, 1).into()],
     }
 }

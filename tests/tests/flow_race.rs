@@ -38,6 +38,7 @@ fn service() -> Vec<Service> {
         vip: [192, 0, 2, 1].into(),
         port: 53,
         protocol: 17,
+        mark: 0,
         scheduler: SchedulerKind::Wrr,
         sched_flags: 0,
         claimed: true,

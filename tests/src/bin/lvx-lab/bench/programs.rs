@@ -317,6 +317,7 @@ fn service() -> Service {
         vip: VIP.into(),
         port: PORT,
         protocol: 17,
+        mark: 0,
         scheduler: SchedulerKind::Rr,
         sched_flags: 0,
         claimed: true,

@@ -74,6 +74,7 @@ fn service(row: &Row, servers: u32, port: u16) -> Service {
         vip: VIP.into(),
         port,
         protocol: 17,
+        mark: 0,
         scheduler: row.kind,
         sched_flags: row.flags,
         toa: false,

@@ -110,6 +110,10 @@ pub struct Facts {
     /// Whether a FULLNAT server is to be told the client's address, and what became
     /// of that: [`told`](crate::facts::told).
     pub toa: u64,
+    /// Firewall mark, of a packet without a connection.
+    pub mark: u64,
+    /// [`FilterVerdict`](crate::layout::FilterVerdict) of such a packet.
+    pub verdict: u64,
     /// Interface to send by.
     pub egress: u64,
     /// Of SCTP and UDP, what the packet does to the state.

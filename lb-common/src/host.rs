@@ -152,6 +152,7 @@ pub struct HostTables {
     stats: Vec<AtomicU64>,
     reasons: Vec<AtomicU64>,
     fragments: Mutex<HashMap<Datagram, (u64, Tick)>>,
+    rules: Mutex<HashMap<u32, [u64; 2]>>,
     destinations: Destinations,
 }
 
@@ -164,7 +165,7 @@ struct Destinations {
 /// Destinations that are remembered.
 const DESTINATIONS: usize = 64;
 
-const TABLES: usize = 16;
+const TABLES: usize = 17;
 /// Local addresses, at least.
 const LOCALS: u32 = 16;
 
@@ -191,6 +192,7 @@ impl HostTables {
             (Table::Local, 4, dests.max(LOCALS)),
             (Table::SchedTable, 1, services.saturating_mul(mh::WORDS)),
             (Table::Limits, 1, 1),
+            (Table::Rules, 1, 2 * params.rule_words),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =
             (0..TABLES).map(|_| (0, Vec::new())).collect();
@@ -210,6 +212,7 @@ impl HostTables {
             stats: zeros(5 * dests as usize),
             reasons: zeros(Reason::ALL.len()),
             fragments: Mutex::default(),
+            rules: Mutex::default(),
             destinations: Destinations {
                 places: Mutex::default(),
                 memory: zeros(DESTINATIONS * DESTINATION_WORDS),
@@ -279,6 +282,12 @@ impl HostTables {
             in_bytes: at(3),
             out_bytes: at(4),
         }
+    }
+
+    /// Packets and bytes counted under the filter rule in `slot`.
+    pub fn rule(&self, slot: u32) -> [u64; 2] {
+        let rules = self.rules.lock().expect("nobody panics with it");
+        rules.get(&slot).copied().unwrap_or_default()
     }
 
     /// Runs the engine on a packet.
@@ -412,6 +421,13 @@ impl<'a> Tables for &'a HostTables {
         }
     }
 
+    fn count_rule(self, slot: u32, bytes: u64) {
+        let mut rules = self.rules.lock().expect("nobody panics with it");
+        let count = rules.entry(slot).or_default();
+        count[0] += 1;
+        count[1] += bytes;
+    }
+
     fn count_number(self, reason: u32) {
         self.reasons[reason as usize].fetch_add(1, Ordering::SeqCst);
     }
@@ -450,6 +466,10 @@ impl Stages<HostPacket> for HostStages<'_> {
 
     fn tunnel_error<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::tunnel_error::<F, _, _>(packet, self.0, facts)
+    }
+
+    fn classify<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::classify::<F, _, _>(packet, self.0, facts)
     }
 
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {

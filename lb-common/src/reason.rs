@@ -89,6 +89,8 @@ reasons! {
     DroppedNoDest = "dropped-no-dest", Dropped;
     /// No server of the service can take a new connection.
     DroppedNoServer = "dropped-no-server", Dropped;
+    /// A rule of the filter says so.
+    DroppedFilter = "dropped-filter", Dropped;
     /// FULLNAT: no local address, or no free port of one was found in
     /// [`LOCAL_PORT_TRIES`](crate::engine::LOCAL_PORT_TRIES).
     DroppedNoLocalPort = "dropped-no-local-port", Dropped;

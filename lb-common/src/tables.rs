@@ -62,6 +62,9 @@ pub enum Table {
     SchedTable,
     /// One record of our own limits: the ICMP bucket; 1 word.
     Limits,
+    /// Mark and filter rules, halved: 1 word. See
+    /// [`RuleHeader`](crate::layout::RuleHeader).
+    Rules,
 }
 
 /// Sizes and secrets that are fixed when the program is loaded.
@@ -86,6 +89,10 @@ pub struct Params {
     pub list_entries: u32,
     /// Slots of the interface table: a power of two.
     pub iface_slots: u32,
+    /// 64-bit words of one half of the rule memory.
+    pub rule_words: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// One of the [`Params`].
@@ -109,6 +116,8 @@ pub enum Param {
     ListEntries,
     /// [`Params::iface_slots`].
     IfaceSlots,
+    /// [`Params::rule_words`].
+    RuleWords,
 }
 
 impl Params {
@@ -124,6 +133,7 @@ impl Params {
             Param::ServiceSlots => self.service_slots as u64,
             Param::ListEntries => self.list_entries as u64,
             Param::IfaceSlots => self.iface_slots as u64,
+            Param::RuleWords => self.rule_words as u64,
         }
     }
 }
@@ -179,6 +189,8 @@ pub trait Tables: Copy {
     fn keep_destination(self, key: &Destination, first: u64, second: u64);
     /// Adds to the counters of the server in `slot` on this CPU.
     fn count_dest(self, slot: u32, stats: Stats);
+    /// Counts a packet of `bytes` under the filter rule in `slot` on this CPU.
+    fn count_rule(self, slot: u32, bytes: u64);
     /// Counts one packet under the reason with this number on this CPU.
     fn count_number(self, reason: u32);
     /// Counts one packet under `reason` on this CPU.

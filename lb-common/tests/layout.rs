@@ -12,6 +12,8 @@ fn tables() -> HostTables {
         service_slots: 2,
         list_entries: 2,
         iface_slots: 2,
+        rule_words: 1,
+        reserved: 0,
         ..Params::default()
     };
     HostTables::new(params, 2, 2)
@@ -42,7 +44,9 @@ fn sizes() {
     assert_eq!(size_of::<Stats>(), 40);
     assert_eq!(size_of::<StatsPage>(), 192);
     assert_eq!(size_of::<SweepStatus>(), 64);
-    assert_eq!(size_of::<Params>(), 88);
+    assert_eq!(size_of::<Params>(), 96);
+    assert_eq!(size_of::<RuleHeader>(), 8 * RuleHeader::WORDS as usize);
+    assert_eq!(size_of::<RuleEntry>(), 8 * RuleEntry::WORDS as usize);
 }
 
 #[test]

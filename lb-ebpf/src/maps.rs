@@ -55,6 +55,8 @@ pub static SCHED_TABLES: Array<u64> = Array::with_max_entries(1, MAPPED);
 pub static DESTINATIONS: LruHashMap<Destination, [u64; DESTINATION_WORDS]> =
     LruHashMap::with_max_entries(16_384, 0);
 #[map]
+pub static RULES: Array<u64> = Array::with_max_entries(1, MAPPED);
+#[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, MAPPED);
 /// Read and written by the daemon only; here so that it is pinned with the rest.
 #[map]
@@ -89,6 +91,9 @@ pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(2, 0);
 pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(2, 0);
 #[map]
 pub static DEST_STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+/// Packets and bytes of filter rules.
+#[map]
+pub static RULE_STATS: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::ALL.len() as u32, 0);
 
@@ -105,6 +110,8 @@ pub static PARAMS: Params = Params {
     service_slots: 1,
     list_entries: 1,
     iface_slots: 1,
+    rule_words: 1,
+    reserved: 0,
 };
 
 /// Tells whose sweep runs.

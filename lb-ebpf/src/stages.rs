@@ -58,6 +58,11 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn classify<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_classify4, lvx_classify6, packet, facts)
+    }
+
+    #[inline(always)]
     fn choose(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         lvx_choose(packet.context(), facts)
     }
@@ -174,6 +179,10 @@ stage!(lvx_answer4, ctx, facts =>
     engine::answer::<V4, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_answer6, ctx, facts =>
     engine::answer::<V6, _, _>(&mut XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_classify4, ctx, facts =>
+    engine::classify::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_classify6, ctx, facts =>
+    engine::classify::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
 stage!(lvx_prepare, ctx, facts => engine::prepare(TABLES, facts));
 stage!(lvx_settle4, ctx, facts => engine::settle::<V4, _>(TABLES, facts));

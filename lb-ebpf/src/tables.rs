@@ -50,6 +50,7 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
             Table::Local => record(&maps::LOCALS, index),
             Table::SchedTable => record(&maps::SCHED_TABLES, index),
             Table::Limits => record(&maps::LIMITS, index),
+            Table::Rules => record(&maps::RULES, index),
         }
     }
 
@@ -83,6 +84,7 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
                 Param::ServiceSlots => (&raw const (*params).service_slots).read_volatile().into(),
                 Param::ListEntries => (&raw const (*params).list_entries).read_volatile().into(),
                 Param::IfaceSlots => (&raw const (*params).iface_slots).read_volatile().into(),
+                Param::RuleWords => (&raw const (*params).rule_words).read_volatile().into(),
             }
         }
     }
@@ -148,6 +150,18 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
                 (*sum).out_packets = (*sum).out_packets.wrapping_add(stats.out_packets);
                 (*sum).out_bytes = (*sum).out_bytes.wrapping_add(stats.out_bytes);
             }
+        }
+    }
+
+    #[inline(always)]
+    fn count_rule(self, slot: u32, bytes: u64) {
+        let Some(sum) = maps::RULE_STATS.get_ptr_mut(slot) else {
+            return;
+        };
+        // SAFETY: as for count_dest.
+        unsafe {
+            (*sum)[0] = (*sum)[0].wrapping_add(1);
+            (*sum)[1] = (*sum)[1].wrapping_add(bytes);
         }
     }
 

@@ -7,6 +7,7 @@
 //! | [`ipvsadm`] | the `ipvsadm` grammar and its listings: arguments to requests, answers to text |
 //! | [`netlink`] | where servers are: routes, neighbours, links; what bypasses netfilter |
 //! | [`dataplane`] | the loaded program and its maps, the only module that knows aya |
+//! | [`rules`] | mark and filter rules: their words, their text, what packets read |
 //! | [`real_server`] | what a real server needs for its method |
 //! | [`daemon`] | `lvx run`: the one writer of the configuration, the control socket |
 //! | [`cli`] | the verbs of `lvx` |
@@ -20,3 +21,4 @@ pub mod model;
 pub mod netlink;
 mod netns;
 pub mod real_server;
+pub mod rules;

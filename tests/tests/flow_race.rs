@@ -28,6 +28,7 @@ const SIZES: Sizes = Sizes {
     services: 16,
     dests: 64,
     mh_services: 16,
+    rule_words: 1 << 12,
 };
 const KEYS: u32 = 30_000;
 const THREADS: usize = 2;
@@ -37,6 +38,7 @@ fn service() -> Vec<Service> {
         vip: [192, 0, 2, 1].into(),
         port: 53,
         protocol: 17,
+        mark: 0,
         scheduler: SchedulerKind::Wrr,
         sched_flags: 0,
         claimed: true,

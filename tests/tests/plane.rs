@@ -22,6 +22,7 @@ const SIZES: Sizes = Sizes {
     services: 8,
     dests: 16,
     mh_services: 16,
+    rule_words: 1 << 12,
 };
 
 /// Programs are freed, and the sweep comes round, in less than this.

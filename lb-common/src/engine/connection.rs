@@ -99,8 +99,8 @@ pub(super) fn follow_reply<F: Family, T: Tables>(
     advance::<F, T>(tables, conn, facts, tracking, Seen::FromServer)
 }
 
-/// A packet that is not for a service's address: of a service's address, it may
-/// be a reply that goes through the stack of this director.
+/// A packet that is not for a service, as [`Facts::reason`] says: of a service's
+/// address, it may be a reply that goes through the stack of this director.
 #[inline(always)]
 pub(super) fn pass_reply<F: Family, T: Tables>(
     tables: T,
@@ -109,14 +109,14 @@ pub(super) fn pass_reply<F: Family, T: Tables>(
     tracking: Tracking,
 ) -> Result<Verdict, Stop> {
     let Some(conn) = flow::find::<F, T>(tables, &F::opposite(key)) else {
-        return Err(Reason::PassedNoVip.into());
+        return Err(Stop(facts.reason as u32));
     };
     if conn.state.is_reverse() || conn.times.is_dead(facts.tick()) {
-        return Err(Reason::PassedNoVip.into());
+        return Err(Stop(facts.reason as u32));
     }
     // NAT's replies come from the server's address.
     if ForwardMethod::from_bits(conn.method()).translates() {
-        return Err(Reason::PassedNoVip.into());
+        return Err(Stop(facts.reason as u32));
     }
     facts.dest = conn.slot().into();
     follow_reply::<F, T>(tables, &conn, facts, tracking)?;

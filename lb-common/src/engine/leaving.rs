@@ -144,6 +144,7 @@ fn reply<F: Family, P: Packet, T: Tables, S: LeavingStages<P>>(
         let answer = stages.of_local::<F>(packet, facts);
         return stage_done(facts, answer);
     }
+    facts.reason = Reason::PassedNoVip as u64;
     connection::pass_reply::<F, T>(tables, &key, facts, tracking).map(|_| ())
 }
 

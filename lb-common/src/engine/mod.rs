@@ -1,6 +1,7 @@
 //! The walk of a packet.
 
 mod answer;
+mod classify;
 mod connection;
 mod icmp;
 mod leaving;
@@ -17,6 +18,7 @@ mod tunnel_error;
 mod walk;
 
 pub use answer::answer;
+pub use classify::{classify, filter_verdict};
 pub use icmp::{icmp, relay};
 pub use leaving::{LeavingStages, leaving, of_local, retell};
 pub use local::to_local;
@@ -68,6 +70,8 @@ pub trait Stages<P> {
     fn tunnel_error<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`answer`].
     fn answer<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`classify`].
+    fn classify<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`choose`].
     fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`prepare`].

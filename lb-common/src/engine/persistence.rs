@@ -34,15 +34,24 @@ impl TemplateKey {
     /// client and protocol, as has FTP, whose data ports belong to it.
     #[inline(always)]
     fn of<C: Cell>(facts: &Facts, service: ServiceView<C>) -> Self {
+        let client = [
+            facts.src[0] & service.client_mask(0),
+            facts.src[1] & service.client_mask(1),
+        ];
+        // One a client and mark, for all addresses, ports and protocols.
+        if service.is_by_mark() {
+            return Self {
+                client,
+                service: [u64::from((facts.mark as u32).to_be()), 0],
+                ports: TEMPLATE_KEY,
+            };
+        }
         let port = match service.port() {
             FTP => 0,
             port => port,
         };
         Self {
-            client: [
-                facts.src[0] & service.client_mask(0),
-                facts.src[1] & service.client_mask(1),
-            ],
+            client,
             service: facts.dst,
             ports: u64::from(port) << 16 | u64::from(facts.protocol()) << 32 | TEMPLATE_KEY,
         }

@@ -7,8 +7,8 @@
 
 use super::{
     LOCAL_PORT_TRIES, LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, STAGE_END, STAGE_INSERT,
-    STAGE_LEARN, STAGE_STALE, STAGE_TEMPLATE, Stages, Stop, connection, persistence,
-    service::find_service, stage_answer, stage_done,
+    STAGE_LEARN, STAGE_STALE, STAGE_TEMPLATE, Stages, Stop, classify::classified, connection,
+    persistence, service::find_service, stage_answer, stage_done,
 };
 use crate::{
     conn::{Protocol, Seen, Tracking},
@@ -16,7 +16,9 @@ use crate::{
     family::Family,
     flow::{self, Inserted, NewFlow, Prepared},
     forward::Part,
-    layout::{DestFlags, DestLoad, ForwardMethod, ServiceFlags, SettingsView, Stats},
+    layout::{
+        DestFlags, DestLoad, FilterVerdict, ForwardMethod, ServiceFlags, SettingsView, Stats,
+    },
     load,
     reason::Reason,
     sched::{self, Picked},
@@ -37,6 +39,7 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
 ) -> Result<(), Stop> {
     facts.wants_template = 0;
     facts.template = 0;
+    classified::<F, P, S>(packet, stages, facts);
     let mut tries = 0;
     let mut chosen = STAGE_AGAIN;
     while tries < sched::CURSOR_TRIES {
@@ -46,6 +49,7 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
         }
         if chosen == STAGE_STALE {
             facts.root = tables.root().0;
+            classified::<F, P, S>(packet, stages, facts);
         } else if chosen != STAGE_AGAIN && chosen != STAGE_TEMPLATE {
             break;
         }
@@ -125,12 +129,27 @@ enum Choice {
 
 #[inline(always)]
 fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Choice, Reason> {
-    may_start(tables, facts)?;
+    let verdict = FilterVerdict(facts.verdict as u32);
+    // The filter drops what it says whether it may start a connection or not.
+    if !verdict.drops() {
+        may_start(tables, facts)?;
+    }
     let side = facts.root().side();
     let service = find_service(tables, side, facts).ok_or(Reason::PassedNoService)?;
     let flags = service.flags().0;
     if flags & ServiceFlags::CLAIMED == 0 {
         return Err(Reason::PassedNotClaimed);
+    }
+    // From here on the packet is for a service.
+    if verdict.is_some() {
+        tables.count_rule(verdict.slot(), facts.l3_len);
+        facts.verdict = FilterVerdict::NONE.0.into();
+        if verdict.drops() {
+            return Err(Reason::DroppedFilter);
+        }
+    }
+    if facts.part == Part::Later as u64 {
+        return Err(Reason::DroppedFragment);
     }
     if facts.src_port() == FTP_DATA {
         return Err(Reason::PassedNoConnection);
@@ -141,7 +160,7 @@ fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Choice, Reason> {
             persistence::note(facts, service);
             return Ok(Choice::Template);
         }
-    } else if service.port() != facts.dst_port() {
+    } else if service.port() != facts.dst_port() && !service.is_by_mark() {
         // Any port, which only a persistent service takes.
         return Err(Reason::DroppedNoServer);
     }
@@ -153,11 +172,8 @@ fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Choice, Reason> {
 #[inline(always)]
 fn may_start<T: Tables>(tables: T, facts: &Facts) -> Result<(), Reason> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
-    if facts.part == Part::Later as u64 {
-        return Err(Reason::DroppedFragment);
-    }
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
-    if protocol.may_start(facts, settings.knobs()) {
+    if facts.part == Part::Later as u64 || protocol.may_start(facts, settings.knobs()) {
         Ok(())
     } else {
         Err(Reason::PassedNoConnection)

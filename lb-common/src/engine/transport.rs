@@ -53,6 +53,8 @@ fn find_ports<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) ->
             };
             Ok(())
         }
+        // With such rules everything comes here that passes this director.
+        _ if facts.root().any_destination() => Err(Reason::PassedNoConnection.into()),
         _ => Err(Reason::DroppedFragment.into()),
     }
 }

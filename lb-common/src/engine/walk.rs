@@ -186,11 +186,16 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
                 }
             }
         }
-        if !to_vip {
-            return connection::pass_reply::<F, T>(tables, &key, facts, tracking);
+        facts.reason = Reason::PassedNoVip as u64;
+        if to_vip {
+            match schedule::<F, P, T, S>(packet, tables, stages, facts) {
+                Ok(()) => break 'dest connection::dest_word(tables, facts)?,
+                Err(stop) if stop != Reason::PassedNoService.into() => return Err(stop),
+                // The filter knows addresses only roughly, and may let all through.
+                Err(_) => {}
+            }
         }
-        schedule::<F, P, T, S>(packet, tables, stages, facts)?;
-        connection::dest_word(tables, facts)?
+        return connection::pass_reply::<F, T>(tables, &key, facts, tracking);
     };
     send::send::<F, P, T, S>(packet, tables, stages, facts, dest)
 }

@@ -266,6 +266,8 @@ pub(crate) fn tables() -> HostTables {
         service_slots: 1,
         list_entries: 1,
         iface_slots: 1,
+        rule_words: 1,
+        reserved: 0,
         ..Params::default()
     };
     HostTables::new(params, 1, 1)

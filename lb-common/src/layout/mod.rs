@@ -8,7 +8,8 @@
 //! network byte order, exactly as loaded from the wire; everything else is in
 //! the byte order of the machine, which is little-endian (x86-64).
 //!
-//! Configuration tables ([`Table::Service`](crate::tables::Table), list, filter)
+//! Configuration tables ([`Table::Service`](crate::tables::Table), list, filter,
+//! rules)
 //! exist in two halves. The root word says which half is current.
 
 mod dest;
@@ -18,6 +19,7 @@ mod list;
 mod local;
 mod next_hop;
 mod root;
+mod rules;
 mod service;
 mod settings;
 mod stats;
@@ -34,6 +36,10 @@ pub use list::{ListEntry, ListView, NO_OLD_POSITION};
 pub use local::{LocalAddress, LocalPool, LocalView};
 pub use next_hop::{MAX_L2, NextHop, NextHopView};
 pub use root::Root;
+pub use rules::{
+    FilterVerdict, LabelList, POINT_WORDS, RuleEffect, RuleEntry, RuleHeader, RuleKind, port_key,
+    rule_hash,
+};
 pub use service::{
     SERVICE_WINDOW, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, ServiceView,
 };

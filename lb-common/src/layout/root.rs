@@ -8,6 +8,9 @@ impl Root {
     const V6_SERVICES: u64 = 1 << 2;
     const V4_TUNNELS: u64 = 1 << 3;
     const V6_TUNNELS: u64 = 1 << 4;
+    const V4_RULES: u64 = 1 << 5;
+    const V6_RULES: u64 = 1 << 6;
+    const ANY_DESTINATION: u64 = 1 << 7;
     const EPOCH_SHIFT: u32 = 8;
 
     /// A root for transaction `epoch` on `side`; a family without services is
@@ -45,6 +48,44 @@ impl Root {
             Self::V6_TUNNELS
         };
         self.0 & bit != 0
+    }
+
+    /// The same with mark or filter rules in these families.
+    #[must_use]
+    pub const fn with_rules(self, v4: bool, v6: bool) -> Self {
+        let mut word = self.0;
+        if v4 {
+            word |= Self::V4_RULES;
+        }
+        if v6 {
+            word |= Self::V6_RULES;
+        }
+        Self(word)
+    }
+
+    /// The same with mark rules that may match any destination: then every bit of
+    /// the VIP filter is set.
+    #[must_use]
+    pub const fn with_any_destination(self) -> Self {
+        Self(self.0 | Self::ANY_DESTINATION)
+    }
+
+    /// Whether packets without a connection are to be held against mark and
+    /// filter rules.
+    #[inline(always)]
+    pub const fn has_rules(self, family: u8) -> bool {
+        let bit = if family == 4 {
+            Self::V4_RULES
+        } else {
+            Self::V6_RULES
+        };
+        self.0 & bit != 0
+    }
+
+    /// Whether the VIP filter lets everything through.
+    #[inline(always)]
+    pub const fn any_destination(self) -> bool {
+        self.0 & Self::ANY_DESTINATION != 0
     }
 
     /// 0 or 1: the half that packets read.

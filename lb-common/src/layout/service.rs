@@ -30,7 +30,7 @@ impl ServiceFlags {
     pub const TOA: u16 = 1 << 13;
 }
 
-/// What an exact service look-up compares.
+/// What a service look-up compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServiceKey {
     /// VIP in network byte order; IPv4 uses the first word.
@@ -55,6 +55,18 @@ impl ServiceKey {
         // holds (measured: full at a load of 0.17; with two rounds 0.7 and more).
         x = (x ^ (x >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (x >> 40) as u32 & (slots - 1)
+    }
+
+    /// The key of the service of a firewall mark: a protocol that no packet of an
+    /// address service has.
+    #[inline(always)]
+    pub const fn of_mark(mark: u32, family: u8) -> Self {
+        Self {
+            addr: [mark, 0, 0, 0],
+            port: 0,
+            protocol: 0,
+            family,
+        }
     }
 
     /// Port, protocol and family as stored.
@@ -126,6 +138,12 @@ impl<C: Cell> ServiceView<C> {
     #[inline(always)]
     pub fn is_of(self, addr: [u64; 2], tail: u32) -> bool {
         self.0.load(2) as u32 == tail && self.0.load(0) == addr[0] && self.0.load(1) == addr[1]
+    }
+
+    /// Whether it is the service of a firewall mark ([`ServiceKey::of_mark`]).
+    #[inline(always)]
+    pub fn is_by_mark(self) -> bool {
+        (self.0.load(2) >> 16) as u8 == 0
     }
 
     /// [`ServiceEntry::flags`].

@@ -11,9 +11,10 @@ use lb_common::{
     },
     host::{HostCell, HostPacket, HostTables, frame::Frame},
     layout::{
-        DestEntry, DestFlags, DestLoad, DestWord, FILTER_WORDS, ForwardMethod, IFACE_WINDOW,
-        IfaceEntry, IfaceKey, ListEntry, NO_OLD_POSITION, NextHop, Root, SERVICE_WINDOW,
-        SchedulerKind, ServiceEntry, ServiceFlags, ServiceKey, ServiceState, Settings, filter_bit,
+        DestEntry, DestFlags, DestLoad, DestWord, FILTER_WORDS, FilterVerdict, ForwardMethod,
+        IFACE_WINDOW, IfaceEntry, IfaceKey, LabelList, ListEntry, NO_OLD_POSITION, NextHop, Root,
+        RuleEntry, RuleHeader, RuleKind, SERVICE_WINDOW, SchedulerKind, ServiceEntry, ServiceFlags,
+        ServiceKey, ServiceState, Settings, filter_bit,
     },
     reason::Reason,
     sched::Cursor,
@@ -70,6 +71,8 @@ const PARAMS: Params = Params {
     service_slots: 16,
     list_entries: 64,
     iface_slots: 8,
+    rule_words: 64,
+    reserved: 0,
 };
 
 pub(crate) struct Lab {
@@ -461,6 +464,43 @@ impl Lab {
     pub(crate) fn later(&self, ticks: u32) {
         self.tables
             .set_now((&self.tables).now().wrapping_add(ticks));
+    }
+
+    /// Gives the current half one filter rule, for every packet, that counts in
+    /// slot 5.
+    pub(crate) fn filter(&self, drop: bool) {
+        let root = (&self.tables).root();
+        let half = root.side() * PARAMS.rule_words;
+        let header = RuleHeader {
+            src_start: RuleHeader::ALL,
+            src_count: 1,
+            dst_start: RuleHeader::ALL,
+            dst_count: 1,
+            directory: RuleHeader::ALL + 2,
+            ..RuleHeader::default()
+        };
+        let entry = RuleEntry {
+            src: 1,
+            dst: 1,
+            order: 1,
+            effect: FilterVerdict::new(5, drop).effect().word(),
+            sport_high: u16::MAX,
+            dport_high: u16::MAX,
+            ..RuleEntry::default()
+        };
+        let put = |at: u32, words: &[u64]| {
+            for (at, word) in (half + at..).zip(words) {
+                self.tables.set(Table::Rules, at, *word);
+            }
+        };
+        let position = RuleHeader::position(RuleKind::Filter, false);
+        put(position, bytemuck::cast_slice(&[header]));
+        // One point, with a list of one label; one run of one rule.
+        let run = u64::from(RuleHeader::ALL + 3) | u64::from(RuleEntry::WORDS) << 32;
+        let list = LabelList::new(RuleHeader::ALL + 1, 1);
+        put(RuleHeader::ALL, &[list.0.into(), 1, run]);
+        put(RuleHeader::ALL + 3, bytemuck::cast_slice(&[entry]));
+        self.tables.set_root(root.with_rules(true, false));
     }
 
     /// Holds the lock of the home cell that [`Lab::with_one_home`] has.

@@ -63,6 +63,11 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
                 .set(Table::List, 0, ListEntry { method, ..entry });
             (lab, syn().build())
         }
+        Reason::DroppedFilter => {
+            let lab = lab(TX);
+            lab.filter(true);
+            (lab, syn().build())
+        }
         Reason::DroppedLoopback => {
             let lab = lab(LOCAL);
             lab.forward_by(ForwardMethod::Masq, 1);

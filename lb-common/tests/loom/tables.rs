@@ -132,6 +132,8 @@ impl<'a> Tables for &'a LoomTables {
 
     fn count_dest(self, _: u32, _: Stats) {}
 
+    fn count_rule(self, _: u32, _: u64) {}
+
     fn count_number(self, _: u32) {}
 
     fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {

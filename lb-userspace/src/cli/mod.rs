@@ -5,6 +5,7 @@ mod down;
 mod ipvsadm;
 mod laddr;
 mod rs_setup;
+mod rules;
 mod run;
 mod status;
 mod sysctl;
@@ -14,7 +15,10 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{daemon::namespaces, model::Response};
+use crate::{
+    daemon::namespaces,
+    model::{Chain, Response},
+};
 
 /// The Linux Virtual Server on XDP.
 #[derive(Parser)]
@@ -40,6 +44,20 @@ enum Verb {
     Laddr(laddr::Args),
     /// Show and set net.ipv4.vs.* settings
     Sysctl(sysctl::Args),
+    /// Firewall marks: rules in the grammar of iptables ('lvx mark -h')
+    #[command(disable_help_flag = true)]
+    Mark {
+        /// As for iptables
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Drop service traffic: rules in the grammar of iptables ('lvx filter -h')
+    #[command(disable_help_flag = true)]
+    Filter {
+        /// As for iptables
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// The ipvsadm command line ('lvx ipvsadm -h' for its options)
     #[command(disable_help_flag = true)]
     Ipvsadm {
@@ -89,6 +107,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Sysctl(args) => {
             enter_softly();
             end(sysctl::main(&args))
+        }
+        Verb::Mark { args } => {
+            enter_softly();
+            end(rules::main(Chain::Mark, &args))
+        }
+        Verb::Filter { args } => {
+            enter_softly();
+            end(rules::main(Chain::Filter, &args))
         }
         Verb::Ipvsadm { args } => {
             enter_softly();

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     daemon::{namespaces, run},
-    dataplane::{Mode, Sizes, default_connections6},
+    dataplane::{DEFAULT_RULES, Mode, Sizes, default_connections6, rule_words},
 };
 
 /// Arguments of `lvx run`.
@@ -40,6 +40,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = Sizes::default().mh_services,
           value_parser = clap::value_parser!(u32).range(1..=1 << 18))]
     mh_services: u32,
+    /// Memory for mark and filter rules, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_RULES,
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    rules: u32,
     /// Which service addresses to act on: those of this machine, or all
     #[arg(long, value_enum, default_value_t = Scope::Local)]
     vip_scope: Scope,
@@ -96,6 +100,7 @@ pub(super) fn main(args: Args) -> Result<()> {
             services: args.services,
             dests: args.dests,
             mh_services: args.mh_services,
+            rule_words: rule_words(args.rules),
         },
     };
     run::run(wanted).map_err(explained)

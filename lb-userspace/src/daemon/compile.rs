@@ -9,8 +9,8 @@ use std::{collections::HashMap, net::IpAddr, sync::atomic::Ordering};
 use lb_common::time::seconds;
 use lb_common::{
     layout::{
-        FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, SchedulerKind, ServiceEntry, ServiceFlags,
-        filter_bit, reply_bit,
+        FILTER_WORDS, ListEntry, NO_OLD_POSITION, Root, RuleHeader, SchedulerKind, ServiceEntry,
+        ServiceFlags, filter_bit, reply_bit,
     },
     sched::Compiled,
 };
@@ -52,10 +52,10 @@ pub fn compile(
     let mut carries = Vec::new();
     let mut list_start = 0;
     for (id, service) in state.services() {
-        let (Some(key), Some(place), Some(vip)) = (service_key(*id), state.place(id), vip(id))
-        else {
+        let Some(place) = state.place(id) else {
             continue;
         };
+        let key = service_key(*id);
         let scheduler =
             SchedulerKind::from_name(&service.spec.scheduler).unwrap_or(SchedulerKind::None);
         // A table was made before, where it became another one.
@@ -65,8 +65,9 @@ pub fn compile(
             Compiled::default()
         };
         write_list(tables, service, side, list_start, &compiled.hints);
-        let claimed = claimed(vip);
-        if claimed {
+        // Packets with a mark are taken wherever they go.
+        let claimed = vip(id).is_none_or(claimed);
+        if let Some(vip) = vip(id).filter(|_| claimed) {
             mark(&mut filter, vip, tables.params.filter_seed);
         }
         let (seed_from, seed) = cursor(tables, service);
@@ -115,6 +116,15 @@ pub fn compile(
             mark(&mut filter, vip, tables.params.filter_seed);
         }
     }
+    for family in [Family::V4, Family::V6] {
+        let marked = state.marked(family);
+        for addr in marked.addresses() {
+            mark(&mut filter, addr, tables.params.filter_seed);
+        }
+        if marked.any {
+            filter.fill(u64::MAX);
+        }
+    }
     // Replies of a server that is or was reached by NAT must be found too.
     let nodes = state.services().flat_map(|(_, service)| &service.dests);
     let servers = nodes.filter(|node| node.masq).map(|node| node.dest);
@@ -140,24 +150,38 @@ pub fn compile(
             .word(side * FILTER_WORDS + word as u32, 0)
             .store(value, Ordering::Release);
     }
+    let rules = state.compiled_rules();
+    let half = side * tables.params.rule_words;
+    for (at, word) in (half..).zip(&rules.words) {
+        tables.rules.word(at, 0).store(*word, Ordering::Release);
+    }
+    if rules.words.is_empty() {
+        for at in half..half + RuleHeader::ALL.min(tables.params.rule_words) {
+            tables.rules.word(at, 0).store(0, Ordering::Release);
+        }
+    }
     carries
 }
 
 /// Makes the half `side` the current one: a single store.
 pub fn switch(tables: &Tables<'_>, state: &State, side: u32) {
-    let family = |v4| {
-        state
-            .services()
-            .any(|(id, _)| vip(id).is_some_and(|vip| vip.is_ipv4() == v4))
-    };
+    let family = |family| state.services().any(|(id, _)| id.family() == family);
     let tunnel = |v4| {
         let mut dests = state.services().flat_map(|(_, service)| &service.dests);
         dests.any(|node| {
             node.dest.spec.method == Method::Tunnel && node.dest.id.addr.is_ipv4() == v4
         })
     };
-    let root = Root::new(state.epoch, side, family(true), family(false))
-        .with_tunnels(tunnel(true), tunnel(false));
+    let (v4, v6) = (family(Family::V4), family(Family::V6));
+    let mut root = Root::new(state.epoch, side, v4, v6)
+        .with_tunnels(tunnel(true), tunnel(false))
+        .with_rules(state.has_rules(Family::V4), state.has_rules(Family::V6));
+    if [Family::V4, Family::V6]
+        .iter()
+        .any(|family| state.marked(*family).any)
+    {
+        root = root.with_any_destination();
+    }
     tables.root.word(0, 0).store(root.0, Ordering::Release);
 }
 

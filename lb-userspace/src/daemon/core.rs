@@ -19,7 +19,7 @@ use super::{
     interfaces::Interfaces,
     locals, offloads,
     publish::{self, Found, Shared, World},
-    report,
+    purge, report,
     sched_tables::SchedTables,
     snapshot,
     state::{Limits, State},
@@ -168,7 +168,10 @@ impl Core {
         {
             tracing::error!("{error:#}");
         }
-        let claims = netlink::claims(&self.interfaces.devices(), &self.view);
+        let devices = self.interfaces.devices();
+        self.state
+            .see_ifaces(&netlink::iface_names(&devices, &self.view));
+        let claims = netlink::claims(&devices, &self.view);
         let mut unclaimed = claims.warnings;
         unclaimed.extend_from_slice(self.interfaces.warnings());
         for key in ifaces::publish(&self.plane.maps.ifaces, &claims.entries) {
@@ -331,6 +334,18 @@ impl Core {
         }
     }
 
+    /// Whether connections must be held against the filter, which may have become
+    /// stricter: once, and after a grace period, so that none is made by an
+    /// older configuration.
+    pub fn take_purge(&mut self) -> bool {
+        self.state.take_purge()
+    }
+
+    /// Ends the connections that the filter drops. Returns how many.
+    pub fn purge(&self) -> u64 {
+        purge::purge(&self.plane.maps)
+    }
+
     /// Answers what changes no configuration.
     pub fn read(&self, request: &Request) -> Response {
         let tables = Tables::from(&self.plane.maps);
@@ -344,6 +359,8 @@ impl Core {
             }
             Request::Locals => Response::Locals(self.state.pool_list()),
             Request::Settings => Response::Settings(self.state.settings().clone()),
+            Request::ListRules(chain) => Response::Rules(self.state.list_rules(*chain, tables.raw)),
+            Request::ListSets => Response::Sets(self.state.list_sets()),
             Request::Connections => Response::Connections(connections(&self.plane.maps)),
             Request::Status => Response::Status(Box::new(self.status())),
             Request::Down { force: false } if self.connections() > 0 => {

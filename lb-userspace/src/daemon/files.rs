@@ -387,6 +387,7 @@ mod tests {
         dests: 4,
         table: 16,
         seed: 1,
+        rules: 1 << 12,
     };
 
     #[test]

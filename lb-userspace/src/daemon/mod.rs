@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`sched_tables`], [`ifaces`] | from the configuration and the network to the maps |
+//! | [`live`], [`purge`] | the engine on the maps; ends what the filter drops |
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
@@ -21,6 +22,7 @@ pub mod files;
 pub mod grace;
 pub mod ifaces;
 pub mod interfaces;
+pub mod live;
 pub mod locals;
 pub mod namespaces;
 pub mod next_hops;
@@ -28,6 +30,7 @@ pub mod offline;
 pub mod offloads;
 mod overload;
 pub mod publish;
+pub mod purge;
 pub mod report;
 pub mod run;
 pub mod sched_tables;

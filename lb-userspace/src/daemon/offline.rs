@@ -67,6 +67,10 @@ impl Offline {
             Request::Connections => Ok(Response::Connections(connections(&self.maps))),
             Request::Locals => Ok(Response::Locals(self.state.pool_list())),
             Request::Settings => Ok(Response::Settings(self.state.settings().clone())),
+            Request::ListRules(chain) => {
+                Ok(Response::Rules(self.state.list_rules(*chain, &self.maps)))
+            }
+            Request::ListSets => Ok(Response::Sets(self.state.list_sets())),
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
             _ => bail!("lvx: the daemon is not running: {START}"),
         }

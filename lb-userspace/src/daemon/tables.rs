@@ -39,6 +39,8 @@ pub struct Tables<'a> {
     pub next_hops: &'a Mapping<NextHop>,
     /// See [`Maps::locals`].
     pub locals: &'a Mapping<LocalAddress>,
+    /// See [`Maps::rules`].
+    pub rules: &'a Mapping<u64>,
     /// See [`Maps::pages`].
     pub pages: &'a Mapping<StatsPage>,
     /// Raw counters of servers.
@@ -60,6 +62,7 @@ impl<'a> From<&'a Maps> for Tables<'a> {
             dest_loads: &maps.dest_loads,
             next_hops: &maps.next_hops,
             locals: &maps.locals,
+            rules: &maps.rules,
             pages: &maps.pages,
             raw: maps,
         }
@@ -73,6 +76,13 @@ impl RawStats for Maps {
         self.dest_stats(slot).unwrap_or_else(|error| {
             tracing::error!("counters of slot {slot}: {error:#}");
             Stats::default()
+        })
+    }
+
+    fn rule(&self, slot: u32) -> [u64; 2] {
+        self.rule_stats(slot).unwrap_or_else(|error| {
+            tracing::error!("counters of filter rule {slot}: {error:#}");
+            [0; 2]
         })
     }
 }
@@ -113,6 +123,7 @@ pub(crate) mod memory {
         dest_loads: Mapping<DestLoad>,
         next_hops: Mapping<NextHop>,
         locals: Mapping<LocalAddress>,
+        rules: Mapping<u64>,
         pages: Mapping<StatsPage>,
         pub(crate) counters: Counted,
     }
@@ -139,6 +150,8 @@ pub(crate) mod memory {
                 service_slots,
                 list_entries: dests,
                 iface_slots: 16,
+                rule_words: 1 << 12,
+                reserved: 0,
             };
             let sizes = Sizes {
                 connections: 2048,
@@ -146,6 +159,7 @@ pub(crate) mod memory {
                 services,
                 dests,
                 mh_services: 4,
+                rule_words: params.rule_words,
             };
             Self {
                 params,
@@ -160,6 +174,7 @@ pub(crate) mod memory {
                 dest_loads: Mapping::anonymous(dests).unwrap(),
                 next_hops: Mapping::anonymous(64).unwrap(),
                 locals: Mapping::anonymous(64).unwrap(),
+                rules: Mapping::anonymous(2 * params.rule_words).unwrap(),
                 pages: Mapping::anonymous(services + dests).unwrap(),
                 counters: Counted::default(),
             }
@@ -179,6 +194,7 @@ pub(crate) mod memory {
                 dest_loads: &self.dest_loads,
                 next_hops: &self.next_hops,
                 locals: &self.locals,
+                rules: &self.rules,
                 pages: &self.pages,
                 raw: &self.counters,
             }

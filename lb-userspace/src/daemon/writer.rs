@@ -65,6 +65,11 @@ pub struct Inputs {
 /// # Errors
 /// When the network can no longer be watched, or no configuration is left.
 pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
+    if core.take_purge() {
+        // A daemon before may have died between a commit and this.
+        let _ = spawn_blocking(grace::wait).await;
+        core.purge();
+    }
     let mut grace = Some(spawn_blocking(grace::wait));
     let mut waiting = Vec::new();
     let mut network = false;
@@ -115,6 +120,14 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
         let result = commit(core, &mut inputs, &mut network).await;
         if let Err(error) = &result {
             tracing::error!("{error:#}");
+        }
+        if result.is_ok() && core.take_purge() {
+            // Whoever made the filter stricter hears of it when it is.
+            let _ = spawn_blocking(grace::wait).await;
+            let ended = core.purge();
+            if ended > 0 {
+                tracing::info!("the filter ended {ended} connections");
+            }
         }
         for (answer, to) in answers {
             let answer = match &result {

@@ -32,6 +32,8 @@ pub struct Sizes {
     pub dests: u32,
     /// Services scheduled by mh, which have a table each.
     pub mh_services: u32,
+    /// 64-bit words of one half of the memory for mark and filter rules.
+    pub rule_words: u32,
 }
 
 impl Default for Sizes {
@@ -42,9 +44,21 @@ impl Default for Sizes {
             services: 1 << 12,
             dests: 1 << 14,
             mh_services: 256,
+            rule_words: rule_words(DEFAULT_RULES),
         }
     }
 }
+
+/// Memory for rules, in MiB, when `--rules` does not say.
+pub const DEFAULT_RULES: u32 = 16;
+
+/// Words of one half of `mib` MiB of rule memory.
+pub const fn rule_words(mib: u32) -> u32 {
+    mib << 16
+}
+
+/// Filter rules with counters of their own, both families together.
+pub const FILTER_RULES: u32 = 1 << 14;
 
 /// IPv6 connections where only those of IPv4 were said.
 pub fn default_connections6(connections: u32) -> u32 {
@@ -81,6 +95,8 @@ impl Sizes {
             service_slots: (self.services.max(4) * 4).next_power_of_two(),
             list_entries: self.dests,
             iface_slots: IFACE_SLOTS,
+            rule_words: self.rule_words,
+            reserved: 0,
         }
     }
 
@@ -91,7 +107,7 @@ impl Sizes {
     }
 
     /// Entries of every map whose size is not fixed.
-    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 17] {
+    pub(super) fn entries(self, params: &Params) -> [(&'static str, u32); 19] {
         let flow4 = flow::total_cells(params.flow4_cells);
         let flow6 = flow::total_cells(params.flow6_cells);
         [
@@ -109,6 +125,8 @@ impl Sizes {
             ("DEST_LOADS", self.dests),
             ("NEXT_HOPS", self.dests.max(1024)),
             ("LOCALS", LOCALS),
+            ("RULES", 2 * params.rule_words),
+            ("RULE_STATS", FILTER_RULES),
             ("SETTINGS", 1),
             ("PAGES", self.dests + self.services),
             ("DEST_STATS", self.dests),
@@ -153,11 +171,14 @@ pub struct Maps {
     pub next_hops: Mapping<NextHop>,
     /// Addresses that FULLNAT connections are made from.
     pub locals: Mapping<LocalAddress>,
+    /// Compiled mark and filter rules, two halves of `params.rule_words`.
+    pub rules: Mapping<u64>,
     /// Time-outs and the heartbeat: one record.
     pub settings: Mapping<Settings>,
     /// Statistics pages: `sizes.dests` of servers, then `sizes.services` of services.
     pub pages: Mapping<StatsPage>,
     dest_stats: PerCpuArray<MapData, [u64; 5]>,
+    rule_stats: PerCpuArray<MapData, [u64; 2]>,
     reasons: PerCpuArray<MapData, u64>,
     sweep: Array<MapData, SweepRecord>,
 }
@@ -185,6 +206,7 @@ impl Maps {
                 services: service_states.len(),
                 dests: dests.len(),
                 mh_services: sched_tables.len() / (2 * mh::WORDS),
+                rule_words: params.rule_words,
             },
             root: mapped(pins, "ROOT")?,
             flow4: mapped(pins, "FLOW4")?,
@@ -201,9 +223,11 @@ impl Maps {
             dest_loads: mapped(pins, "DEST_LOADS")?,
             next_hops: mapped(pins, "NEXT_HOPS")?,
             locals: mapped(pins, "LOCALS")?,
+            rules: mapped(pins, "RULES")?,
             settings: mapped(pins, "SETTINGS")?,
             pages: mapped(pins, "PAGES")?,
             dest_stats: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "DEST_STATS")?))?,
+            rule_stats: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "RULE_STATS")?))?,
             reasons: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "REASONS")?))?,
             sweep: Array::try_from(Map::Array(pinned(pins, "SWEEP")?))?,
         })
@@ -228,6 +252,17 @@ impl Maps {
             }
         }
         Ok(bytemuck::cast(sum))
+    }
+
+    /// Packets and bytes of the filter rule in `slot`, summed over CPUs.
+    ///
+    /// # Errors
+    /// When the kernel refuses the look-up.
+    pub fn rule_stats(&self, slot: u32) -> Result<[u64; 2]> {
+        let per_cpu = self.rule_stats.get(&slot, 0)?;
+        Ok(per_cpu.iter().fold([0; 2], |sum, cpu| {
+            [sum[0].wrapping_add(cpu[0]), sum[1].wrapping_add(cpu[1])]
+        }))
     }
 
     /// Every reason counter, summed over CPUs, in the order of [`Reason::ALL`].

@@ -142,6 +142,27 @@ impl Loaded {
         }
     }
 
+    /// Runs a program `count` times on `frame` as if it had come in by interface
+    /// `ingress`; answers the mean time of a run. What the program does to the
+    /// frame is not undone between runs.
+    ///
+    /// # Errors
+    /// When the kernel refuses the run.
+    pub fn time(
+        &mut self,
+        name: &str,
+        frame: &[u8],
+        ingress: u32,
+        count: u32,
+    ) -> Result<std::time::Duration> {
+        let context: [u32; 6] = [0, frame.len() as u32, 0, ingress, 0, 0];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.ctx_in = Some(bytemuck::cast_slice(&context));
+        options.repeat = count;
+        Ok(self.program(name)?.test_run(options)?.duration)
+    }
+
     /// Runs a program once on `frame` as if it had come in by interface
     /// `ingress`, and puts the frame as the program left it into `out`;
     /// answers the verdict.

@@ -227,6 +227,9 @@ impl FakeControl {
             Request::AddLocal(..)
             | Request::DeleteLocal(..)
             | Request::Locals
+            | Request::Rules(_)
+            | Request::ListRules(_)
+            | Request::ListSets
             | Request::Status
             | Request::Down { .. } => return Err(Refusal::Invalid),
         }

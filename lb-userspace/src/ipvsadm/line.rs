@@ -175,8 +175,14 @@ impl Line {
             OptionId::Udp => self.address_service(Protocol::Udp, text, names)?,
             OptionId::Sctp => self.address_service(Protocol::Sctp, text, names)?,
             OptionId::Mark => {
-                let mark =
-                    number(text, 1..=u32::MAX.into()).and_then(|mark| u32::try_from(mark).ok());
+                let mark = match text.strip_prefix("0x") {
+                    Some(digits) => u32::from_str_radix(digits, 16)
+                        .ok()
+                        .filter(|mark| *mark != 0 && !digits.starts_with('+')),
+                    None => {
+                        number(text, 1..=u32::MAX.into()).and_then(|mark| u32::try_from(mark).ok())
+                    }
+                };
                 let mark = mark.ok_or_else(|| {
                     Failure::usage(format!("invalid fwmark value `{text}' specified"))
                 })?;

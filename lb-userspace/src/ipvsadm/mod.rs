@@ -13,7 +13,7 @@
 //! | `run`, `restore` | asks, prints, exit status |
 //! | `list`, `connections`, `save`, `text`, `numbers`, `sort` | answers to text |
 //!
-//! Different from the original on purpose: marks print unsigned; `#` lines
+//! Different from the original on purpose: marks print unsigned and may be hexadecimal; `#` lines
 //! are comments in `-R`; help and version need no privileges; `[10.0.0.1]:80`
 //! and `[name]:80`, which the original reads as port 0, are refused.
 
@@ -40,4 +40,5 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use names::{Names, SystemNames};
 pub use run::{Control, Io, run, run_restore, run_save};

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use crate::model::Protocol;
 
 /// Looks names up, forwards and backwards.
-pub(super) trait Names {
+pub(crate) trait Names {
     /// The first IPv4 address of a host name.
     fn host(&self, name: &str) -> Option<Ipv4Addr>;
     /// The host name of an address.
@@ -20,7 +20,7 @@ pub(super) trait Names {
 
 /// The C library's: `/etc/hosts`, DNS, `/etc/services`, whatever `nsswitch.conf` says.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SystemNames;
+pub(crate) struct SystemNames;
 
 /// `getservbyname` and `getservbyport` answer from one static buffer.
 static SERVICES: Mutex<()> = Mutex::new(());

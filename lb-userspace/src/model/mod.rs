@@ -4,12 +4,16 @@
 
 mod local;
 mod request;
+mod rule;
 mod service;
 mod settings;
 mod snapshot;
 
 pub use local::{LocalRange, Pool};
 pub use request::{Refusal, Request, Response};
+pub use rule::{
+    Addresses, Chain, ListedRule, Match, Ports, Prefix, PrefixSet, Rule, RuleChange, Target, number,
+};
 pub use service::{
     Dest, DestId, DestSpec, Family, Method, Protocol, ServiceId, ServiceSpec, Tunnel,
     TunnelChecksum,

@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Connection, Dest, DestId, Listing, LocalRange, Pool, ServiceId, ServiceSpec, Settings, Timeouts,
+    Chain, Connection, Dest, DestId, ListedRule, Listing, LocalRange, Pool, PrefixSet, RuleChange,
+    ServiceId, ServiceSpec, Settings, Timeouts,
 };
 use crate::daemon::Status;
 
@@ -32,6 +33,8 @@ pub enum Request {
     SetTimeouts(Timeouts),
     /// `lvx sysctl NAME=VALUE`.
     SetSysctl(String, i64),
+    /// `lvx mark`, `lvx filter`: a change of rules or sets.
+    Rules(RuleChange),
     /// `-Z`, of one service or of everything.
     Zero(Option<ServiceId>),
     /// Changes that become one transaction, each done or refused for itself in
@@ -46,6 +49,10 @@ pub enum Request {
     Locals,
     /// `-L --timeout`, `lvx sysctl`.
     Settings,
+    /// `lvx mark -L`, `lvx filter -L` and `-S`: all rules of a chain.
+    ListRules(Chain),
+    /// `lvx filter set list`: all sets.
+    ListSets,
     /// `lvx status`.
     Status,
     /// `lvx down`: detach and remove the data plane.
@@ -70,12 +77,15 @@ impl Request {
             | Self::DeleteLocal(..)
             | Self::SetTimeouts(_)
             | Self::SetSysctl(..)
+            | Self::Rules(_)
             | Self::Batch(_) => true,
             Self::Zero(_)
             | Self::List(_)
             | Self::Connections
             | Self::Locals
             | Self::Settings
+            | Self::ListRules(_)
+            | Self::ListSets
             | Self::Status
             | Self::Down { .. } => false,
         }
@@ -100,6 +110,10 @@ pub enum Response {
     Locals(Vec<Pool>),
     /// Answer to [`Request::Settings`].
     Settings(Settings),
+    /// Answer to [`Request::ListRules`]: IPv4's first.
+    Rules(Vec<ListedRule>),
+    /// Answer to [`Request::ListSets`].
+    Sets(Vec<PrefixSet>),
     /// Answer to [`Request::Status`].
     Status(Box<Status>),
 }

@@ -5,6 +5,7 @@ mod claims;
 pub mod coexistence;
 mod features;
 mod forwarding;
+mod iface_names;
 mod neighbours;
 mod next_hop;
 mod parse;
@@ -17,6 +18,7 @@ mod watch;
 
 pub use claims::{Claims, claims};
 pub use features::{Feature, features, set_features};
+pub use iface_names::iface_names;
 pub use next_hop::{NextHopError, PacketFamily, next_hop};
 pub use places::{Place, PlaceError, places};
 pub use watch::{Watch, watch};

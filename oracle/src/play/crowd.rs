@@ -61,6 +61,11 @@ pub(super) fn play(
     if let Some(first) = crowd.results.steps.first_mut() {
         first.lines = listing(&directing.restore(&commands)?);
     }
+    for (index, step) in scenario.steps[..setup].iter().enumerate() {
+        if let Action::Rules(chain, words) = &step.action {
+            crowd.results.steps[index].lines = listing(&directing.rules(*chain, words)?);
+        }
+    }
     let mut feed = directing.feed()?;
     crowd.collect(0)?;
     crowd.player.began = start();
@@ -90,6 +95,9 @@ pub(super) fn play(
             Action::Ipvsadm(words) => {
                 feed.line(&words.join(" "))?;
                 changed = Some(index);
+            }
+            Action::Rules(chain, words) => {
+                crowd.results.steps[index].lines = listing(&directing.rules(*chain, words)?);
             }
             Action::Packet(packet) => {
                 let sent = crowd.player.send(packet)?;

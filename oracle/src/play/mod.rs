@@ -101,6 +101,7 @@ pub fn play(
             .map_or(0, |step| step.lines.len());
         let lines = match &step.action {
             Action::Ipvsadm(words) => listing(&directing.ipvsadm(words)?),
+            Action::Rules(chain, words) => listing(&directing.rules(*chain, words)?),
             Action::Packet(packet) => player.packet(packet, wanted)?,
             Action::Flows(count, packet) => player.flows(*count, packet, moment, wanted > 0)?,
             Action::Clients(count, packet) => player.clients(*count, packet, wanted > 0)?,

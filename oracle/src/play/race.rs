@@ -71,6 +71,7 @@ pub fn race(scenario: &Scenario) -> Result<Raced> {
         let mut lines = Vec::new();
         match &step.action {
             Action::Ipvsadm(words) => lines = listing(&directing.ipvsadm(words)?),
+            Action::Rules(chain, words) => lines = listing(&directing.rules(*chain, words)?),
             Action::Flows(count, packet) => {
                 // The third is who collects.
                 let barrier = Barrier::new(lanes.len() + 1);

@@ -23,7 +23,7 @@ use lvx_tests::{
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::frame;
-use crate::scenario::Scenario;
+use crate::scenario::{RuleChain, Scenario};
 
 /// The director towards the clients, and their gateway.
 pub const CLIENT_SIDE: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -273,6 +273,48 @@ impl Directing<'_> {
 }
 
 impl Directing<'_> {
+    /// Changes its rules: netfilter's in mangle PREROUTING or filter INPUT, or
+    /// lvx's.
+    ///
+    /// # Errors
+    /// When there is no iptables.
+    pub fn rules(&self, chain: RuleChain, words: &[String]) -> Result<Answer> {
+        match self {
+            Self::Kernel(ns) => {
+                let is_v6 = |word: &String| {
+                    let addr = word.split('/').next().unwrap_or(word);
+                    word == "-6" || addr.parse::<Ipv6Addr>().is_ok()
+                };
+                let program = if words.iter().any(is_v6) {
+                    "ip6tables-legacy"
+                } else {
+                    "iptables-legacy"
+                };
+                let (table, name) = match chain {
+                    RuleChain::Mark => ("mangle", "PREROUTING"),
+                    RuleChain::Filter => ("filter", "INPUT"),
+                };
+                let mut words = words.iter().filter(|word| *word != "-4" && *word != "-6");
+                let mut command = ns.command(tool(program));
+                command
+                    .args(["-t", table])
+                    .args(words.next())
+                    .arg(name)
+                    .args(words);
+                answer(command).context("the kernel's iptables")
+            }
+            Self::Lvx(director) => {
+                let words = words.iter().map(String::as_str);
+                let verb = match chain {
+                    RuleChain::Mark => "mark",
+                    RuleChain::Filter => "filter",
+                };
+                let words: Vec<_> = [verb].into_iter().chain(words).collect();
+                Ok(director.lvx(&words))
+            }
+        }
+    }
+
     fn command(&self) -> Command {
         match self {
             Self::Kernel(ns) => {

@@ -73,6 +73,18 @@ const SERVICE_OPTIONS4: &[&str] = &["", "", "", "-p 40000", "-p 40000 -M 255.255
 /// Those of a UDP service.
 const SERVICE_OPTIONS_UDP: &[&str] = &["", "", "", "-p 40000", "-o", "-p 40000 -o"];
 
+/// How a service's packets may be marked, by rules one after the other (`|`):
+/// `{mark}`, `{protocol}` and `{port}` stand for its own. The mark is below 256.
+const MARKS: &[&str] = &[
+    "-p {protocol} --dport {port} -j MARK --set-mark {mark}",
+    "-p {protocol} -m multiport --dports {port},443 -j MARK --set-xmark {mark}/0xff",
+    "-p {protocol} -m multiport ! --sports 1:999 -j MARK --or-mark {mark}",
+    "! -s 192.0.2.0/24 -j MARK --xor-mark {mark}",
+    "-p all -m comment --comment x -j MARK --set-mark {mark}",
+    "-j MARK --set-mark 0x100|-p {protocol} --dport {port} -j MARK --or-mark {mark}|-j MARK --and-mark 0xff",
+    "-j MARK --xor-mark {mark}|-p {protocol} --dport 1:9 -j MARK --set-mark 0x7f|-p {protocol} -j MARK --xor-mark 0x0",
+];
+
 const WEIGHTS: [u32; 9] = [0, 1, 1, 1, 2, 3, 5, 10, 100];
 
 /// Flags of the first segment of a flow and of later ones, with their shares.
@@ -167,6 +179,8 @@ pub(super) struct Cell {
     /// By NAT, the server's port is another one.
     maps: bool,
     ipv6: bool,
+    /// It is the service of a firewall mark, which this rule sets.
+    mark: Option<&'static str>,
     scheduler: &'static str,
     method: &'static str,
     options: &'static str,
@@ -216,6 +230,7 @@ impl Cell {
             kind,
             maps: false,
             ipv6,
+            mark: None,
             scheduler: dice.pick(SCHEDULERS),
             method: dice.pick(METHODS),
             options: dice.pick(options),
@@ -227,7 +242,19 @@ impl Cell {
             last: None,
         };
         cell.maps = cell.method == "-m" && dice.percent(50);
-        let lines = cell.create(dice);
+        let mut lines = Vec::new();
+        if dice.percent(20) {
+            let rule = dice.pick(MARKS);
+            // Prefixes are of a family.
+            let rule = if cell.ipv6 && rule.contains("192.0.2") {
+                MARKS[0]
+            } else {
+                rule
+            };
+            cell.mark = Some(rule);
+            lines.extend(rule.split('|').map(|rule| cell.rule(rule)));
+        }
+        lines.extend(cell.create(dice));
         (cell, lines)
     }
 
@@ -255,11 +282,38 @@ impl Cell {
         )
         .trim_end()
         .to_owned()
+            + &self.remark()
     }
 
-    /// `-t V3:80`.
+    /// Its mark.
+    fn number_of_mark(&self) -> usize {
+        self.number + 1
+    }
+
+    /// `mark -A -d V3 … # V3`.
+    fn rule(&self, rule: &str) -> String {
+        let rule = rule
+            .replace("{protocol}", self.kind.name())
+            .replace("{port}", &self.port().to_string())
+            .replace("{mark}", &self.number_of_mark().to_string());
+        format!("mark -A -d V{} {rule}", self.number)
+    }
+
+    /// `-t V3:80`, `-f 4 -6`.
     fn service(&self) -> String {
+        if self.mark.is_some() {
+            let six = if self.ipv6 { " -6" } else { "" };
+            return format!("-f {}{six}", self.number_of_mark());
+        }
         format!("{} V{}:{}", self.kind.option(), self.number, self.port())
+    }
+
+    /// Tells whose a line is that names a mark and no VIP.
+    fn remark(&self) -> String {
+        match self.mark {
+            Some(_) => format!(" # V{}", self.number),
+            None => String::new(),
+        }
     }
 
     fn port(&self) -> u16 {
@@ -286,6 +340,7 @@ impl Cell {
         )
         .trim_end()
         .to_owned()
+            + &self.remark()
     }
 
     fn add(&mut self, dice: &mut Dice) -> Option<String> {
@@ -328,7 +383,8 @@ impl Cell {
             State::Rested => return self.create(dice),
         }
         let (service, port) = (self.service(), self.server_port());
-        let delete = |name: &str| format!("ipvsadm -d {service} -r {name}:{port}");
+        let remark = self.remark();
+        let delete = |name: &str| format!("ipvsadm -d {service} -r {name}:{port}{remark}");
         vec![match dice.below(20) {
             0..=8 if !self.servers.is_empty() => {
                 let name = dice.pick(&self.servers);
@@ -361,13 +417,13 @@ impl Cell {
                 self.gone.append(&mut self.servers);
                 let removed = self.removed.drain(..);
                 self.gone.extend(removed.map(|(name, _)| name));
-                format!("ipvsadm -D {}", self.service())
+                format!("ipvsadm -D {}{remark}", self.service())
             }
             _ => match self.add(dice) {
                 Some(line) => line,
                 // Refused: no service has this one.
-                None if self.ipv6 => format!("ipvsadm -d {service} -r [fd00:8::99]:{port}"),
-                None => format!("ipvsadm -d {service} -r 10.8.0.99:{port}"),
+                None if self.ipv6 => format!("ipvsadm -d {service} -r [fd00:8::99]:{port}{remark}"),
+                None => format!("ipvsadm -d {service} -r 10.8.0.99:{port}{remark}"),
             },
         }]
     }

@@ -80,7 +80,7 @@ fn merge(texts: &[&str]) -> String {
                 }
                 // Shared lines are where all the variants meet again.
                 "snapshot" | "wait" => runs.extend([vec![line.to_owned()], Vec::new()]),
-                "tcp" | "udp" | "sctp" | "ipvsadm" => {
+                "tcp" | "udp" | "sctp" | "ipvsadm" | "mark" => {
                     if let Some(run) = runs.last_mut() {
                         run.push(renamed(line, number));
                     }
@@ -113,7 +113,7 @@ fn in_step(body: &mut String, mut parts: Vec<&[String]>) {
         for part in &mut parts {
             let length = part
                 .iter()
-                .take_while(|line| (word(line) == "ipvsadm") == commands)
+                .take_while(|line| ["ipvsadm", "mark"].contains(&word(line)) == commands)
                 .count();
             let (now, later) = part.split_at(length);
             for line in now {
@@ -128,21 +128,34 @@ fn in_step(body: &mut String, mut parts: Vec<&[String]>) {
 
 /// The line with the service and the client of a variant.
 fn renamed(line: &str, number: usize) -> String {
+    let mut before = "";
     line.split(' ')
-        .map(|word| match word.split_once(':') {
-            Some((name, port)) if is_cell(name) => format!("V{number}:{port}"),
-            Some((address, port)) if address.starts_with("1.2.3.") => {
-                format!("1.2.3.{}:{port}", number + 1)
-            }
-            Some(_) if word.starts_with("[2001:db8:1::") => {
-                let (_, port) = word.rsplit_once(':').unwrap_or_default();
-                format!("[2001:db8:1::{}]:{port}", number + 1)
-            }
-            None if is_cell(word) => format!("V{number}"),
-            _ => word.to_owned(),
-        })
+        .map(
+            |word| match (std::mem::replace(&mut before, word), word.split_once('/')) {
+                // The mark of a cell is its number and one; other values are hexadecimal.
+                _ if word.starts_with("0x") => word.to_owned(),
+                ("-f" | "--set-mark" | "--or-mark" | "--xor-mark", _) => (number + 1).to_string(),
+                ("--set-xmark", Some((_, mask))) => format!("{}/{mask}", number + 1),
+                _ => renamed_word(word, number),
+            },
+        )
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+fn renamed_word(word: &str, number: usize) -> String {
+    match word.split_once(':') {
+        Some((name, port)) if is_cell(name) => format!("V{number}:{port}"),
+        Some((address, port)) if address.starts_with("1.2.3.") => {
+            format!("1.2.3.{}:{port}", number + 1)
+        }
+        Some(_) if word.starts_with("[2001:db8:1::") => {
+            let (_, port) = word.rsplit_once(':').unwrap_or_default();
+            format!("[2001:db8:1::{}]:{port}", number + 1)
+        }
+        None if is_cell(word) => format!("V{number}"),
+        _ => word.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -123,7 +123,13 @@ pub fn cells_of(differences: &str) -> BTreeSet<String> {
             client = names.is_empty();
             cells.extend(names.into_iter().map(str::to_owned));
         }
-        let named = line.split(' ').find_map(|word| cell_at(word, client));
+        // A mark is its cell's number and one.
+        let marked = line.split_once("FWM  ").or(line.split_once(" -f "));
+        let marked = marked.and_then(|(_, rest)| {
+            let mark: usize = rest.split(' ').next()?.parse().ok()?;
+            Some(format!("V{}", mark.checked_sub(1)?))
+        });
+        let named = marked.or_else(|| line.split(' ').find_map(|word| cell_at(word, client)));
         match named {
             Some(name) => {
                 if differs || client {

@@ -61,6 +61,9 @@ pub struct Step {
 pub enum Action {
     /// Runs `ipvsadm` with these words, to change or to list.
     Ipvsadm(Vec<String>),
+    /// Changes mark rules (netfilter's mangle PREROUTING, `lvx mark`) or filter
+    /// rules (filter INPUT, `lvx filter`) by these words.
+    Rules(RuleChain, Vec<String>),
     /// Sends one packet and shows what left the director for it.
     Packet(Packet),
     /// Sends packets with ascending source ports and shows who got each.
@@ -70,6 +73,15 @@ pub enum Action {
     Clients(u32, Packet),
     /// Nothing for a while.
     Wait(Duration),
+}
+
+/// Rules beside IPVS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleChain {
+    /// That set the mark.
+    Mark,
+    /// That drop.
+    Filter,
 }
 
 /// A packet, as fields.
@@ -189,7 +201,7 @@ impl Scenario {
     pub fn setup(&self) -> usize {
         self.steps
             .iter()
-            .position(|step| !matches!(step.action, Action::Ipvsadm(_)))
+            .position(|step| !matches!(step.action, Action::Ipvsadm(_) | Action::Rules(..)))
             .unwrap_or(self.steps.len())
     }
 }

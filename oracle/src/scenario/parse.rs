@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::{Result, bail};
 
-use super::{Action, Scenario, Step, fields};
+use super::{Action, RuleChain, Scenario, Step, fields};
 
 /// What a line may begin with.
-const WORDS: &str = "about, legs, mtu, crowded, vip, server, client, sysctl, ipvsadm, tcp, udp, sctp, \
+const WORDS: &str = "about, legs, mtu, crowded, vip, server, client, sysctl, ipvsadm, mark, filter, tcp, udp, sctp, \
                      icmp, ipip, flows, clients, wait, snapshot or deviates";
 
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
@@ -86,6 +86,18 @@ impl Reader {
                     .map(|word| fields::replace(word, &self.names))
                     .collect(),
             ),
+            [verb @ ("mark" | "filter"), ref words @ ..] => {
+                let chain = if verb == "mark" {
+                    RuleChain::Mark
+                } else {
+                    RuleChain::Filter
+                };
+                let words = words
+                    .iter()
+                    .map(|word| fields::replace(word, &self.names))
+                    .collect();
+                Action::Rules(chain, words)
+            }
             ["tcp" | "udp" | "sctp" | "icmp" | "ipip", ..] => {
                 Action::Packet(fields::packet(&words, &self.names)?)
             }

@@ -103,9 +103,9 @@ pub fn schedule(steps: &[Step], crowded: bool) -> Vec<Duration> {
     steps
         .iter()
         .map(|step| match &step.action {
-            Action::Ipvsadm(_) if !began => Duration::ZERO,
+            Action::Ipvsadm(_) | Action::Rules(..) if !began => Duration::ZERO,
             Action::Ipvsadm(words) if crowded && lists(words) => now.listing(),
-            Action::Ipvsadm(_) => now.command(),
+            Action::Ipvsadm(_) | Action::Rules(..) => now.command(),
             Action::Packet(_) => {
                 began = true;
                 now.packet()

@@ -55,6 +55,25 @@ const MODULES: &[&str] = &[
     "xt_MARK",
     "xt_mark",
     "iptable_mangle",
+    "iptable_filter",
+    "ip6table_mangle",
+    "ip6table_filter",
+    "xt_tcpudp",
+    "xt_sctp",
+    "xt_multiport",
+    "xt_comment",
+];
+
+/// What iptables loads for the words of a rule.
+const XTABLES: &[&str] = &[
+    "libxt_MARK",
+    "libxt_mark",
+    "libxt_tcp",
+    "libxt_udp",
+    "libxt_sctp",
+    "libxt_multiport",
+    "libxt_comment",
+    "libxt_standard",
 ];
 
 /// What to run in the guest, and with what.
@@ -86,6 +105,16 @@ pub fn run(kernel: Kernel, job: &Job<'_>) -> Result<Outcome> {
     modules::add(&mut image, &unpacked, &wanted)?;
     let tools = packages::fetch(&["ipvsadm", "libnl-3-200", "libnl-genl-3-200", "libpopt0"])?;
     image.program_of(&tools, "/usr/sbin/ipvsadm", "sbin/ipvsadm")?;
+    let iptables = packages::fetch(&["iptables", "libip4tc2", "libip6tc2", "libxtables12"])?;
+    let multi = "/usr/sbin/xtables-legacy-multi";
+    image.program_of(&iptables, multi, "usr/sbin/xtables-legacy-multi")?;
+    for name in ["iptables-legacy", "ip6tables-legacy"] {
+        image.link(multi, &format!("/usr/sbin/{name}"));
+    }
+    for library in XTABLES {
+        let path = format!("usr/lib/x86_64-linux-gnu/xtables/{library}.so");
+        image.program_of(&iptables, &format!("/{path}"), &path)?;
+    }
     image.program_as(&lvx_tests::lab::tool("ip"), "/usr/sbin/ip")?;
     image.program_as(&lvx_tests::lab::tool("busybox"), "/bin/busybox")?;
     let agent = std::env::current_exe().context("cannot tell where this program is")?;

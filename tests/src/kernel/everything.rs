@@ -31,6 +31,20 @@ pub const fn vip(family: u8, number: u8) -> IpAddr {
 /// How many of the VIPs, from 1 on, have services.
 pub const VIPS: u8 = 8;
 
+/// The client with this number.
+pub const fn client_address(number: u8, family: u8) -> IpAddr {
+    if family == 4 {
+        IpAddr::V4(Ipv4Addr::new(198, 51, 100, number))
+    } else {
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 9, 8, 7, 6, number as u16))
+    }
+}
+
+/// The mark that has a service, by the rules of [`rules`](super::rules).
+pub const MARK: u32 = 17;
+/// Port of what has that mark, at the fourth VIP.
+pub const MARKED_PORT: u16 = 8080;
+
 /// Every kind of service and server.
 pub fn services() -> Vec<Service> {
     [4, 6].into_iter().flat_map(of_family).collect()
@@ -92,6 +106,7 @@ fn of_family(family: u8) -> Vec<Service> {
         vip: vip(family, number),
         port,
         protocol,
+        mark: 0,
         scheduler,
         sched_flags: 0,
         claimed: true,
@@ -246,6 +261,16 @@ fn of_family(family: u8) -> Vec<Service> {
         with(service(8, 0, 6, Rr, direct(&[(Across, 1)])), PERSISTENT, 0),
     ];
     services.append(&mut scheduled);
+    services.push(Service {
+        mark: MARK,
+        ..service(
+            4,
+            MARKED_PORT,
+            6,
+            Wrr,
+            vec![(Back, 2).into(), nat(Across, 1, 2, 0)],
+        )
+    });
     services
 }
 

@@ -1,13 +1,13 @@
 //! Random frames, from plausible to garbage.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::host::frame::{Frame, Frame6, checksum, sctp_chunk};
 use rand::{Rng, RngCore, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
     errors,
-    everything::{VIPS, vip},
+    everything::{VIPS, client_address, vip},
     scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Reached, Service, local_end, nat_address},
 };
 
@@ -178,14 +178,6 @@ impl Traffic {
                 protocol,
             },
         }
-    }
-}
-
-fn client_address(number: u8, family: u8) -> IpAddr {
-    if family == 4 {
-        IpAddr::V4(Ipv4Addr::new(198, 51, 100, number))
-    } else {
-        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xc, 9, 8, 7, 6, number.into()))
     }
 }
 

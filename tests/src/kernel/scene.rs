@@ -116,6 +116,9 @@ pub struct Service {
     pub port: u16,
     /// 6 or 17.
     pub protocol: u8,
+    /// Firewall mark that it is the service of, instead of its address and port;
+    /// 0 for none.
+    pub mark: u32,
     /// Scheduler.
     pub scheduler: SchedulerKind,
     /// Its flags, as in [`ServiceFlags`].
@@ -393,12 +396,7 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
             slot += 1;
         }
         sink.filter(filter_bit(folded(service.vip), params.filter_seed));
-        let key = ServiceKey {
-            addr: words(service.vip),
-            port: service.port.to_be(),
-            protocol: service.protocol,
-            family: version(service.vip),
-        };
+        let key = key(service);
         let home = key.home(params.service_seed, params.service_slots);
         let index = (0..SERVICE_WINDOW)
             .map(|i| home.wrapping_add(i) & (params.service_slots - 1))
@@ -433,13 +431,30 @@ pub fn write(sink: &impl Sink, services: &[Service], settings: Settings) {
             },
         );
     }
+    sink.root(root(services));
+}
+
+fn key(service: &Service) -> ServiceKey {
+    let family = version(service.vip);
+    if service.mark != 0 {
+        return ServiceKey::of_mark(service.mark, family);
+    }
+    ServiceKey {
+        addr: words(service.vip),
+        port: service.port.to_be(),
+        protocol: service.protocol,
+        family,
+    }
+}
+
+/// The root word of the scene, without rules.
+pub(super) fn root(services: &[Service]) -> Root {
     let any = |family| services.iter().any(|it| version(it.vip) == family);
     let tunnel = |outer| {
         let mut servers = services.iter().flat_map(|it| &it.servers);
         servers.any(|server| matches!(server.how, How::Tunnel { family, .. } if family == outer))
     };
-    let root = Root::new(1, 0, any(4), any(6)).with_tunnels(tunnel(4), tunnel(6));
-    sink.root(root);
+    Root::new(1, 0, any(4), any(6)).with_tunnels(tunnel(4), tunnel(6))
 }
 
 /// Time-outs of a second, so that a test sees flows end.

@@ -34,6 +34,8 @@ pub trait Sink {
     fn cursor(&self, slot: u32, word: u64);
     /// Writes the settings.
     fn settings(&self, settings: Settings);
+    /// Writes a word of rule memory, of half 0.
+    fn rule(&self, index: u32, word: u64);
     /// Switches to the configuration.
     fn root(&self, root: Root);
 }
@@ -74,6 +76,9 @@ impl Sink for Maps {
     }
     fn settings(&self, settings: Settings) {
         self.settings.set(0, settings);
+    }
+    fn rule(&self, index: u32, word: u64) {
+        self.rules.set(index, word);
     }
     fn root(&self, root: Root) {
         self.root.set(0, root.0);
@@ -120,6 +125,9 @@ impl Sink for HostSink<'_> {
     }
     fn settings(&self, settings: Settings) {
         self.0.set(Table::Settings, 0, settings);
+    }
+    fn rule(&self, index: u32, word: u64) {
+        self.0.set(Table::Rules, index, word);
     }
     fn root(&self, root: Root) {
         self.0.set_root(root);

@@ -111,6 +111,8 @@ fn params(sizes: Sizes) -> Params {
         service_slots: (sizes.services * 4).next_power_of_two(),
         list_entries: sizes.dests,
         iface_slots: 256,
+        rule_words: sizes.rule_words,
+        reserved: 0,
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use super::{Background, Lab, Namespace, Node, Segment, tool};
 use crate::http;
 
-/// A real server: a node with nginx on ports 80 and 8080 that answers its own name.
+/// A real server: a node with nginx on ports 80, 443 (plain HTTP too) and 8080 that answers its own name.
 #[derive(Debug)]
 pub struct Server {
     // Dropped before the node, so that nothing runs in a deleted namespace.
@@ -30,7 +30,7 @@ impl Server {
     pub fn new(lab: &Lab, name: &str, segment: &Segment, addr: Ipv4Addr) -> Result<Self> {
         let node = Node::new(lab, name, segment, addr)?;
         Ok(Self {
-            _nginx: nginx(&node.ns, name, &[80, 8080])?,
+            _nginx: nginx(&node.ns, name, &[80, 443, 8080])?,
             node,
             name: name.to_owned(),
         })

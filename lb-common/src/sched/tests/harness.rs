@@ -121,6 +121,8 @@ impl Lab {
             service_slots: 1,
             list_entries: ENTRIES,
             iface_slots: 1,
+            rule_words: 1,
+            reserved: 0,
             ..Params::default()
         };
         let lab = Self {

@@ -86,6 +86,8 @@ const PARAMS: Params = Params {
     service_slots: 16,
     list_entries: 64,
     iface_slots: 8,
+    rule_words: 1,
+    reserved: 0,
 };
 
 fn address<F: Family>(four: [u8; 4], six: u16) -> IpAddr {

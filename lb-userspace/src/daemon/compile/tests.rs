@@ -94,7 +94,7 @@ impl Lab {
     /// The engine's own probing.
     fn find(&self, id: ServiceId) -> Option<ServiceEntry> {
         let tables = self.memory.tables();
-        let key = service_key(id).unwrap();
+        let key = service_key(id);
         let slots = tables.params.service_slots;
         let home = key.home(tables.params.service_seed, slots);
         let side = Root(tables.root.get(0)).side();

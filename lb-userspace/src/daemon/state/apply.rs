@@ -18,6 +18,10 @@ use crate::{
 pub trait RawStats {
     /// Summed over CPUs, since the data plane was created.
     fn raw(&self, slot: u32) -> Stats;
+    /// Packets and bytes that a filter rule's slot has counted.
+    fn rule(&self, _slot: u32) -> [u64; 2] {
+        [0; 2]
+    }
 }
 
 /// What still refers to a server's slot.
@@ -64,19 +68,21 @@ impl State {
                 self.dirty = true;
                 Ok(())
             }
+            Request::Rules(change) => self.change_rules(change, stats),
             Request::Batch(_)
             | Request::Zero(_)
             | Request::List(_)
             | Request::Connections
             | Request::Locals
             | Request::Settings
+            | Request::ListRules(_)
+            | Request::ListSets
             | Request::Status
             | Request::Down { .. } => Ok(()),
         }
     }
 
     fn add_service(&mut self, id: ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
-        supported_id(id)?;
         if self.services.contains_key(&id) {
             return Err(Refusal::ServiceExists);
         }
@@ -111,7 +117,6 @@ impl State {
     }
 
     fn edit_service(&mut self, id: ServiceId, spec: &ServiceSpec) -> Result<(), Refusal> {
-        supported_id(id)?;
         let service = self.services.get(&id).ok_or(Refusal::NoSuchService)?;
         supported_spec(spec)?;
         self.sched_tables = self.tables_after(Some(service), &spec.scheduler)?;
@@ -144,7 +149,6 @@ impl State {
     }
 
     fn delete_service(&mut self, id: ServiceId, now: u64) -> Result<(), Refusal> {
-        supported_id(id)?;
         let service = self
             .services
             .shift_remove(&id)
@@ -167,7 +171,6 @@ impl State {
         stats: &dyn RawStats,
         loads: &dyn Loads,
     ) -> Result<(), Refusal> {
-        supported_id(id)?;
         let service = self.services.get(&id).ok_or(Refusal::NoSuchService)?;
         supported_dest(id, &dest)?;
         if service.position(dest.id).is_some() {
@@ -231,7 +234,6 @@ impl State {
     }
 
     fn edit_dest(&mut self, id: ServiceId, dest: Dest) -> Result<(), Refusal> {
-        supported_id(id)?;
         let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
         supported_dest(id, &dest)?;
         let position = service.position(dest.id).ok_or(Refusal::NoSuchDest)?;
@@ -248,7 +250,6 @@ impl State {
     }
 
     fn delete_dest(&mut self, id: ServiceId, dest: DestId, now: u64) -> Result<(), Refusal> {
-        supported_id(id)?;
         let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
         let position = service.position(dest).ok_or(Refusal::NoSuchDest)?;
         service.changing();
@@ -268,6 +269,7 @@ impl State {
             self.dest_slots.give(trashed.slot);
             self.dirty = true;
         }
+        self.forget_marked(|slot| loads.references(slot));
     }
 
     /// A slot out of the trash, when there is no other.
@@ -315,14 +317,6 @@ impl Service {
         };
         self.changing().steps.extend(step);
     }
-}
-
-fn supported_id(id: ServiceId) -> Result<(), Refusal> {
-    let what = match id {
-        ServiceId::Mark { .. } => "firewall mark services",
-        ServiceId::Address { .. } => return Ok(()),
-    };
-    Err(Refusal::Unsupported(what.into()))
 }
 
 fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 mod apply;
 mod locals;
 mod placement;
+mod rules;
 mod slots;
 mod text;
 mod trash;
@@ -20,7 +21,7 @@ pub(crate) use apply::{add, sub};
 pub use placement::service_key;
 pub use trash::Trashed;
 
-use self::{placement::Placement, slots::Slots, trash::Trash};
+use self::{placement::Placement, rules::Rules, slots::Slots, trash::Trash};
 use super::cursor::{Step, Wrr, is_bound};
 use crate::{
     dataplane::Sizes,
@@ -40,6 +41,8 @@ pub struct Limits {
     pub sched_tables: u32,
     /// Seed of the service table.
     pub seed: u64,
+    /// Words of one half of rule memory.
+    pub rules: u32,
 }
 
 impl Limits {
@@ -51,6 +54,7 @@ impl Limits {
             table: params.service_slots,
             sched_tables: sizes.mh_services,
             seed: params.service_seed,
+            rules: params.rule_words,
         }
     }
 }
@@ -127,6 +131,7 @@ pub struct State {
     locals: IndexMap<Option<ServiceId>, Vec<LocalRange>>,
     /// Time-outs and settings.
     settings: Settings,
+    rules: Rules,
     service_slots: Slots,
     dest_slots: Slots,
     /// Services whose scheduler has a table.
@@ -145,6 +150,7 @@ impl State {
             trash: Trash::default(),
             locals: IndexMap::new(),
             settings: Settings::default(),
+            rules: Rules::new(limits.rules),
             service_slots: Slots::new(limits.services, []),
             dest_slots: Slots::new(limits.dests, []),
             sched_tables: 0,
@@ -226,6 +232,7 @@ impl State {
         self.service_slots.settle();
         self.dest_slots.settle();
         self.trash.settle();
+        self.settle_rules();
     }
 
     /// Numbers the transaction: the epoch, and the generation of each list that changed.

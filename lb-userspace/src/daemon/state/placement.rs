@@ -4,25 +4,31 @@ use std::collections::HashMap;
 
 use lb_common::layout::{SERVICE_WINDOW, ServiceKey};
 
-use crate::{address::words, model::ServiceId};
+use crate::{
+    address::words,
+    model::{Family, ServiceId},
+};
 
-/// The key that packets look a service up by; `None` for a mark.
-pub fn service_key(id: ServiceId) -> Option<ServiceKey> {
-    let ServiceId::Address {
-        protocol,
-        addr,
-        port,
-    } = id
-    else {
-        return None;
-    };
-    let (addr, family) = words(addr);
-    Some(ServiceKey {
-        addr,
-        port: port.to_be(),
-        protocol: protocol.number(),
-        family,
-    })
+/// The key that packets look a service up by.
+pub fn service_key(id: ServiceId) -> ServiceKey {
+    match id {
+        ServiceId::Address {
+            protocol,
+            addr,
+            port,
+        } => {
+            let (addr, family) = words(addr);
+            ServiceKey {
+                addr,
+                port: port.to_be(),
+                protocol: protocol.number(),
+                family,
+            }
+        }
+        ServiceId::Mark { mark, family } => {
+            ServiceKey::of_mark(mark, if family == Family::V4 { 4 } else { 6 })
+        }
+    }
 }
 
 /// An open-addressing table in which every service stands within
@@ -53,9 +59,7 @@ impl Placement {
     /// that makes room. `false`, with nothing moved out of its window, when
     /// there is none.
     pub(super) fn insert(&mut self, id: ServiceId) -> bool {
-        let Some(home) = self.home(id) else {
-            return false;
-        };
+        let home = self.home(id);
         let free = (0..self.table.len() as u32).map(|i| self.after(home, i));
         let Some(mut free) = free
             .into_iter()
@@ -70,7 +74,7 @@ impl Placement {
                 .map(|back| self.before(free, back))
                 .find_map(|place| {
                     let occupant = self.table[place as usize]?;
-                    let home = self.home(occupant)?;
+                    let home = self.home(occupant);
                     (self.distance(home, free) < SERVICE_WINDOW).then_some((place, occupant))
                 });
             let Some((place, occupant)) = hop else {
@@ -96,8 +100,8 @@ impl Placement {
         self.places.insert(id, place);
     }
 
-    fn home(&self, id: ServiceId) -> Option<u32> {
-        Some(service_key(id)?.home(self.seed, self.table.len() as u32))
+    fn home(&self, id: ServiceId) -> u32 {
+        service_key(id).home(self.seed, self.table.len() as u32)
     }
 
     fn after(&self, place: u32, steps: u32) -> u32 {
@@ -143,7 +147,7 @@ mod tests {
             match placement.place(&id(n)) {
                 None => assert_eq!(n % 3, 0),
                 Some(place) => {
-                    let home = placement.home(id(n)).unwrap();
+                    let home = placement.home(id(n));
                     assert!(
                         placement.distance(home, place) < SERVICE_WINDOW,
                         "service {n}"

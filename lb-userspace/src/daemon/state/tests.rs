@@ -36,6 +36,7 @@ const LIMITS: Limits = Limits {
     dests: 6,
     table: 16,
     seed: 7,
+    rules: 1 << 12,
 };
 
 fn state() -> State {
@@ -146,10 +147,6 @@ fn refusals_are_the_kernels() {
         change(&mut spec);
         spec
     };
-    let mark = ServiceId::Mark {
-        mark: 1,
-        family: crate::model::Family::V4,
-    };
     let cases: Vec<(Request, Result<(), Refusal>)> = vec![
         (
             Request::AddService(id(80), spec("rr")),
@@ -221,7 +218,6 @@ fn refusals_are_the_kernels() {
         );
     }
     for request in [
-        Request::AddService(mark, spec("rr")),
         Request::AddService(id(81), other(|s| s.pe = Some("sip".into()))),
         Request::AddDest(id(80), with(|d| d.spec.method = Method::Local)),
     ] {
@@ -391,6 +387,66 @@ fn clear_moves_every_server_to_the_trash() {
         (0, 3, 0)
     );
     try_apply(&mut state, Request::Clear).unwrap();
+}
+
+/// A mark's service, its rules, and what is left of both.
+#[test]
+fn destinations_of_marks_outlive_their_rules() {
+    use crate::model::{Chain, Family, Rule, RuleChange, Target};
+    let mark = ServiceId::Mark {
+        mark: 1,
+        family: Family::V4,
+    };
+    let mut state = State::new(LIMITS);
+    let rule = |text: &str| {
+        let target = Target::Mark {
+            flip: 1,
+            clear: u32::MAX,
+        };
+        let what = crate::model::Addresses::Prefix(text.parse().unwrap());
+        Rule {
+            dst: Some(crate::model::Match { not: false, what }),
+            ..Rule::of(Family::V4, target)
+        }
+    };
+    let vip = rule("10.9.9.1");
+    let append = |rule: &Rule| Request::Rules(RuleChange::Append(Chain::Mark, vec![rule.clone()]));
+    try_apply(&mut state, append(&vip)).unwrap();
+    // No mark has a service: no packet is looked at.
+    assert!(!state.has_rules(Family::V4) && state.marked(Family::V4).prefixes.is_empty());
+    try_apply(&mut state, Request::AddService(mark, spec("rr"))).unwrap();
+    try_apply(&mut state, Request::AddDest(mark, dest(1, 1))).unwrap();
+    assert!(state.has_rules(Family::V4) && !state.has_rules(Family::V6));
+    let addresses = |state: &State| state.marked(Family::V4).addresses().collect::<Vec<_>>();
+    assert_eq!(addresses(&state), [IpAddr::from([10, 9, 9, 1])]);
+    try_apply(
+        &mut state,
+        Request::Rules(RuleChange::Flush(Chain::Mark, None)),
+    )
+    .unwrap();
+    assert_eq!(addresses(&state).len(), 1, "connections may remain");
+    let text = state.to_text();
+    let mut again = State::from_text(&text, LIMITS).unwrap();
+    assert_eq!(again.to_text(), text);
+    assert_eq!(addresses(&again).len(), 1);
+    again.expire_trash(&World::default(), &World::default(), 0);
+    assert_eq!(addresses(&again).len(), 0, "none refers to the server");
+    // A rule for any destination.
+    try_apply(&mut again, append(&rule("10.0.0.0/8"))).unwrap();
+    assert!(again.marked(Family::V4).any);
+    // Refused whole: the set is missing.
+    let mut bad = vip.clone();
+    bad.src = Some(crate::model::Match {
+        not: false,
+        what: crate::model::Addresses::Set("none".into()),
+    });
+    let change = RuleChange::Append(Chain::Mark, vec![vip, bad]);
+    let before = again.list_rules(Chain::Mark, &World::default()).len();
+    assert!(try_apply(&mut again, Request::Rules(change)).is_err());
+    assert_eq!(
+        again.list_rules(Chain::Mark, &World::default()).len(),
+        before
+    );
 }
 
 #[test]

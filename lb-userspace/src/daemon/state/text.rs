@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use lb_common::layout::Stats;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::{Limits, Node, Service, Slots, State, Trash, Trashed};
+use super::{Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
 use crate::daemon::sched_tables::has_table;
 use crate::model::{Counters, Dest, Pool, ServiceId, ServiceSpec, Settings};
 
@@ -22,6 +23,7 @@ struct Saved<S, T> {
     locals: Vec<Pool>,
     #[serde(default)]
     settings: Settings,
+    rules: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +95,8 @@ impl State {
         text.push_str(&json(&self.pool_list()));
         text.push_str(",\n\"settings\":");
         text.push_str(&json(&self.settings));
+        text.push_str(",\n\"rules\":");
+        text.push_str(&self.rules.text());
         text.push_str("}\n");
         text
     }
@@ -160,6 +164,9 @@ impl State {
             distinct(&mut dest_slots, limits.dests),
             "the saved server slots clash"
         );
+        if let Some(rules) = saved.rules {
+            state.rules = Rules::restore(&rules, limits.rules).context("the saved rules")?;
+        }
         let locals = saved.locals.into_iter();
         state.locals = locals.map(|pool| (pool.service, pool.ranges)).collect();
         state.settings = saved.settings;

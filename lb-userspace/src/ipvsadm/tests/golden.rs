@@ -132,6 +132,11 @@ fn persistence() {
 }
 
 #[test]
+fn marks() {
+    replay_file(include_str!("../../../tests/golden/marks.txt"));
+}
+
+#[test]
 fn unsupported() {
     replay_file(include_str!("../../../tests/golden/unsupported.txt"));
 }

@@ -30,6 +30,7 @@ const SIZES: Sizes = Sizes {
     services: 16,
     dests: 64,
     mh_services: 16,
+    rule_words: 1 << 12,
 };
 /// The service's address.
 pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -316,6 +317,7 @@ fn service() -> Service {
         vip: VIP.into(),
         port: PORT,
         protocol: 17,
+        mark: 0,
         scheduler: SchedulerKind::Rr,
         sched_flags: 0,
         claimed: true,

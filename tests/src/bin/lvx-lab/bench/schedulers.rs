@@ -27,6 +27,7 @@ const SIZES: Sizes = Sizes {
     services: 256,
     dests: 1 << 15,
     mh_services: 16,
+    rule_words: 1 << 12,
 };
 
 #[derive(clap::Args)]
@@ -73,6 +74,7 @@ fn service(row: &Row, servers: u32, port: u16) -> Service {
         vip: VIP.into(),
         port,
         protocol: 17,
+        mark: 0,
         scheduler: row.kind,
         sched_flags: row.flags,
         toa: false,

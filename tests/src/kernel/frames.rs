@@ -8,7 +8,7 @@ use rand::{Rng, RngCore, rngs::StdRng, seq::IndexedRandom};
 use super::{
     errors,
     everything::{VIPS, client_address, vip},
-    scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Reached, Service, local_end, nat_address},
+    scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Reached, Server, Service, local_end, nat_address},
 };
 
 const CLIENTS: u8 = 8;
@@ -20,6 +20,9 @@ pub struct Traffic {
     servers: Vec<(SocketAddr, u8, Option<SocketAddr>)>,
     /// Services that are there.
     services: Vec<(SocketAddr, u8)>,
+    /// Those whose servers are told their clients' addresses: few, and more is to
+    /// be seen of them.
+    telling: Vec<(SocketAddr, u8)>,
 }
 
 /// One end to the other.
@@ -50,11 +53,16 @@ impl Traffic {
                 slot += 1;
             }
         }
-        let services = services
-            .iter()
-            .map(|it| (SocketAddr::new(it.vip, it.port), it.protocol))
-            .collect();
-        Self { servers, services }
+        let end = |it: &Service| (SocketAddr::new(it.vip, it.port), it.protocol);
+        let tells = |it: &&Service| {
+            let is_full = |server: &Server| matches!(server.how, How::Fullnat { .. });
+            it.toa && it.servers.iter().any(is_full)
+        };
+        Self {
+            servers,
+            telling: services.iter().filter(tells).map(end).collect(),
+            services: services.iter().map(end).collect(),
+        }
     }
 
     /// A random frame of at least 14 bytes (`BPF_PROG_TEST_RUN` takes no less).
@@ -131,7 +139,12 @@ impl Traffic {
     }
 
     fn flow(&self, rng: &mut StdRng) -> Flow {
-        let &(service, protocol) = self.services.choose(rng).expect("not empty");
+        let services = if rng.random_ratio(1, 12) {
+            &self.telling
+        } else {
+            &self.services
+        };
+        let &(service, protocol) = services.choose(rng).expect("not empty");
         let family = if service.is_ipv4() { 4 } else { 6 };
         let mut client = client(rng, family);
         if service.port() == 443 && rng.random() {

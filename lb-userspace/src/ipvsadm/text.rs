@@ -78,12 +78,13 @@ pub(super) fn mask(id: ServiceId, spec: &ServiceSpec) -> Option<String> {
     }
 }
 
-/// The scheduler's flags, comma-separated; empty without any.
+/// The scheduler's flags, comma-separated; empty without any. Of those that sh and
+/// mh do not use there is no name, as in ipvsadm.
 pub(super) fn sched_flags(spec: &ServiceSpec) -> String {
-    let names = match spec.scheduler.as_str() {
-        "sh" => ["sh-fallback", "sh-port", "flag-3"],
-        "mh" => ["mh-fallback", "mh-port", "flag-3"],
-        _ => ["flag-1", "flag-2", "flag-3"],
+    let names: &[&str] = match spec.scheduler.as_str() {
+        "sh" => &["sh-fallback", "sh-port"],
+        "mh" => &["mh-fallback", "mh-port"],
+        _ => &["flag-1", "flag-2", "flag-3"],
     };
     let set = names
         .iter()
@@ -112,6 +113,22 @@ mod tests {
             Style { names: None }.endpoint(addr, 80, Some(Protocol::Tcp)),
             "10.0.0.9:80"
         );
+    }
+
+    #[test]
+    fn flags_that_sh_and_mh_do_not_use_have_no_name() {
+        let spec = |scheduler: &str| ServiceSpec {
+            scheduler: scheduler.into(),
+            sched_flags: FLAG_2 | FLAG_3,
+            ops: false,
+            persistent: None,
+            netmask: u32::MAX,
+            pe: None,
+            toa: false,
+        };
+        assert_eq!(sched_flags(&spec("mh")), "mh-port");
+        assert_eq!(sched_flags(&spec("sh")), "sh-port");
+        assert_eq!(sched_flags(&spec("dh")), "flag-2,flag-3");
     }
 
     #[test]

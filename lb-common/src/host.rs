@@ -542,6 +542,10 @@ impl LeavingStages<HostPacket> for HostStages<'_> {
         engine::icmp::<F, _, _>(packet, self.0, facts)
     }
 
+    fn count_error<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::count_error::<F, _, _>(packet, self.0, facts)
+    }
+
     fn retell<F: Family>(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::retell::<F, _, _>(packet, self.0, facts)
     }

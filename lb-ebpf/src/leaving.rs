@@ -64,6 +64,11 @@ impl LeavingStages<SkbPacket> for OutStages {
     }
 
     #[inline(always)]
+    fn count_error<F: Family>(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_count_error4, lvx_count_error6, packet, facts)
+    }
+
+    #[inline(always)]
     fn retell<F: Family>(&self, packet: &mut SkbPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_retell4, lvx_retell6, packet, facts)
     }
@@ -82,6 +87,10 @@ stage!(lvx_out_icmp4, __sk_buff, ctx, facts =>
     engine::icmp::<V4, _, _>(&SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_out_icmp6, __sk_buff, ctx, facts =>
     engine::icmp::<V6, _, _>(&SkbPacket::new(ctx), TABLES, facts));
+stage!(lvx_count_error4, __sk_buff, ctx, facts =>
+    engine::count_error::<V4, _, _>(&SkbPacket::new(ctx), TABLES, facts));
+stage!(lvx_count_error6, __sk_buff, ctx, facts =>
+    engine::count_error::<V6, _, _>(&SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_retell4, __sk_buff, ctx, facts =>
     engine::retell::<V4, _, _>(&mut SkbPacket::new(ctx), TABLES, facts));
 stage!(lvx_retell6, __sk_buff, ctx, facts =>

@@ -27,6 +27,8 @@ pub trait LeavingStages<P> {
     fn transport(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`icmp`](super::icmp).
     fn icmp<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`count_error`].
+    fn count_error<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`retell`].
     fn retell<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`of_local`].
@@ -105,7 +107,10 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: LeavingStages<P>>(
     facts.reverse = NO_REVERSE;
     if next == F::ICMP {
         let answer = stages.icmp::<F>(packet, facts);
-        stage_done(facts, answer)?;
+        if stage_done(facts, answer).is_err() {
+            let answer = stages.count_error::<F>(packet, facts);
+            return stage_done(facts, answer);
+        }
         let answer = stages.retell::<F>(packet, facts);
         return stage_done(facts, answer);
     }
@@ -185,6 +190,56 @@ fn service_end<F: Family, T: Tables>(tables: T, facts: &Facts) -> Result<Ends, S
     Ok(Ends::source(service))
 }
 
+/// Stage: an ICMP error of this director's stack about a client's packet that no
+/// method has changed: it counts as the server's, as in the kernel.
+#[inline(always)]
+pub fn count_error<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: T,
+    facts: &mut Facts,
+) -> u32 {
+    let result = count_unchanged::<F, P, T>(packet, tables, facts);
+    stage_answer(facts, result)
+}
+
+#[inline(always)]
+fn count_unchanged<F: Family, P: Packet, T: Tables>(
+    packet: &P,
+    tables: T,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
+    if facts.part != Part::Whole as u64 {
+        return Err(Reason::PassedProtocol.into());
+    }
+    let quoted = parse::quoted::<F, P>(packet, facts).ok_or(Reason::PassedProtocol)?;
+    let key = F::opposite(&quoted.key::<F>());
+    let conn = flow::find_rare::<F, T>(tables, &key).ok_or(Reason::PassedNoConnection)?;
+    if conn.state.is_reverse()
+        || conn.times.is_dead(facts.tick())
+        || ForwardMethod::from_bits(conn.method()).translates()
+    {
+        return Err(Reason::PassedNoConnection.into());
+    }
+    facts.dest = conn.slot().into();
+    if connection::dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
+        count_out(tables, facts);
+    }
+    Err(Reason::PassedReply.into())
+}
+
+/// A packet of the server of `facts.dest`.
+#[inline(always)]
+fn count_out<T: Tables>(tables: T, facts: &Facts) {
+    tables.count_dest(
+        facts.slot(),
+        Stats {
+            out_packets: 1,
+            out_bytes: facts.l3_len,
+            ..Stats::default()
+        },
+    );
+}
+
 /// Stage: an ICMP error of this director's stack about a packet of the
 /// connection in cell `facts.cell`.
 #[inline(always)]
@@ -209,14 +264,7 @@ fn tell<F: Family, P: Packet, T: Tables>(
     }
     let ends = service_end::<F, T>(tables, facts)?;
     if connection::dest_word(tables, facts)?.has(DestFlags::AVAILABLE) {
-        tables.count_dest(
-            facts.slot(),
-            Stats {
-                out_packets: 1,
-                out_bytes: facts.l3_len,
-                ..Stats::default()
-            },
-        );
+        count_out(tables, facts);
     }
     let quoted = parse::quoted::<F, P>(packet, facts).ok_or(LOST)?;
     icmp::retell::<F, P>(packet, facts, &quoted, ends, 0)?;

@@ -20,7 +20,7 @@ mod walk;
 pub use answer::answer;
 pub use classify::{classify, filter_verdict};
 pub use icmp::{icmp, relay};
-pub use leaving::{LeavingStages, leaving, of_local, retell};
+pub use leaving::{LeavingStages, count_error, leaving, of_local, retell};
 pub use local::to_local;
 pub use pair::{LOCAL_PORT_TRIES, bind, learn};
 pub use persistence::{TEMPLATE_KEY, TemplateKey, keep, template};

@@ -60,7 +60,7 @@ pub fn compile(
             SchedulerKind::from_name(&service.spec.scheduler).unwrap_or(SchedulerKind::None);
         // A table was made before, where it became another one.
         let compiled = if scheduler.compiles() && !scheduler.has_table() {
-            scheduler.compile(&servers(service))
+            scheduler.compile(&servers(id, service))
         } else {
             Compiled::default()
         };

@@ -13,7 +13,10 @@ use super::{
     state::{Node, Service, State},
     tables::Tables,
 };
-use crate::address::words;
+use crate::{
+    address::words,
+    model::{Family, ServiceId},
+};
 
 /// Records of a run.
 pub const RUN: u32 = mh::WORDS;
@@ -65,7 +68,7 @@ impl SchedTables {
             if !kind.has_table() || (known.is_some() && service.change.is_none()) {
                 continue;
             }
-            let records = packed(&kind.compile(&servers(service)).table);
+            let records = packed(&kind.compile(&servers(id, service)).table);
             let holds = |run: u32| {
                 let mut indexes = (run * RUN..).zip(&records);
                 indexes.all(|(index, record)| tables.sched_tables.get(index) == *record)
@@ -118,10 +121,19 @@ pub fn has_table(scheduler: &str) -> bool {
     SchedulerKind::from_name(scheduler).is_some_and(SchedulerKind::has_table)
 }
 
-/// A service's servers as a scheduler's compile step sees them.
-pub fn servers(service: &Service) -> Vec<Server> {
+/// A service's servers as a scheduler's compile step sees them: as in the kernel,
+/// only as much of an address as those of the service's family are long.
+pub fn servers(id: &ServiceId, service: &Service) -> Vec<Server> {
+    let family = match id {
+        ServiceId::Address { addr, .. } => Family::of(*addr),
+        ServiceId::Mark { family, .. } => *family,
+    };
+    let seen = |[first, others @ ..]: [u32; 4]| match family {
+        Family::V4 => [first, 0, 0, 0],
+        Family::V6 => [first, others[0], others[1], others[2]],
+    };
     let server = |node: &Node| Server {
-        addr: words(node.dest.id.addr).0,
+        addr: seen(words(node.dest.id.addr).0),
         port: node.dest.id.port,
         weight: node.dest.spec.weight,
         last_weight: node.last_weight,
@@ -253,6 +265,26 @@ mod tests {
         assert_ne!(second, first, "packets may still read the old one");
         lab.commit(&[Request::EditDest(id(80), dest(1, 4))]);
         assert_ne!(lab.first(80), second);
+    }
+
+    /// As recorded in `hashes-mixed`: by the first four bytes two servers are one.
+    #[test]
+    fn an_ipv6_server_of_an_ipv4_service_is_named_by_four_bytes() {
+        let mut lab = Lab::new();
+        let ipv6 = |last: u16| {
+            let mut dest = dest(1, 1);
+            dest.id.addr = [0xfd00, 8, 0, 0, 0, 0, 0, last].into();
+            dest.spec.method = Method::Tunnel;
+            dest
+        };
+        lab.commit(&[
+            Request::AddService(id(80), spec("mh")),
+            Request::AddDest(id(80), ipv6(1)),
+            Request::AddDest(id(80), ipv6(2)),
+        ]);
+        let seen = servers(&id(80), lab.state.service(&id(80)).unwrap());
+        let first = u32::from_ne_bytes([0xfd, 0, 0, 8]);
+        assert!(seen.iter().all(|server| server.addr == [first, 0, 0, 0]));
     }
 
     #[test]

@@ -114,6 +114,21 @@ mod tests {
         );
     }
 
+    /// ipvsadm shows none, and saves a `-b` that it cannot restore.
+    #[test]
+    fn a_flag_that_mh_does_not_use_is_shown_and_saved() {
+        let spec = ServiceSpec {
+            scheduler: "mh".into(),
+            sched_flags: FLAG_2 | FLAG_3,
+            ops: false,
+            persistent: None,
+            netmask: u32::MAX,
+            pe: None,
+            toa: false,
+        };
+        assert_eq!(sched_flags(&spec), "mh-port,flag-3");
+    }
+
     #[test]
     fn long_names_are_cut() {
         let named = Style {

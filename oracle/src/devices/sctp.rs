@@ -9,15 +9,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use lvx_tests::{
-    director::{Director, Start},
-    lab::Namespace,
-};
+use lvx_tests::{director::Director, lab::Namespace};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     say,
-    stage::{LENGTH, LIMIT, Links, SERVER4, SERVER6, Stage, VIP4, VIP6},
+    stage::{LENGTH, LIMIT, SERVER4, SERVER6, Stage, VIP4, VIP6},
     tunnels::IPIP,
 };
 
@@ -97,23 +94,27 @@ const CASES: [Case; 11] = [
     ),
 ];
 
+/// Whether a case is wanted.
+pub(super) fn any(wanted: &dyn Fn(&str) -> bool) -> bool {
+    CASES.iter().any(|case| wanted(case.name))
+}
+
 /// Tries every case that is wanted.
 ///
 /// # Errors
 /// When one fails.
-pub(super) fn all(wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+pub(super) fn all(
+    stage: &Stage,
+    director: &Director<'_>,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<()> {
     let cases: Vec<_> = CASES.iter().filter(|case| wanted(case.name)).collect();
     if cases.is_empty() {
         return Ok(());
     }
-    let stage = Stage::new(Links::Plain)?;
-    let director = Director::start_with(
-        &stage.director,
-        Start::default().interfaces(&["eth0", "eth1"]),
-    )?;
     let mut failed = 0;
     for case in &cases {
-        match try_one(&stage, &director, case) {
+        match try_one(stage, director, case) {
             Ok(()) => println!("{}: {LENGTH} bytes there and back", case.name),
             Err(error) => {
                 failed += 1;

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use lvx_tests::director::{Director, Start};
+use lvx_tests::director::Director;
 
 use super::{
     say,
-    stage::{LENGTH, Links, SERVER4, SERVER6, Stage, VIP4, VIP6},
+    stage::{LENGTH, SERVER4, SERVER6, Stage, VIP4, VIP6},
 };
 
 /// One way of wrapping, and what the server has for it.
@@ -100,20 +100,24 @@ const CASES: &[Case] = &[
     ),
 ];
 
-/// Tries every case, prints a line each.
-pub(super) fn all(wanted: &dyn Fn(&str) -> bool) -> Result<()> {
+/// Whether a case is wanted.
+pub(super) fn any(wanted: &dyn Fn(&str) -> bool) -> bool {
+    CASES.iter().any(|case| wanted(case.name))
+}
+
+/// Tries every case that is wanted.
+///
+/// # Errors
+/// When one fails.
+pub(super) fn all(
+    stage: &Stage,
+    director: &Director<'_>,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<()> {
     let cases: Vec<_> = CASES.iter().filter(|case| wanted(case.name)).collect();
-    if cases.is_empty() {
-        return Ok(());
-    }
-    let stage = Stage::new(Links::Plain)?;
-    let director = Director::start_with(
-        &stage.director,
-        Start::default().interfaces(&["eth0", "eth1"]),
-    )?;
     let mut failed = 0;
     for (port, case) in (8000..).zip(&cases) {
-        match try_one(&stage, &director, case, port) {
+        match try_one(stage, director, case, port) {
             Ok(()) => println!("{}: {LENGTH} bytes there and back", case.name),
             Err(error) => {
                 failed += 1;

@@ -305,6 +305,23 @@ fn errors_about_a_connection_with_the_stack<F: Family>() {
     }
 }
 
+/// By direct routing the stack's error is about what the client sent.
+fn an_error_by_direct_routing_counts<F: Family>() {
+    let bed = local::<F>(DIRECT);
+    let request = Bed::<F>::request(1000, WEB, S);
+    bed.run(&request);
+    let seen = error::<F>(Bed::<F>::vip(WEB), &request);
+    assert_eq!(leave(&bed, &seen), (Verdict::Pass, seen.build()));
+    let stats = bed.tables.stats(DIRECT);
+    assert_eq!(stats.out_packets, 1);
+    assert_eq!(stats.out_bytes, seen.build().len() as u64 - 14);
+    // Of nobody.
+    let other = Bed::<F>::request(1001, WEB, S);
+    let seen = error::<F>(Bed::<F>::vip(WEB), &other);
+    assert_eq!(leave(&bed, &seen), (Verdict::Pass, seen.build()));
+    assert_eq!(bed.tables.stats(DIRECT).out_packets, 1);
+}
+
 both_families!(
     a_connection_with_the_stack,
     a_checksum_that_is_not_whole_yet,
@@ -314,4 +331,5 @@ both_families!(
     a_removed_server_replies_and_is_not_counted,
     loopback_is_refused,
     errors_about_a_connection_with_the_stack,
+    an_error_by_direct_routing_counts,
 );

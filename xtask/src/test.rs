@@ -71,7 +71,7 @@ fn run_layer(layer: &'static Layer) -> Report {
         Kind::Lint => without_tests(lint::check()),
         Kind::Verify => without_tests(verify::run()),
         Kind::Oracle { scenarios } => without_tests(oracle::check(scenarios)),
-        Kind::Devices => without_tests(oracle::devices()),
+        Kind::Devices { only } => without_tests(oracle::devices(only)),
         Kind::Cargo { arguments } => {
             // The namespace tests run the programs of the same profile, which
             // `cargo test` alone does not always build.

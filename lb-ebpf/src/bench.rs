@@ -15,6 +15,7 @@
 
 mod bench_run;
 mod cell;
+#[allow(dead_code, reason = "scratch records of programs that are not here")]
 mod maps;
 mod packet;
 mod tables;

@@ -38,7 +38,7 @@ pub fn lvx_egress(ctx: TcContext) -> i32 {
     // interrupted by itself.
     let facts = unsafe { &mut *facts };
     match engine::leaving(&mut SkbPacket::new(skb), TABLES, &OutStages, facts) {
-        Verdict::Drop => TC_ACT_SHOT as i32,
+        Verdict::Drop => TC_ACT_SHOT,
         // Other programs on the interface have their turn.
         Verdict::Pass | Verdict::Transmit | Verdict::Redirect(_) => TC_ACT_UNSPEC,
     }

@@ -31,8 +31,8 @@ fn connect<F: Family>(tables: &HostTables, key: &F::Key, slot: u32, now: u32) ->
     }
 }
 
-fn pair<'a, F: Family>(
-    tables: &'a HostTables,
+fn pair<F: Family>(
+    tables: &HostTables,
     key: &F::Key,
     link: Link,
     takes_over: bool,

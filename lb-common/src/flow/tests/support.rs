@@ -74,7 +74,7 @@ pub(super) fn flow(slot: u32) -> NewFlow {
 }
 
 /// Inserts a flow of server 0.
-pub(super) fn insert<'a, F: Family>(tables: &'a HostTables, key: &F::Key, now: u32) -> Inserted {
+pub(super) fn insert<F: Family>(tables: &HostTables, key: &F::Key, now: u32) -> Inserted {
     flow::insert::<F, _, _>(tables, key, now, &flow(0))
 }
 

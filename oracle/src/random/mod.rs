@@ -28,10 +28,10 @@ pub use shrink::{Found, shrink};
 /// Services of one file.
 pub const CELLS: usize = 200;
 /// Half seconds of one burst; packets of each, and lines of edits after
-/// them: at least as many, and four more when the last one makes a service anew.
+/// them: at least as many, and six more when the last one makes a marked service anew.
 const FRAMES: usize = 12;
-const PACKETS: usize = 210;
-const EDITS: usize = 12;
+const PACKETS: usize = 206;
+const EDITS: usize = 10;
 
 /// The text of a file with [`CELLS`] services.
 #[must_use]
@@ -57,9 +57,13 @@ pub fn generate(seed: u64) -> String {
     }
     for gap in gaps(&mut dice) {
         for _ in 0..FRAMES {
-            for _ in 0..PACKETS {
+            let mut packets = 0;
+            while packets < PACKETS {
                 let cell = dice.below(CELLS);
-                let _ = writeln!(body, "{}", cells[cell].packet(&mut dice));
+                // Some come with another.
+                let lines = cells[cell].packet(&mut dice);
+                packets += lines.lines().count();
+                let _ = writeln!(body, "{lines}");
             }
             let mut edits = 0;
             while edits < EDITS {

@@ -271,13 +271,10 @@ fn what_is_not_built_says_so_and_changes_nothing() {
         director.status().unwrap().epoch,
     );
     for command in [
-        "-A -t 192.168.0.200:81 -s rr -p 60",
-        "-A -f 6666 -s rr",
-        "-A -u 192.168.0.200:81 -s rr -o",
-        "-a -t 192.168.0.200:80 -r 192.168.0.20:80 -g -x 100",
-        "-a -t 192.168.0.200:80 -r 192.168.0.20:80 -m -x 100",
-        "-A -t [2001:db8::1]:0 -s rr -p 60",
-        "--set 10 20 30",
+        "-A -u 192.168.0.200:81 -s rr -p 60 --pe sip",
+        "-E -t 192.168.0.200:80 -s rr --pe sip",
+        "-Ln --daemon",
+        "--stop-daemon master",
         "--start-daemon master",
     ] {
         let words: Vec<_> = command.split(' ').collect();

@@ -24,12 +24,13 @@ fn a_dead_namespace_is_reported_and_removed() {
     let lab = OneArm::new().unwrap();
     let mut director = Director::start(&lab.director.ns).unwrap();
 
-    // lvx on the loopback of another namespace, found by name. It is killed,
-    // and the namespace goes.
+    // lvx in another namespace, found by name. It is killed, and the namespace
+    // goes.
     let gone = lab.lab.namespace("gone").unwrap();
-    gone.ip("link set lo up").unwrap();
+    gone.ip("link add eth0 type veth peer name p0\nlink set eth0 up\nlink set p0 up")
+        .unwrap();
     let mut command = std::process::Command::new(binary().unwrap());
-    command.args(["run", "--netns", gone.name(), "--interface", "lo"]);
+    command.args(["run", "--netns", gone.name(), "--interface", "eth0"]);
     command.args(["--connections", "512"]);
     let mut daemon = lab.director.ns.spawn("gone", command).unwrap();
     let limit = Instant::now() + SOON;

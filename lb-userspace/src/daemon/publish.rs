@@ -408,11 +408,13 @@ fn entry(
     let (addr, family) = words(node.dest.id.addr);
     let spec = &node.dest.spec;
     let limits = Thresholds::new(spec.u_threshold, spec.l_threshold);
-    // A service of any port, or of a mark, never maps ports.
-    let port = match id {
-        ServiceId::Address { port: 1.., .. } => node.dest.id.port,
-        ServiceId::Address { port: 0, .. } | ServiceId::Mark { .. } => 0,
+    // A service of any port never maps ports, that of a mark only while it is not
+    // persistent.
+    let maps = match id {
+        ServiceId::Address { port, .. } => *port != 0,
+        ServiceId::Mark { .. } => service.spec.persistent.is_none(),
     };
+    let port = if maps { node.dest.id.port } else { 0 };
     let (kind, tunnel_port, checksum) = spec.tunnel.layout();
     // A tunnel that was GUE keeps its port: the entry is rewritten word by word,
     // the kind last, while packets read it.

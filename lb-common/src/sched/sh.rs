@@ -24,23 +24,22 @@ impl Scheduler for Sh {
     #[inline(always)]
     fn choose<T: Tables>(pick: Pick<'_, T>) -> u64 {
         let client = hash::fold(pick.facts.src).wrapping_add(hash::source_port(pick));
-        let buckets = Buckets {
+        let first = hash::golden(client);
+        let falls_back = pick.service.flags().0 & ServiceFlags::SCHED_1 != 0;
+        let mut search = Search {
             list: pick.list,
             cycle: pick.service.sched_word(),
-        };
-        let first = hash::golden(client);
-        let chosen = buckets.usable(pick.tables, first);
-        if chosen != NOBODY || pick.service.flags().0 & ServiceFlags::SCHED_1 == 0 {
-            return chosen;
-        }
-        // The kernel adds the hash to the bucket where it starts: a second time.
-        let mut fallback = Fallback {
-            buckets,
-            start: first.wrapping_add(first),
+            // The kernel adds the hash to the bucket where it starts: a second time.
+            next: first.wrapping_add(first),
+            tries: if falls_back { BUCKETS + 1 } else { 1 },
+            bucket: first,
+            position: 0,
+            half: BUCKETS / 2,
             chosen: NOBODY,
         };
-        pick.tables.repeat(BUCKETS as u32, &mut fallback);
-        fallback.chosen
+        let looks = (search.tries as u32).wrapping_mul(LOOKS + 1);
+        pick.tables.repeat(looks, &mut search);
+        search.chosen
     }
 
     #[cfg(any(test, feature = "compile"))]
@@ -59,54 +58,51 @@ impl Scheduler for Sh {
     }
 }
 
-/// Which server has which bucket.
+/// Looks that find the server of a bucket.
+const LOOKS: u32 = BUCKETS.trailing_zeros();
+
+/// The search for the server of a bucket, and of the next one while that may not
+/// be given a new connection. One loop over all looks: the verifier would follow
+/// each way of each look.
 #[derive(Clone, Copy)]
-struct Buckets {
+struct Search {
     list: List,
     /// After so many buckets the list begins again; 0 without servers.
     cycle: u64,
-}
-
-impl Buckets {
-    /// The server that has a bucket, if it may be given a new connection.
-    #[inline(always)]
-    fn usable<T: Tables>(self, tables: T, bucket: u64) -> u64 {
-        let Some(bucket) = (bucket & (BUCKETS - 1)).checked_rem(self.cycle) else {
-            return NOBODY;
-        };
-        // Without branches: the verifier would follow each way of each look.
-        let mut position = 0;
-        let mut half = BUCKETS / 2;
-        while half > 0 {
-            let there = below(position + half, self.list.len);
-            let Some(entry) = self.list.entry(tables, position + (half & there)) else {
-                return NOBODY;
-            };
-            position += half & there & below(entry.hint(), bucket + 1);
-            half /= 2;
-        }
-        self.list.usable(tables, position)
-    }
-}
-
-/// All ones if `a` is below `b`, else zero; both are small.
-#[inline(always)]
-const fn below(a: u64, b: u64) -> u64 {
-    (a.wrapping_sub(b) as i64 >> 63) as u64
-}
-
-#[derive(Clone, Copy)]
-struct Fallback {
-    buckets: Buckets,
-    start: u64,
+    /// The bucket to be tried after this one.
+    next: u64,
+    /// Buckets left, this one included.
+    tries: u64,
+    bucket: u64,
+    /// The server's position so far, and by how much it may be greater.
+    position: u64,
+    half: u64,
     chosen: u64,
 }
 
-impl<T: Tables> Step<T> for Fallback {
+impl<T: Tables> Step<T> for Search {
     #[inline(always)]
-    fn step(&mut self, tables: T, index: u32) -> bool {
-        let bucket = self.start.wrapping_add(index.into());
-        self.chosen = self.buckets.usable(tables, bucket);
-        self.chosen == NOBODY
+    fn step(&mut self, tables: T, _: u32) -> bool {
+        let Some(bucket) = (self.bucket & (BUCKETS - 1)).checked_rem(self.cycle) else {
+            return false;
+        };
+        if self.half != 0 {
+            let further = self.position.wrapping_add(self.half);
+            if further < self.list.len
+                && let Some(entry) = self.list.entry(tables, further)
+                && entry.hint() <= bucket
+            {
+                self.position = further;
+            }
+            self.half >>= 1;
+            return true;
+        }
+        self.chosen = self.list.usable(tables, self.position);
+        self.tries = self.tries.wrapping_sub(1);
+        self.bucket = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.position = 0;
+        self.half = BUCKETS / 2;
+        self.chosen == NOBODY && self.tries != 0
     }
 }

@@ -73,6 +73,7 @@ fn find_connection<F: Family, P: Packet, T: Tables>(
 /// Stage: sends on an ICMP error about a packet of the connection in cell
 /// `facts.cell`: to the server when it is about a reply, to the client when it is
 /// about a request and the method is NAT. `facts.egress` tells by which interface.
+/// Through a tunnel it is left to [`tunnel`](super::tunnel).
 #[inline(always)]
 pub fn relay<F: Family, P: Packet, T: Tables>(packet: &mut P, tables: T, facts: &mut Facts) -> u32 {
     let result = pass_on::<F, P, T>(packet, tables, facts);
@@ -166,10 +167,11 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
         }
         return Err(Reason::PassedLocalServer.into());
     }
-    let (dest, next_hop) = send::next_hop(tables, facts)?;
+    let (_, next_hop) = send::next_hop(tables, facts)?;
     match facts.forward_method() {
         ForwardMethod::Route => forward::route::<F, P, _>(packet, facts, next_hop)?,
-        ForwardMethod::Tunnel => forward::tunnel::<F, P, T>(packet, tables, facts, dest, next_hop)?,
+        // As any packet, by the stage that is there for it.
+        ForwardMethod::Tunnel => {}
         ForwardMethod::Fullnat => {
             let quoted = parse::quoted::<F, P>(packet, facts).ok_or(LOST)?;
             let ends = Ends::both(local_end::<F, T>(conn), send::server_end(tables, facts)?);

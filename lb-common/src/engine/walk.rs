@@ -9,7 +9,8 @@ use crate::{
     flow,
     forward::Part,
     layout::{
-        DestFlags, FILTER_WORDS, IFACE_WINDOW, IfaceKey, IfaceView, Root, filter_bit, reply_bit,
+        DestFlags, FILTER_WORDS, ForwardMethod, IFACE_WINDOW, IfaceKey, IfaceView, Root,
+        filter_bit, reply_bit,
     },
     packet::Packet,
     parse::{self, Ethernet, Header, TunnelError},
@@ -86,6 +87,10 @@ fn walk_family<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         stage_done(facts, answer)?;
         let answer = stages.relay::<F>(packet, facts);
         stage_done(facts, answer)?;
+        if facts.forward_method() == ForwardMethod::Tunnel {
+            let answer = stages.tunnel::<F>(packet, facts);
+            stage_done(facts, answer)?;
+        }
         return Ok(send::leave(tables, facts, facts.egress as u32));
     }
     let protocol = Protocol::from_number(next).ok_or(Reason::PassedProtocol)?;

@@ -9,11 +9,11 @@ use crate::{
 /// [`Facts::reverse`] of a packet that is no reply.
 pub const NO_REVERSE: u64 = u64::MAX;
 
-/// [`Facts::outcome`]: what became of a connection to be made.
+/// [`Facts::outcome`]: what became of a cell to be inserted.
 pub mod outcome {
-    /// It was made.
+    /// It was made: [`Facts::inserted`](super::Facts::inserted).
     pub const NEW: u64 = 0;
-    /// Another CPU had made one.
+    /// There is one under its key.
     pub const EXISTS: u64 = 1;
     /// It could not be made, for [`Facts::reason`](super::Facts::reason).
     pub const REFUSED: u64 = 2;
@@ -92,13 +92,16 @@ pub struct Facts {
     pub wants_template: u64,
     /// Index + 1 of the template that counts the connection to come, or 0.
     pub template: u64,
-    /// Key of the client's template: [`TemplateKey`](crate::engine::TemplateKey).
-    pub template_key: [u64; 5],
-    /// What the cell of a new connection will hold:
-    /// [`Prepared`](crate::flow::Prepared) in words.
-    pub prepared: [u64; 4],
+    /// Key of a cell that is to be inserted: the client's template
+    /// ([`TemplateKey`](crate::engine::TemplateKey)), a connection or its reverse
+    /// cell. Source, destination, and ports and protocol as in [`Facts::ports`].
+    pub new_key: [u64; 5],
+    /// What that cell will hold: [`Prepared`](crate::flow::Prepared) in words.
+    pub prepared: [u64; 7],
     /// What became of it: one of [`outcome`].
     pub outcome: u64,
+    /// The cell that was made: a [`Link`](crate::flow::Link).
+    pub inserted: u64,
     /// Time-out of a new template in ticks.
     pub template_timeout: u64,
     /// Identification of the datagram that a fragment is of.

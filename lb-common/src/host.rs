@@ -504,6 +504,10 @@ impl Stages<HostPacket> for HostStages<'_> {
         engine::learn::<F, _, _>(packet, self.0, facts)
     }
 
+    fn pair<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::pair::<F, _>(self.0, facts)
+    }
+
     fn bind<F: Family>(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::bind::<F, _>(self.0, facts)
     }

@@ -75,7 +75,7 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
         };
         // A thread may be put to sleep while it holds a lock; programs are not.
         let outcome = loop {
-            match flow::insert::<V4, _, _>(tables, &key(number), now, &flow) {
+            match flow::insert::<V4, _>(tables, &key(number), now, &flow.prepare(now)) {
                 Inserted::Contended => thread::yield_now(),
                 outcome => break outcome,
             }

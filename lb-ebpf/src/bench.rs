@@ -195,7 +195,7 @@ fn bench_insert(facts: &Facts, now: Tick) -> bool {
         timeout: TIMEOUT,
         template: 0,
     };
-    let inserted = flow::insert::<V4, _, _>(TABLES, &V4::key(facts), now, &flow);
+    let inserted = flow::insert::<V4, _>(TABLES, &V4::key(facts), now, &flow.prepare(now));
     matches!(inserted, Inserted::New(_))
 }
 

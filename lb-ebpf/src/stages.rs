@@ -103,6 +103,11 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn pair<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        by_family!(lvx_pair4, lvx_pair6, packet, facts)
+    }
+
+    #[inline(always)]
     fn bind<F: Family>(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         by_family!(lvx_bind4, lvx_bind6, packet, facts)
     }
@@ -197,6 +202,8 @@ stage!(lvx_keep4, ctx, facts => engine::keep::<V4, _>(TABLES, facts));
 stage!(lvx_keep6, ctx, facts => engine::keep::<V6, _>(TABLES, facts));
 stage!(lvx_learn4, ctx, facts => engine::learn::<V4, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_learn6, ctx, facts => engine::learn::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
+stage!(lvx_pair4, ctx, facts => engine::pair::<V4, _>(TABLES, facts));
+stage!(lvx_pair6, ctx, facts => engine::pair::<V6, _>(TABLES, facts));
 stage!(lvx_bind4, ctx, facts => engine::bind::<V4, _>(TABLES, facts));
 stage!(lvx_bind6, ctx, facts => engine::bind::<V6, _>(TABLES, facts));
 stage!(lvx_to_local4, ctx, facts =>

@@ -124,11 +124,11 @@ fn about_request<F: Family, P: Packet, T: Tables>(
         );
     }
     facts.egress = way.ifindex().into();
-    if facts.forward_method() == ForwardMethod::Fullnat {
-        icmp::relay::<F, P, _>(packet, facts, &quoted, Ends::both(service, client), way)?;
-    } else {
-        icmp::relay::<F, P, _>(packet, facts, &quoted, Ends::source(service), way)?;
-    }
+    let ends = Ends {
+        src: Some(service),
+        dst: (facts.forward_method() == ForwardMethod::Fullnat).then_some(client),
+    };
+    icmp::relay::<F, P, _>(packet, facts, &quoted, ends, way)?;
     Ok(())
 }
 
@@ -172,14 +172,13 @@ fn about_reply<F: Family, P: Packet, T: Tables>(
         ForwardMethod::Route => forward::route::<F, P, _>(packet, facts, next_hop)?,
         // As any packet, by the stage that is there for it.
         ForwardMethod::Tunnel => {}
-        ForwardMethod::Fullnat => {
+        ForwardMethod::Masq | ForwardMethod::Fullnat => {
             let quoted = parse::quoted::<F, P>(packet, facts).ok_or(LOST)?;
-            let ends = Ends::both(local_end::<F, T>(conn), send::server_end(tables, facts)?);
-            icmp::relay::<F, P, _>(packet, facts, &quoted, ends, next_hop)?;
-        }
-        ForwardMethod::Masq => {
-            let quoted = parse::quoted::<F, P>(packet, facts).ok_or(LOST)?;
-            let ends = Ends::destination(send::server_end(tables, facts)?);
+            let is_fullnat = facts.forward_method() == ForwardMethod::Fullnat;
+            let ends = Ends {
+                src: is_fullnat.then(|| local_end::<F, T>(conn)),
+                dst: Some(send::server_end(tables, facts)?),
+            };
             icmp::relay::<F, P, _>(packet, facts, &quoted, ends, next_hop)?;
         }
         ForwardMethod::Local => return Err(Reason::PassedLocalServer.into()),

@@ -22,7 +22,7 @@ pub use classify::{classify, filter_verdict};
 pub use icmp::{icmp, relay};
 pub use leaving::{LeavingStages, count_error, leaving, of_local, retell};
 pub use local::to_local;
-pub use pair::{LOCAL_PORT_TRIES, bind, learn};
+pub use pair::{LOCAL_PORT_TRIES, bind, learn, pair};
 pub use persistence::{TEMPLATE_KEY, TemplateKey, keep, template};
 pub use reconsider::reconsider;
 pub use schedule::{choose, insert, prepare, settle};
@@ -88,6 +88,8 @@ pub trait Stages<P> {
     fn keep<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`learn`].
     fn learn<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`pair()`].
+    fn pair<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`bind`].
     fn bind<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`to_local`].
@@ -117,7 +119,7 @@ pub const STAGE_BIND: u32 = 5;
 pub const STAGE_TEMPLATE: u32 = 6;
 /// The connection is over: the packet starts another.
 pub const STAGE_ANEW: u32 = 7;
-/// The connection's cell is to be inserted.
+/// A cell is to be inserted.
 pub const STAGE_INSERT: u32 = 8;
 /// The way to the client is to be kept.
 pub const STAGE_LEARN: u32 = 9;

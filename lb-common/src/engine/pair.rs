@@ -1,11 +1,11 @@
 use super::{
-    LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, Stop, send::server_end, stage_answer,
-    walk::find_iface_slot,
+    LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, STAGE_INSERT, Stages, Stop, send::server_end,
+    stage_answer, walk::find_iface_slot,
 };
 use crate::{
-    facts::Facts,
+    facts::{Facts, outcome},
     family::Family,
-    flow::{self, FlowCell, Inserted, Link, NewReverse, StateWord, word},
+    flow::{self, FlowCell, Link, NewReverse, Prepared, word},
     forward::{End, Learned, client_way},
     layout::{DestView, ForwardMethod, LocalView},
     packet::Packet,
@@ -55,66 +55,112 @@ fn note_way<F: Family, P: Packet, T: Tables>(
     Ok(!is_held || flow::way_of(known) != facts.way)
 }
 
-/// Stage: makes the reverse cell, with the way that [`learn`] noted. A new
-/// connection that gets none is released: its replies would reach the client
-/// untranslated. [`STAGE_AGAIN`] when the local port tried is taken.
+/// Has the reverse cell made, with the way that [`learn`] noted. [`STAGE_AGAIN`]
+/// when the local port tried is taken.
 #[inline(always)]
-pub fn bind<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let index = facts.cell as u32;
-    let Some(cell) = tables.cell(F::FLOW, index) else {
+pub(super) fn make_reverse<F: Family, P, S: Stages<P>>(
+    packet: &mut P,
+    stages: &S,
+    facts: &mut Facts,
+) -> u32 {
+    let answer = stages.pair::<F>(packet, facts);
+    if answer != STAGE_INSERT {
+        return answer;
+    }
+    stages.insert::<F>(packet, facts);
+    stages.bind::<F>(packet, facts)
+}
+
+/// Stage: notes what the reverse cell will hold: [`STAGE_INSERT`].
+#[inline(always)]
+pub fn pair<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    let Some(cell) = tables.cell(F::FLOW, facts.cell as u32) else {
         return stage_answer(facts, Err(LOST.into()));
     };
     let conn = FlowCell(cell);
-    let state = conn.state();
-    let result = insert_reverse::<F, T>(tables, facts, conn, state);
-    let last = u64::from(LOCAL_PORT_TRIES).wrapping_sub(1);
-    match result {
-        Ok(()) => STAGE_DONE,
-        Err(stop) if stop == Reason::DroppedNoLocalPort.into() && facts.tries < last => STAGE_AGAIN,
-        Err(stop) => {
-            if conn.link() == Link::NONE {
-                flow::release::<F, T>(tables, conn, index, state);
-            }
-            stage_answer(facts, Err(stop))
-        }
+    let generation = conn.state().generation();
+    match note_reverse::<F, T>(tables, facts, conn, generation) {
+        Ok(()) => STAGE_INSERT,
+        Err(stop) => give_up::<F, T>(tables, facts, conn, generation, stop),
     }
 }
 
 #[inline(always)]
-fn insert_reverse<F: Family, T: Tables>(
+fn note_reverse<F: Family, T: Tables>(
     tables: T,
-    facts: &Facts,
+    facts: &mut Facts,
     conn: FlowCell<T::Cell>,
-    state: StateWord,
+    generation: u32,
 ) -> Result<(), Stop> {
-    const TAKEN: Reason = Reason::DroppedNoLocalPort;
-    let reverse = conn.link();
-    let is_new = reverse == Link::NONE;
+    let is_new = conn.link() == Link::NONE;
     let chooses = facts.forward_method() == ForwardMethod::Fullnat;
     if chooses && is_new {
-        let (addr, port) = choose_local(tables, facts).ok_or(TAKEN)?;
+        let (addr, port) = choose_local(tables, facts).ok_or(Reason::DroppedNoLocalPort)?;
         conn.keep_local::<F>(addr, port);
     }
     let new = NewReverse {
-        link: Link::new(facts.cell as u32, state.generation()),
+        link: Link::new(facts.cell as u32, generation),
         way: facts.way,
         takes_over: is_new && !chooses,
     };
-    let server = server_end(tables, facts)?;
-    let key = reverse_key::<F, T>(facts, conn, server);
-    match flow::insert::<F, T, _>(tables, &key, facts.tick(), &new) {
-        Inserted::New(link) => {
-            // The cell may be another flow's by now.
-            conn.0.compare_exchange(word::LINK, reverse.0, link.0);
-            Ok(())
+    facts.prepared = new.prepare().words();
+    facts.new_key = reverse_key::<F, T>(tables, facts, conn)?;
+    Ok(())
+}
+
+/// Stage: what follows from [`Facts::outcome`] of the reverse cell's insertion.
+/// [`STAGE_AGAIN`] when the local port tried is taken.
+#[inline(always)]
+pub fn bind<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    let Some(cell) = tables.cell(F::FLOW, facts.cell as u32) else {
+        return stage_answer(facts, Err(LOST.into()));
+    };
+    let conn = FlowCell(cell);
+    let generation = Prepared::from_words(facts.prepared).link().generation();
+    let reverse = conn.link();
+    let is_new = reverse == Link::NONE;
+    if facts.outcome == outcome::NEW {
+        // The cell may be another flow's by now.
+        if conn.state().generation() == generation {
+            cell.compare_exchange(word::LINK, reverse.0, facts.inserted);
         }
-        // It had one before. Either a newer connection has the replies now, or
-        // the old way stays for another tick.
-        Inserted::Exists | Inserted::Contended if !is_new => Ok(()),
-        Inserted::Exists if chooses => Err(TAKEN.into()),
-        Inserted::Full => Err(Reason::DroppedWindowFull.into()),
-        Inserted::Exists | Inserted::Contended => Err(Reason::DroppedContended.into()),
+        return STAGE_DONE;
     }
+    if facts.outcome == outcome::EXISTS {
+        facts.reason = if is_new && facts.forward_method() == ForwardMethod::Fullnat {
+            Reason::DroppedNoLocalPort as u64
+        } else {
+            Reason::DroppedContended as u64
+        };
+    }
+    // It had one before. Either a newer connection has the replies now, or the
+    // old way stays for another tick.
+    if !is_new && facts.reason == Reason::DroppedContended as u64 {
+        return STAGE_DONE;
+    }
+    let stop = Stop(facts.reason as u32);
+    give_up::<F, T>(tables, facts, conn, generation, stop)
+}
+
+/// A connection that got no reverse cell. A new one is released: its replies
+/// would reach the client untranslated.
+#[inline(always)]
+fn give_up<F: Family, T: Tables>(
+    tables: T,
+    facts: &mut Facts,
+    conn: FlowCell<T::Cell>,
+    generation: u32,
+    stop: Stop,
+) -> u32 {
+    let last = u64::from(LOCAL_PORT_TRIES).wrapping_sub(1);
+    if stop == Reason::DroppedNoLocalPort.into() && facts.tries < last {
+        return STAGE_AGAIN;
+    }
+    let state = conn.state();
+    if conn.link() == Link::NONE && state.generation() == generation {
+        flow::release::<F, T>(tables, conn, facts.cell as u32, state);
+    }
+    stage_answer(facts, Err(stop))
 }
 
 /// A local address of the server's pool and a port of it, at random.
@@ -129,13 +175,14 @@ fn choose_local<T: Tables>(tables: T, facts: &Facts) -> Option<([u64; 2], u16)> 
     Some((local.addr(), port.to_be()))
 }
 
-/// The key of the server's packets of this connection.
+/// The key of the server's packets of this connection, as [`Facts::new_key`].
 #[inline(always)]
 fn reverse_key<F: Family, T: Tables>(
+    tables: T,
     facts: &Facts,
     conn: FlowCell<T::Cell>,
-    server: End,
-) -> F::Key {
+) -> Result<[u64; 5], Stop> {
+    let server = server_end(tables, facts)?;
     let port = if server.port == 0 {
         facts.dst_port()
     } else {
@@ -150,7 +197,8 @@ fn reverse_key<F: Family, T: Tables>(
         }
     };
     let ports = facts.ports & !0xffff_ffff | u64::from(client.port) << 16 | u64::from(port);
-    F::key_of(server.addr, client.addr, ports)
+    let ([a, b], [c, d]) = (server.addr, client.addr);
+    Ok([a, b, c, d, ports])
 }
 
 /// The end that a FULLNAT connection's server sees.

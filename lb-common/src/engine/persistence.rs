@@ -1,18 +1,20 @@
 //! Persistent services: a client's template decides, and is made when there is
 //! none.
 
-use super::{LOST, STAGE_AGAIN, STAGE_DONE, STAGE_TEMPLATE, Stop, stage_answer};
+use super::{
+    LOST, STAGE_AGAIN, STAGE_DONE, STAGE_END, STAGE_TEMPLATE, Stop, schedule::new_key, stage_answer,
+};
 use crate::{
-    facts::Facts,
+    facts::{Facts, outcome},
     family::Family,
-    flow::{self, Found, Inserted, NewTemplate},
+    flow::{self, Found, Link, NewTemplate},
     layout::{DestFlags, DestView, Knobs, ServiceView, SettingsView},
     reason::Reason,
     tables::{Cell, Table, Tables},
     wire::FTP,
 };
 
-/// The key of a template, as [`Facts::template_key`] holds it: the client's
+/// The key of a template, as [`Facts::new_key`] holds it: the client's
 /// address under the service's mask, what stands for the service's, and the tail
 /// of a flow key with a bit that no packet's has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +64,12 @@ impl TemplateKey {
         let ([a, b], [c, d]) = (self.client, self.service);
         [a, b, c, d, self.ports]
     }
-
-    #[inline(always)]
-    fn key<F: Family>(words: &[u64; 5]) -> F::Key {
-        F::key_of([words[0], words[1]], [words[2], words[3]], words[4])
-    }
 }
 
 /// Notes what the template of a packet's client is found by, and made with.
 #[inline(always)]
 pub(super) fn note<C: Cell>(facts: &mut Facts, service: ServiceView<C>) {
-    facts.template_key = TemplateKey::of(facts, service).words();
+    facts.new_key = TemplateKey::of(facts, service).words();
     facts.template_timeout = service.persistence().into();
 }
 
@@ -91,7 +88,7 @@ pub fn template<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 
 #[inline(always)]
 fn find<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<bool, Stop> {
-    let key = TemplateKey::key::<F>(&facts.template_key);
+    let key = new_key::<F>(facts);
     let Some(found) = flow::find_rare::<F, T>(tables, &key) else {
         return Ok(false);
     };
@@ -139,31 +136,37 @@ fn follow<T: Tables>(tables: T, found: &Found<T::Cell>, facts: &mut Facts) -> Re
 /// table those behind do not count their connections.
 const MOST: u32 = (1 << 29) - 1;
 
-/// Stage: makes the client's template, to the server of `facts.dest`.
-/// [`STAGE_AGAIN`] when another CPU made one meanwhile, which decides.
+/// Notes the client's template, to the server of `facts.dest`, for [`insert`];
+/// then [`keep`].
+///
+/// [`insert`]: super::insert
 #[inline(always)]
-pub fn keep<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let key = TemplateKey::key::<F>(&facts.template_key);
+pub(super) fn prepare_template(facts: &mut Facts) {
     let new = NewTemplate {
         slot: facts.slot(),
         timeout: facts.template_timeout as u32,
     };
-    match flow::insert::<F, T, _>(tables, &key, facts.tick(), &new) {
-        Inserted::New(link) => {
-            let template = u64::from(link.index()).wrapping_add(1);
-            if link.index() < MOST {
-                facts.template = template;
-            } else {
-                flow::let_go::<F, T>(tables, template);
-            }
-            STAGE_DONE
+    facts.prepared = new.prepare(facts.tick()).words();
+}
+
+/// Stage: what follows from [`Facts::outcome`] of the template's insertion.
+/// [`STAGE_AGAIN`] when another CPU made one meanwhile, which decides.
+#[inline(always)]
+pub fn keep<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
+    if facts.outcome == outcome::NEW {
+        let index = Link(facts.inserted).index();
+        let template = u64::from(index).wrapping_add(1);
+        if index < MOST {
+            facts.template = template;
+        } else {
+            flow::let_go::<F, T>(tables, template);
         }
-        Inserted::Exists => {
-            // In case that one may not be used either.
-            facts.reason = Reason::DroppedContended as u64;
-            STAGE_AGAIN
-        }
-        Inserted::Full => stage_answer(facts, Err(Reason::DroppedWindowFull.into())),
-        Inserted::Contended => stage_answer(facts, Err(Reason::DroppedContended.into())),
+        return STAGE_DONE;
     }
+    if facts.outcome == outcome::EXISTS {
+        // In case that one may not be used either.
+        facts.reason = Reason::DroppedContended as u64;
+        return STAGE_AGAIN;
+    }
+    STAGE_END
 }

@@ -7,14 +7,14 @@
 
 use super::{
     LOCAL_PORT_TRIES, LOST, STAGE_AGAIN, STAGE_BIND, STAGE_DONE, STAGE_END, STAGE_INSERT,
-    STAGE_LEARN, STAGE_STALE, STAGE_TEMPLATE, Stages, Stop, classify::classified, connection,
+    STAGE_LEARN, STAGE_STALE, STAGE_TEMPLATE, Stages, Stop, classify::classified, connection, pair,
     persistence, service::find_service, stage_answer, stage_done,
 };
 use crate::{
     conn::{Protocol, Seen, Tracking},
     facts::{Facts, outcome, told},
     family::Family,
-    flow::{self, Inserted, NewFlow, Prepared},
+    flow::{self, Inserted, Link, NewFlow, Prepared},
     forward::Part,
     layout::{
         DestFlags, DestLoad, FilterVerdict, ForwardMethod, ServiceFlags, SettingsView, Stats,
@@ -60,6 +60,8 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
     }
     stage_done(facts, chosen)?;
     if facts.wants_template != 0 && facts.template == 0 {
+        persistence::prepare_template(facts);
+        stages.insert::<F>(packet, facts);
         let mut answer = stages.keep::<F>(packet, facts);
         if answer == STAGE_AGAIN {
             answer = stages.template::<F>(packet, facts);
@@ -90,7 +92,7 @@ fn pair_with<F: Family, P, S: Stages<P>>(packet: &mut P, stages: &S, facts: &mut
     let mut tries = 0;
     while tries < LOCAL_PORT_TRIES {
         facts.tries = tries.into();
-        let answer = stages.bind::<F>(packet, facts);
+        let answer = pair::make_reverse::<F, P, S>(packet, stages, facts);
         if answer != STAGE_AGAIN {
             return answer;
         }
@@ -271,18 +273,27 @@ fn note_flow<T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
             && tracking == Tracking::Flags,
         template: facts.template,
     };
-    facts.prepared = flow.prepare().words();
+    let ([a, b], [c, d]) = (facts.src, facts.dst);
+    facts.new_key = [a, b, c, d, facts.ports];
+    facts.prepared = flow.prepare(facts.tick()).words();
     Ok(())
 }
 
-/// Stage: inserts the connection that [`prepare`] noted, unless another CPU has
-/// made one meanwhile; [`Facts::outcome`] says which.
+/// [`Facts::new_key`].
+#[inline(always)]
+pub(super) fn new_key<F: Family>(facts: &Facts) -> F::Key {
+    let [a, b, c, d, ports] = facts.new_key;
+    F::key_of([a, b], [c, d], ports)
+}
+
+/// Stage: inserts the cell that [`Facts::prepared`] says: a connection, its
+/// reverse cell or a template. [`Facts::outcome`] says what became of it.
 #[inline(always)]
 pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
-    let flow = Prepared::from_words(facts.prepared);
-    facts.outcome = match flow::insert::<F, T, _>(tables, &F::key(facts), facts.tick(), &flow) {
+    let new = Prepared::from_words(facts.prepared);
+    facts.outcome = match flow::insert::<F, T>(tables, &new_key::<F>(facts), facts.tick(), &new) {
         Inserted::New(link) => {
-            facts.cell = link.index().into();
+            facts.inserted = link.0;
             outcome::NEW
         }
         Inserted::Exists => outcome::EXISTS,
@@ -304,6 +315,7 @@ pub fn insert<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
 #[inline(always)]
 pub fn settle<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
     if facts.outcome == outcome::NEW {
+        facts.cell = Link(facts.inserted).index().into();
         count_new(tables, facts);
         // A first packet may establish it (`sloppy_tcp`).
         if facts.template != 0 && is_assuring(facts) {

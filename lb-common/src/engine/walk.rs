@@ -1,6 +1,8 @@
 use super::{
     STAGE_ANEW, STAGE_BIND, STAGE_DONE, STAGE_TUNNEL, Stages, Stop, Verdict, connection,
-    schedule::schedule, send, stage_done,
+    pair::{LOCAL_PORT_TRIES, make_reverse},
+    schedule::schedule,
+    send, stage_done,
 };
 use crate::{
     conn::{Protocol, Tracking},
@@ -183,7 +185,8 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
                     if connection::is_time_to_learn(&found, facts) {
                         let mut answer = stages.learn::<F>(packet, facts);
                         if answer == STAGE_BIND {
-                            answer = stages.bind::<F>(packet, facts);
+                            facts.tries = u64::from(LOCAL_PORT_TRIES);
+                            answer = make_reverse::<F, P, S>(packet, stages, facts);
                         }
                         stage_done(facts, answer)?;
                     }

@@ -1,9 +1,9 @@
 use core::marker::PhantomData;
 
 use super::{
-    BLOCK, FlowCell, Found, LOCK_TRIES, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW,
+    BLOCK, Control, FlowCell, Found, LOCK_TRIES, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW,
     lookup::{self, Window, find_cold},
-    release, state, word,
+    release, state, template, word,
 };
 use crate::{
     conn::Counted,
@@ -36,22 +36,10 @@ pub struct NewFlow {
     pub template: u64,
 }
 
-/// What a new cell holds besides its key.
-pub trait Content<F: Family> {
-    /// Whether the cell that was found under the key may make way.
-    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool;
-    /// Writes the words of a cell that nobody else touches.
-    fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick);
-    /// Counts it on its server.
-    fn bind<T: Tables>(&self, tables: T);
-    /// The state word that publishes the busy cell.
-    fn live(&self, busy: StateWord) -> StateWord;
-}
-
 impl NewFlow {
     /// What its cell will hold.
     #[inline(always)]
-    pub fn prepare(&self) -> Prepared {
+    pub fn prepare(&self, now: Tick) -> Prepared {
         let mut live = StateWord(0).live(self.state, self.counted);
         if self.tells_client {
             live = live.telling_client();
@@ -61,102 +49,120 @@ impl NewFlow {
         }
         let dest = FlowCell::<()>::dest_word(self.slot, self.method);
         Prepared {
-            live: live.0,
+            live,
+            times: Times::new(now, self.timeout).0,
             dest: dest | self.template << TEMPLATE_SHIFT,
-            timeout: self.timeout.into(),
+            link: Link::NONE.0,
+            spare: 0,
             load: state::load_of(self.counted as u8),
+            takes_over: 0,
         }
     }
 }
 
-/// A connection to be inserted, in the words of its cell: nothing in them is
-/// looked at on the way into the table.
+/// What a new cell holds besides its key, in words: a connection
+/// ([`NewFlow`]), a template ([`NewTemplate`](super::NewTemplate)) or a reverse
+/// cell ([`NewReverse`](super::NewReverse)). One form for the three, so that there
+/// is one way into the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prepared {
     /// The live state word, of generation 0.
-    live: u64,
+    pub(super) live: StateWord,
+    /// [`word::TIMES`].
+    pub(super) times: u64,
     /// [`word::DEST`].
-    dest: u64,
-    /// Time-out in ticks.
-    timeout: u64,
-    /// What it adds to its server's connections.
-    load: u64,
+    pub(super) dest: u64,
+    /// [`word::LINK`]; of a template, its [`Control`](super::Control) of
+    /// generation 0.
+    pub(super) link: u64,
+    /// [`word::SPARE`].
+    pub(super) spare: u64,
+    /// What a connection adds to its server's.
+    pub(super) load: u64,
+    /// Not 0 of a reverse cell that takes the replies from a living connection.
+    pub(super) takes_over: u64,
 }
 
 impl Prepared {
     /// As words.
     #[inline(always)]
-    pub const fn words(self) -> [u64; 4] {
-        [self.live, self.dest, self.timeout, self.load]
+    pub const fn words(self) -> [u64; 7] {
+        [
+            self.live.0,
+            self.times,
+            self.dest,
+            self.link,
+            self.spare,
+            self.load,
+            self.takes_over,
+        ]
     }
 
     /// Of [`Self::words`].
     #[inline(always)]
-    pub const fn from_words([live, dest, timeout, load]: [u64; 4]) -> Self {
+    pub const fn from_words([live, times, dest, link, spare, load, takes_over]: [u64; 7]) -> Self {
         Self {
-            live,
+            live: StateWord(live),
+            times,
             dest,
-            timeout,
+            link,
+            spare,
             load,
+            takes_over,
         }
     }
 
-    /// Its first protocol state.
+    /// A connection's first protocol state.
     #[inline(always)]
     pub const fn protocol_state(self) -> u8 {
-        StateWord(self.live).protocol_state()
+        self.live.protocol_state()
     }
-}
 
-impl<F: Family> Content<F> for Prepared {
+    /// What the cell is linked to: a reverse cell's connection.
     #[inline(always)]
-    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
-        if found.state.is_reverse() {
-            lookup::linked::<F, T>(tables, found.cell.link()).is_none()
-        } else {
-            found.times.is_dead(now)
+    pub const fn link(self) -> Link {
+        Link(self.link)
+    }
+
+    /// Whether the cell that was found under the key may make way.
+    #[inline(always)]
+    fn replaces<F: Family, T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
+        if self.live.is_template() {
+            return found.times.is_dead(now) && template::close(found.cell, found.state);
         }
+        if !found.state.is_reverse() {
+            return found.times.is_dead(now);
+        }
+        let link = found.cell.link();
+        let Some(conn) = lookup::linked::<F, T>(tables, link) else {
+            return true;
+        };
+        let is_renewed = self.takes_over != 0 || link.0 == self.link || conn.times.is_dead(now);
+        self.live.is_reverse() && is_renewed
     }
 
+    /// Writes the words of a cell of `generation` that nobody else touches.
     #[inline(always)]
-    fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick) {
-        cell.0
-            .store(word::TIMES, Times::new(now, self.timeout as u32).0);
+    fn fill<C: Cell>(&self, cell: FlowCell<C>, generation: u32) {
+        let link = if self.live.is_template() {
+            Control(self.link).of_generation(generation).0
+        } else {
+            self.link
+        };
+        cell.0.store(word::TIMES, self.times);
         cell.0.store(word::DEST, self.dest);
-        cell.0.store(word::LINK, Link::NONE.0);
-        cell.0.store(word::SPARE, 0);
+        cell.0.store(word::LINK, link);
+        cell.0.store(word::SPARE, self.spare);
     }
 
+    /// Counts it on its server.
     #[inline(always)]
     fn bind<T: Tables>(&self, tables: T) {
-        load::bind(tables, self.dest as u32, self.load);
-    }
-
-    #[inline(always)]
-    fn live(&self, busy: StateWord) -> StateWord {
-        StateWord(self.live | (busy.generation() as u64) << 32)
-    }
-}
-
-impl<F: Family> Content<F> for NewFlow {
-    #[inline(always)]
-    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
-        Content::<F>::replaces(&self.prepare(), tables, found, now)
-    }
-
-    #[inline(always)]
-    fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick) {
-        Content::<F>::fill(&self.prepare(), cell, now);
-    }
-
-    #[inline(always)]
-    fn bind<T: Tables>(&self, tables: T) {
-        Content::<F>::bind(&self.prepare(), tables);
-    }
-
-    #[inline(always)]
-    fn live(&self, busy: StateWord) -> StateWord {
-        Content::<F>::live(&self.prepare(), busy)
+        if self.live.is_template() {
+            load::bind_template(tables, self.dest as u32);
+        } else if !self.live.is_reverse() {
+            load::bind(tables, self.dest as u32, self.load);
+        }
     }
 }
 
@@ -176,21 +182,21 @@ pub enum Inserted {
 /// Inserts `key`, unless it is there. One of the same key that makes way is
 /// released first.
 #[inline(always)]
-pub fn insert<F: Family, T: Tables, N: Content<F>>(
+pub fn insert<F: Family, T: Tables>(
     tables: T,
     key: &F::Key,
     now: Tick,
-    flow: &N,
+    flow: &Prepared,
 ) -> Inserted {
     let sum = F::hash(tables, key);
     let home = lookup::home_of_sum::<F, T>(tables, sum);
     let Some(lock) = Lock::take::<F, T>(tables, home, now) else {
         return Inserted::Contended;
     };
-    let outcome = if is_present::<F, T, N>(tables, key, now, flow, sum, home) {
+    let outcome = if is_present::<F, T>(tables, key, now, flow, sum, home) {
         Inserted::Exists
     } else {
-        place::<F, T, N>(tables, key, now, flow, sum, home)
+        place::<F, T>(tables, key, flow, sum, home)
     };
     lock.give_back::<F, T>(tables);
     outcome
@@ -198,18 +204,18 @@ pub fn insert<F: Family, T: Tables, N: Content<F>>(
 
 /// Whether there is a flow of `key` that is to be used; a dead one is released.
 #[inline(always)]
-fn is_present<F: Family, T: Tables, N: Content<F>>(
+fn is_present<F: Family, T: Tables>(
     tables: T,
     key: &F::Key,
     now: Tick,
-    flow: &N,
+    flow: &Prepared,
     sum: u64,
     home: u32,
 ) -> bool {
     let Some(found) = find_cold::<F, T>(tables, key, sum, home) else {
         return false;
     };
-    if !flow.replaces(tables, &found, now) {
+    if !flow.replaces::<F, T>(tables, &found, now) {
         return true;
     }
     if release::<F, T>(tables, found.cell, found.index, found.state) {
@@ -307,16 +313,15 @@ impl Lock {
 
 /// Claims a free cell in the window, else in the stash, and publishes the flow.
 #[inline(always)]
-fn place<F: Family, T: Tables, N: Content<F>>(
+fn place<F: Family, T: Tables>(
     tables: T,
     key: &F::Key,
-    now: Tick,
-    flow: &N,
+    flow: &Prepared,
     sum: u64,
     home: u32,
 ) -> Inserted {
     if let Some((index, seen)) = claim::<F, T>(tables, Window::main::<F, T>(tables, home)) {
-        fill::<F, T, N>(tables, index, seen, key, now, flow);
+        fill::<F, T>(tables, index, seen, key, flow);
         return Inserted::New(Link::new(index, seen.generation()));
     }
     let window = Window::stash::<F, T>(tables, sum);
@@ -327,7 +332,7 @@ fn place<F: Family, T: Tables, N: Content<F>>(
     };
     // Before the flow can be seen: look-ups that find the count 0 do not come here.
     home.add(word::HOME, 1);
-    fill::<F, T, N>(tables, index, seen, key, now, flow);
+    fill::<F, T>(tables, index, seen, key, flow);
     Inserted::New(Link::new(index, seen.generation()))
 }
 
@@ -375,13 +380,12 @@ fn claim<F: Family, T: Tables>(tables: T, window: Window) -> Option<(u32, StateW
 
 /// Fills and publishes a claimed cell.
 #[inline(always)]
-fn fill<F: Family, T: Tables, N: Content<F>>(
+fn fill<F: Family, T: Tables>(
     tables: T,
     index: u32,
     seen: StateWord,
     key: &F::Key,
-    now: Tick,
-    flow: &N,
+    flow: &Prepared,
 ) {
     let Some(cell) = tables.cell(F::FLOW, index) else {
         return;
@@ -392,7 +396,7 @@ fn fill<F: Family, T: Tables, N: Content<F>>(
         cell.0.store(word::KEY + k, F::key_word(key, k));
         k += 1;
     }
-    flow.fill(cell, now);
+    flow.fill(cell, seen.generation());
     // Every count goes up before the flow can be seen, so that no release can
     // take one down first.
     if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {
@@ -400,5 +404,5 @@ fn fill<F: Family, T: Tables, N: Content<F>>(
     }
     flow.bind(tables);
     // Cannot fail: nobody else touches a busy cell.
-    cell.set_state(seen.busy(), flow.live(seen.busy()));
+    cell.set_state(seen.busy(), flow.live.of_generation(seen.generation()));
 }

@@ -34,7 +34,7 @@ pub mod sweep;
 mod template;
 
 pub use cell::{FlowCell, Link, TEMPLATE_SHIFT, Times, word};
-pub use insert::{Content, Inserted, NewFlow, Prepared, insert};
+pub use insert::{Inserted, NewFlow, Prepared, insert};
 pub use lookup::{Found, find, find_rare, home, linked, stash_home};
 pub use release::{release, transition};
 pub use reverse::{NewReverse, read_reverse, way_of};

@@ -1,9 +1,5 @@
-use super::{Content, FlowCell, Found, Link, StateWord, linked, word};
-use crate::{
-    family::Family,
-    tables::{Cell, Tables},
-    time::Tick,
-};
+use super::{FlowCell, Link, Prepared, StateWord, word};
+use crate::tables::Cell;
 
 /// A reverse cell to be inserted. One of another connection makes way: of two
 /// connections of one client port to one server port the newer gets the
@@ -37,31 +33,19 @@ pub fn read_reverse<C: Cell>(cell: FlowCell<C>) -> Option<(Link, [u64; 3])> {
     unchanged.then_some((link, way))
 }
 
-impl<F: Family> Content<F> for NewReverse {
+impl NewReverse {
+    /// What its cell will hold.
     #[inline(always)]
-    fn replaces<T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
-        if !found.state.is_reverse() {
-            return found.times.is_dead(now);
+    pub fn prepare(&self) -> Prepared {
+        let [times, dest, spare] = self.way;
+        Prepared {
+            live: StateWord::live_reverse(),
+            times,
+            dest,
+            link: self.link.0,
+            spare,
+            load: 0,
+            takes_over: self.takes_over.into(),
         }
-        let link = found.cell.link();
-        self.takes_over
-            || link == self.link
-            || linked::<F, T>(tables, link).is_none_or(|conn| conn.times.is_dead(now))
-    }
-
-    #[inline(always)]
-    fn fill<C: Cell>(&self, cell: FlowCell<C>, _: Tick) {
-        cell.0.store(word::TIMES, self.way[0]);
-        cell.0.store(word::DEST, self.way[1]);
-        cell.0.store(word::LINK, self.link.0);
-        cell.0.store(word::SPARE, self.way[2]);
-    }
-
-    #[inline(always)]
-    fn bind<T: Tables>(&self, _: T) {}
-
-    #[inline(always)]
-    fn live(&self, busy: StateWord) -> StateWord {
-        busy.live_reverse()
     }
 }

@@ -84,10 +84,10 @@ impl StateWord {
         Self(self.0 | Phase::Retired as u64)
     }
 
-    /// This busy cell, live as a template.
+    /// A live template, of generation 0.
     #[inline(always)]
-    pub const fn live_template(self) -> Self {
-        Self(Self::with(self.generation(), Phase::Live, 0, Counted::No).0 | Self::TEMPLATE)
+    pub const fn live_template() -> Self {
+        Self(Self::with(0, Phase::Live, 0, Counted::No).0 | Self::TEMPLATE)
     }
 
     /// Protocol state.
@@ -147,10 +147,16 @@ impl StateWord {
         Self(self.0 | Self::SEES_REPLIES | Self::ASSURED)
     }
 
-    /// This busy cell, live as a reverse cell.
+    /// A live reverse cell, of generation 0.
     #[inline(always)]
-    pub const fn live_reverse(self) -> Self {
-        Self(Self::with(self.generation(), Phase::Live, 0, Counted::No).0 | Self::REVERSE)
+    pub const fn live_reverse() -> Self {
+        Self(Self::with(0, Phase::Live, 0, Counted::No).0 | Self::REVERSE)
+    }
+
+    /// This word of generation 0, of another generation.
+    #[inline(always)]
+    pub(super) const fn of_generation(self, generation: u32) -> Self {
+        Self(self.0 | (generation as u64) << Self::GENERATION_SHIFT)
     }
 
     /// Generation of the cell.

@@ -6,11 +6,10 @@
 //! its time is over while it counts some it lives on for [`CONTROLLED`], and
 //! that is its time-out from then on.
 
-use super::{Content, FlowCell, Found, StateWord, Times, word};
+use super::{FlowCell, Found, Prepared, StateWord, Times, word};
 use crate::{
     family::Family,
     layout::ForwardMethod,
-    load,
     tables::{Cell, Tables},
     time::{Tick, is_past, seconds},
 };
@@ -34,10 +33,13 @@ pub struct Control(pub u64);
 impl Control {
     const OPEN: u64 = 1 << 31;
 
-    /// Of a new template of this generation, with one connection to come.
+    /// Of a new template of generation 0, with one connection to come.
+    pub const FIRST: Self = Self(Self::OPEN | 1);
+
+    /// This one of generation 0, of another generation.
     #[inline(always)]
-    pub const fn first(generation: u32) -> Self {
-        Self((generation as u64) << 32 | Self::OPEN | 1)
+    pub(super) const fn of_generation(self, generation: u32) -> Self {
+        Self(self.0 | (generation as u64) << 32)
     }
 
     /// Connections.
@@ -62,31 +64,20 @@ pub struct NewTemplate {
     pub timeout: u32,
 }
 
-impl<F: Family> Content<F> for NewTemplate {
+impl NewTemplate {
+    /// What its cell will hold.
     #[inline(always)]
-    fn replaces<T: Tables>(&self, _: T, found: &Found<T::Cell>, now: Tick) -> bool {
-        found.times.is_dead(now) && close(found.cell, found.state)
-    }
-
-    #[inline(always)]
-    fn fill<C: Cell>(&self, cell: FlowCell<C>, now: Tick) {
-        cell.0.store(word::TIMES, Times::new(now, self.timeout).0);
-        // Its connections go by whatever method the server has then.
-        let dest = FlowCell::<C>::dest_word(self.slot, ForwardMethod::Route);
-        cell.0.store(word::DEST, dest);
-        let control = Control::first(cell.state().generation());
-        cell.0.store(word::LINK, control.0);
-        cell.0.store(word::SPARE, 0);
-    }
-
-    #[inline(always)]
-    fn bind<T: Tables>(&self, tables: T) {
-        load::bind_template(tables, self.slot);
-    }
-
-    #[inline(always)]
-    fn live(&self, busy: StateWord) -> StateWord {
-        busy.live_template()
+    pub fn prepare(&self, now: Tick) -> Prepared {
+        Prepared {
+            live: StateWord::live_template(),
+            times: Times::new(now, self.timeout).0,
+            // Its connections go by whatever method the server has then.
+            dest: FlowCell::<()>::dest_word(self.slot, ForwardMethod::Route),
+            link: Control::FIRST.0,
+            spare: 0,
+            load: 0,
+            takes_over: 0,
+        }
     }
 }
 
@@ -169,7 +160,7 @@ pub fn assure<F: Family, T: Tables>(tables: T, template: u64) {
 
 /// Closes the count of a template that has no connections; whether it is closed.
 #[inline(always)]
-fn close<C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
+pub(super) fn close<C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
     let seen = control(cell);
     if seen.count() != 0 {
         return false;

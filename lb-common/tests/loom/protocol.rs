@@ -55,7 +55,7 @@ pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserte
         timeout: TIMEOUT,
         template: 0,
     };
-    flow::insert::<V4, _, _>(tables, key, now, &flow)
+    flow::insert::<V4, _>(tables, key, now, &flow.prepare(now))
 }
 
 pub(crate) fn find<'a>(tables: &'a LoomTables, key: &Key) -> Option<Found<LoomCell<'a>>> {

@@ -27,7 +27,7 @@ fn connect(tables: &LoomTables, slot: u32, now: u32) -> Option<Link> {
         timeout: TIMEOUT,
         template: 0,
     };
-    match flow::insert::<V4, _, _>(tables, &KEY, now, &new) {
+    match flow::insert::<V4, _>(tables, &KEY, now, &new.prepare(now)) {
         Inserted::New(link) => Some(link),
         _ => None,
     }
@@ -39,7 +39,7 @@ fn pair(tables: &LoomTables, link: Link, way: u32, takes_over: bool) -> bool {
         way: [way.into(); 3],
         takes_over,
     };
-    let inserted = flow::insert::<V4, _, _>(tables, &BACK, START, &new);
+    let inserted = flow::insert::<V4, _>(tables, &BACK, START, &new.prepare());
     matches!(inserted, Inserted::New(_))
 }
 

@@ -259,7 +259,7 @@ mod tests {
         flows.set(BLOCK + 2, cell(live(), 6, Times::new(used, seconds(2))));
         let udp = FREE.live(udp::STATE, Counted::Inactive);
         // A cell for replies is no connection of its own.
-        flows.set(BLOCK + 3, cell(FREE.busy().live_reverse(), 6, long));
+        flows.set(BLOCK + 3, cell(StateWord::live_reverse(), 6, long));
         let shut = FREE.live(sctp::state::S_ACK_SENT, Counted::Inactive);
         flows.set(BLOCK + 4, cell(shut, 132, Times::new(used, seconds(61))));
         flows.set(2 * BLOCK - 1, cell(udp, 17, Times::new(used, seconds(300))));

@@ -30,7 +30,7 @@ fn from_insert_to_release<F: Family>() {
         template: 0,
     };
     assert!(matches!(
-        flow::insert::<F, _, _>(&tables, &key, 50, &new),
+        flow::insert::<F, _>(&tables, &key, 50, &new.prepare(50)),
         Inserted::New(_)
     ));
     let found = find::<F>(&tables, &key).expect("was inserted");
@@ -47,7 +47,7 @@ fn from_insert_to_release<F: Family>() {
     assert_eq!((audit::<F>(&tables), load(&tables, 2)), (1, (1, 0)));
 
     // Another CPU inserts it once more: the flow that is there stays.
-    let again = flow::insert::<F, _, _>(&tables, &key, 60, &flow(1));
+    let again = flow::insert::<F, _>(&tables, &key, 60, &flow(1).prepare(60));
     assert!(matches!(again, Inserted::Exists));
     let there = find::<F>(&tables, &key).expect("is there");
     assert_eq!((there.index, there.slot()), (found.index, 2));
@@ -113,7 +113,12 @@ fn a_dead_flow_is_replaced<F: Family>() {
     );
     assert!(old.times.is_releasable(1000 + TIMEOUT + flow::SWEEP_DELAY));
 
-    let again = flow::insert::<F, _, _>(&tables, &key, 1000 + TIMEOUT, &flow(SLOTS - 1));
+    let again = flow::insert::<F, _>(
+        &tables,
+        &key,
+        1000 + TIMEOUT,
+        &flow(SLOTS - 1).prepare(1000 + TIMEOUT),
+    );
     assert!(matches!(again, Inserted::New(_)));
     let new = find::<F>(&tables, &key).expect("is there");
     assert_eq!((new.slot(), new.index), (SLOTS - 1, old.index));

@@ -25,7 +25,7 @@ fn connect<F: Family>(tables: &HostTables, key: &F::Key, slot: u32, now: u32) ->
         method: ForwardMethod::Masq,
         ..flow(slot)
     };
-    match flow::insert::<F, _, _>(tables, key, now, &new) {
+    match flow::insert::<F, _>(tables, key, now, &new.prepare(now)) {
         Inserted::New(link) => link,
         _ => panic!("{key:?} is there"),
     }
@@ -43,7 +43,7 @@ fn pair<F: Family>(
         way: WAY,
         takes_over,
     };
-    flow::insert::<F, _, _>(tables, key, now, &new)
+    flow::insert::<F, _>(tables, key, now, &new.prepare())
 }
 
 fn sweep<F: Family>(tables: &HostTables, now: u32) -> u64 {

@@ -75,7 +75,7 @@ pub(super) fn flow(slot: u32) -> NewFlow {
 
 /// Inserts a flow of server 0.
 pub(super) fn insert<F: Family>(tables: &HostTables, key: &F::Key, now: u32) -> Inserted {
-    flow::insert::<F, _, _>(tables, key, now, &flow(0))
+    flow::insert::<F, _>(tables, key, now, &flow(0).prepare(now))
 }
 
 /// Inserts a flow that is not there and for which there is room.

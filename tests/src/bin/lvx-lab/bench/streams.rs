@@ -31,9 +31,10 @@ pub(crate) struct Arguments {
 
 /// A way from client to server: name, port, and options of ipvsadm. Ports are
 /// kept by all methods but NAT.
-const METHODS: [(&str, u16, &str); 6] = [
+const METHODS: [(&str, u16, &str); 7] = [
     ("direct routing", 9001, "-g"),
     ("NAT", 9002, "-m"),
+    ("FULLNAT", 9007, "--fullnat"),
     ("IPIP", 9003, "-i --tun-type ipip"),
     ("GUE", 9004, "-i --tun-type gue --tun-port 6080"),
     ("GRE", 9005, "-i --tun-type gre"),

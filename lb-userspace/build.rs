@@ -3,16 +3,13 @@
 //! Leaves `lvx.o` and `decap.o` in `OUT_DIR`, and in `LVX_BUILD_ID` a decimal number that
 //! identifies the bytes of the first.
 
-use std::{env, process::ExitCode};
+use std::process::ExitCode;
 
 use ebpf_build::{build_id, script};
 
 fn main() -> ExitCode {
-    // As cargo tells build scripts of features.
-    let traced = env::var_os("CARGO_FEATURE_TRACE").is_some();
-    let features: &[&str] = if traced { &["trace"] } else { &[] };
     let objects =
-        script::embed("lvx", features).and_then(|lvx| script::embed("decap", &[]).map(|_| lvx));
+        script::embed("lvx", &[]).and_then(|lvx| script::embed("decap", &[]).map(|_| lvx));
     match objects {
         Ok(object) => {
             println!("cargo::rustc-env=LVX_BUILD_ID={}", build_id(&object));

@@ -18,12 +18,14 @@
 //! | [`conn`] | protocols, states, time-outs |
 //! | [`sched`] | the schedulers |
 //! | [`forward`] | what is written into a packet |
+//! | [`capture`] | which packets `lvx capture` takes |
 //! | [`decap`] | the other end of a tunnel, on a real server |
 //! | [`engine`] | the walk of a packet through all of these |
 //! | [`reason`] | the one outcome every packet is counted under |
 //! | [`host`] | the traits over plain memory, for tests and fuzzers |
 #![cfg_attr(not(any(test, feature = "compile")), no_std)]
 
+pub mod capture;
 pub mod checksum;
 pub mod conn;
 pub mod crc;

@@ -14,6 +14,8 @@
 #![allow(internal_features)]
 
 mod bench_run;
+#[allow(dead_code, reason = "only the types of its maps are here")]
+mod capture;
 mod cell;
 #[allow(dead_code, reason = "scratch records of programs that are not here")]
 mod maps;

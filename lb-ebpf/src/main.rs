@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch, core_intrinsics)]
 #![allow(internal_features)]
 
+mod capture;
 mod cell;
 mod leaving;
 mod maps;
@@ -12,38 +13,59 @@ mod skb;
 mod stages;
 mod sweep;
 mod tables;
-#[cfg(feature = "trace")]
-mod trace;
 
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use lb_common::engine::{self, Verdict};
 
 use crate::{
     packet::XdpPacket,
-    stages::{GlobalStages, TABLES},
+    stages::GlobalStages,
+    tables::BpfTables,
 };
 
 /// The data plane. `frags`: frames larger than a page come in pieces, with the
 /// headers in the first.
 #[xdp(frags)]
 pub fn lvx(ctx: XdpContext) -> u32 {
+    let (action, egress) = decide::<{ maps::IN }>(&ctx);
+    finish(action, egress)
+}
+
+/// The same for `lvx capture`, which puts it in the other's place for a while.
+#[xdp(frags)]
+pub fn lvx_capture(ctx: XdpContext) -> u32 {
+    let wanted = capture::before(ctx.ctx);
+    let (action, egress) = decide::<{ maps::CAPTURED }>(&ctx);
+    if wanted {
+        capture::after(ctx.ctx, action, egress);
+    }
+    finish(action, egress)
+}
+
+/// What becomes of a packet, and the interface of one that is redirected.
+#[inline(always)]
+fn decide<const LOOP: u32>(ctx: &XdpContext) -> (u32, u32) {
     let Some(facts) = maps::FACTS.get_ptr_mut(maps::IN) else {
-        return xdp_action::XDP_ABORTED;
+        return (xdp_action::XDP_ABORTED, 0);
     };
     // SAFETY: this CPU's record, and no packet interrupts another here.
     let facts = unsafe { &mut *facts };
     let mut packet = XdpPacket::new(ctx.ctx);
-    let (action, ifindex) = match engine::process(&mut packet, TABLES, &GlobalStages, facts) {
+    let tables = BpfTables::<LOOP>;
+    match engine::process(&mut packet, tables, &GlobalStages, facts) {
         Verdict::Pass => (xdp_action::XDP_PASS, 0),
         Verdict::Drop => (xdp_action::XDP_DROP, 0),
         Verdict::Transmit => (xdp_action::XDP_TX, 0),
         Verdict::Redirect(ifindex) => (xdp_action::XDP_REDIRECT, ifindex),
-    };
-    #[cfg(feature = "trace")]
-    trace::packet(&ctx, action, facts);
+    }
+}
+
+/// Sends it there.
+#[inline(always)]
+fn finish(action: u32, egress: u32) -> u32 {
     if action == xdp_action::XDP_REDIRECT {
         // SAFETY: the helper takes any interface index.
-        return unsafe { bpf_redirect(ifindex, 0) as u32 };
+        return unsafe { bpf_redirect(egress, 0) as u32 };
     }
     action
 }

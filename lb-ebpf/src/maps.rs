@@ -3,9 +3,10 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use lb_common::{
+    capture::Filter,
     facts::Facts,
     layout::{
         DestEntry, DestLoad, IfaceEntry, ListEntry, LocalAddress, NextHop, ServiceEntry,
@@ -14,6 +15,8 @@ use lb_common::{
     reason::Reason,
     tables::{DESTINATION_WORDS, Datagram, Destination, LOOP_WORDS, Params},
 };
+
+use crate::capture::Record;
 
 /// `BPF_F_MMAPABLE`.
 const MAPPED: u32 = 1 << 10;
@@ -79,10 +82,12 @@ pub const IN: u32 = 0;
 pub const OUT: u32 = 1;
 /// The sweep's.
 pub const SWEEP: u32 = 2;
+/// Packets' that come in while they are captured.
+pub const CAPTURED: u32 = 3;
 
 /// State of the loop at hand.
 #[map]
-pub static LOOP: PerCpuArray<[u64; LOOP_WORDS]> = PerCpuArray::with_max_entries(3, 0);
+pub static LOOP: PerCpuArray<[u64; LOOP_WORDS]> = PerCpuArray::with_max_entries(4, 0);
 /// Facts of the packet at hand.
 #[map]
 pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(2, 0);
@@ -113,6 +118,18 @@ pub static PARAMS: Params = Params {
     rule_words: 1,
     reserved: 0,
 };
+
+/// Which packets the capturing program takes; set and frozen like the above.
+#[unsafe(no_mangle)]
+pub static CAPTURE_FILTER: Filter = Filter::EVERY;
+
+/// The packet at hand of the capturing program.
+#[map]
+pub static CAPTURE: PerCpuArray<Record> = PerCpuArray::with_max_entries(1, 0);
+/// What it hands on: [`Head`](lb_common::capture::Head) and bytes. Its size is set
+/// by whoever loads that program.
+#[map]
+pub static CAPTURES: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Tells whose sweep runs.
 #[unsafe(no_mangle)]

@@ -15,10 +15,11 @@ use lb_common::{
     time::{Tick, tick_of},
 };
 
-use crate::{cell::MapCell, maps};
+use crate::{capture, cell::MapCell, maps};
 
 /// The maps of this object, for code whose loops keep their state in record
-/// `LOOP` of the scratch map: [`maps::IN`], [`maps::OUT`] or [`maps::SWEEP`]. A
+/// `LOOP` of the scratch map: [`maps::IN`], [`maps::OUT`], [`maps::SWEEP`] or
+/// [`maps::CAPTURED`]. A
 /// timer may interrupt a test run, which is in process context.
 #[derive(Clone, Copy)]
 pub struct BpfTables<const LOOP: u32>;
@@ -170,6 +171,9 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
         if let Some(counter) = maps::REASONS.get_ptr_mut(reason) {
             // SAFETY: as for count_dest.
             unsafe { *counter = (*counter).wrapping_add(1) };
+        }
+        if LOOP == maps::CAPTURED {
+            capture::note(reason);
         }
     }
 

@@ -9,10 +9,12 @@
 //! | [`dataplane`] | the loaded program and its maps, the only module that knows aya |
 //! | [`rules`] | mark and filter rules: their words, their text, what packets read |
 //! | [`real_server`] | what a real server needs for its method |
+//! | [`capture`] | the packets of `lvx capture`: filter, lines, files |
 //! | [`daemon`] | `lvx run`: the one writer of the configuration, the control socket |
 //! | [`cli`] | the verbs of `lvx` |
 
 mod address;
+pub mod capture;
 pub mod cli;
 pub mod daemon;
 pub mod dataplane;

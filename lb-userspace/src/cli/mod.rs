@@ -1,5 +1,6 @@
 //! The verbs of `lvx`, one file each, and the names that the binary answers to.
 
+mod capture;
 mod decap;
 mod down;
 mod ipvsadm;
@@ -36,6 +37,8 @@ enum Verb {
     Down(down::Args),
     /// Show what runs, what is frozen, and what became of packets
     Status(status::Args),
+    /// Show or save packets as they came and as lvx left them, and why
+    Capture(capture::Args),
     /// On a real server: take packets out of the director's tunnels
     Decap(decap::Args),
     /// On a real server: print, apply or take back what its method needs
@@ -89,6 +92,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Run(args) => end(run::main(args)),
         Verb::Down(args) => {
             end(namespaces::enter_first_mount_namespace().and_then(|()| down::main(&args)))
+        }
+        Verb::Capture(args) => {
+            enter_softly();
+            end(capture::main(&args))
         }
         Verb::Decap(args) => {
             end(namespaces::enter_first_mount_namespace().and_then(|()| decap::main(&args)))

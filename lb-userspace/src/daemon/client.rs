@@ -38,6 +38,25 @@ impl Client {
         }
     }
 
+    /// Has the loaded program `program` capture, and gives the connection back: the
+    /// capture ends with it.
+    ///
+    /// # Errors
+    /// When no daemon answers, or it refuses.
+    pub fn capture(mut self, program: u32) -> Result<UnixStream> {
+        let response = self.request(&Request::Capture(program))?;
+        let Some(Link::Daemon(stream)) = self.link else {
+            bail!(
+                "lvx: the daemon does not run, which puts the capturing program in place: start 'lvx run'"
+            );
+        };
+        match response {
+            Response::Ok => Ok(stream.into_inner()),
+            Response::Refused(refusal) => bail!("{refusal}"),
+            _ => bail!("lvx: the daemon is of another version: restart it"),
+        }
+    }
+
     /// Whether a daemon answers.
     pub fn is_live(&self) -> bool {
         matches!(self.link, Some(Link::Daemon(_)))

@@ -116,6 +116,36 @@ impl Core {
         self.state.trash_due()
     }
 
+    /// Has packets captured by the loaded program of this id.
+    pub fn begin_capture(&mut self, program: u32) -> Response {
+        match self.plane.begin_capture(program) {
+            Ok(()) => {
+                self.reattach();
+                tracing::info!("captures, by program {program}");
+                Response::Ok
+            }
+            Err(error) => Response::Refused(Refusal::Other(format!("lvx: {error:#}"))),
+        }
+    }
+
+    /// Puts the ordinary program back.
+    pub fn end_capture(&mut self, program: u32) -> Response {
+        self.plane.end_capture();
+        self.reattach();
+        tracing::info!("program {program} captures no more");
+        Response::Ok
+    }
+
+    /// Puts the program that is wanted now behind every link.
+    fn reattach(&mut self) {
+        for ifindex in self.interfaces.devices() {
+            if let Err(error) = self.plane.reattach(ifindex) {
+                // An interface that has just gone; it is attached anew if it returns.
+                tracing::warn!("interface {ifindex}: {error:#}");
+            }
+        }
+    }
+
     /// Opens a transaction; a grace period has passed since the last.
     pub fn begin(&mut self) {
         self.state.begin();

@@ -49,6 +49,29 @@ pub async fn serve(listener: UnixListener, jobs: mpsc::Sender<Job>) {
 }
 
 async fn converse(stream: UnixStream, jobs: mpsc::Sender<Job>) -> Result<()> {
+    let mut capture = None;
+    let end = converse_until(stream, &jobs, &mut capture).await;
+    if let Some(program) = capture {
+        // However its client went.
+        ask(&jobs, Request::EndCapture(program)).await?;
+    }
+    end
+}
+
+async fn ask(jobs: &mpsc::Sender<Job>, request: Request) -> Result<Response> {
+    let (answer, answered) = oneshot::channel();
+    jobs.send(Job { request, answer })
+        .await
+        .context("the daemon is stopping")?;
+    answered.await.context("the daemon is stopping")
+}
+
+/// Answers a client until it goes away; notes the program with which it captures.
+async fn converse_until(
+    stream: UnixStream,
+    jobs: &mpsc::Sender<Job>,
+    capture: &mut Option<u32>,
+) -> Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut reading = BufReader::new(reading);
     let mut line = String::new();
@@ -60,11 +83,15 @@ async fn converse(stream: UnixStream, jobs: mpsc::Sender<Job>) -> Result<()> {
         }
         let response = match serde_json::from_str::<Request>(&line) {
             Ok(request) => {
-                let (answer, answered) = oneshot::channel();
-                jobs.send(Job { request, answer })
-                    .await
-                    .context("the daemon is stopping")?;
-                answered.await.context("the daemon is stopping")?
+                let program = match request {
+                    Request::Capture(program) => Some(program),
+                    _ => None,
+                };
+                let answer = ask(jobs, request).await?;
+                if program.is_some() && answer == Response::Ok {
+                    *capture = program;
+                }
+                answer
             }
             Err(error) => Response::Refused(Refusal::Other(format!("lvx: not a request: {error}"))),
         };

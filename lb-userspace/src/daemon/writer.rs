@@ -153,13 +153,17 @@ fn look(core: &Core) -> JoinHandle<Vec<String>> {
 }
 
 /// Answers what can be answered at once, and lets changes wait for their transaction.
-fn take(core: &Core, job: Job, waiting: &mut Vec<Job>) -> Option<End> {
+fn take(core: &mut Core, job: Job, waiting: &mut Vec<Job>) -> Option<End> {
     if job.request.is_change() {
         waiting.push(job);
         return None;
     }
     let down = matches!(job.request, Request::Down { .. });
-    let answer = core.read(&job.request);
+    let answer = match job.request {
+        Request::Capture(program) => core.begin_capture(program),
+        Request::EndCapture(program) => core.end_capture(program),
+        ref request => core.read(request),
+    };
     let end = (down && answer == Response::Ok).then_some(End::Down);
     // Who does not wait for the answer has gone away.
     let _ = job.answer.send(answer);

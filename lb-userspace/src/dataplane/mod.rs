@@ -1,6 +1,7 @@
 //! The loaded program and its maps. The only module that knows aya: each of its
 //! releases broke its interface, so it stays behind this one.
 
+mod capture;
 mod decap;
 mod egress;
 mod links;
@@ -8,9 +9,8 @@ mod mapping;
 mod maps;
 mod object;
 mod plane;
-#[cfg(feature = "trace")]
-mod trace;
 
+pub use capture::Capture;
 pub use decap::{Decap, DecapState, Wanted, decap_state};
 pub use mapping::Mapping;
 pub use maps::{DEFAULT_RULES, FILTER_RULES, Maps, Sizes, default_connections6, rule_words};

@@ -7,7 +7,7 @@ use aya::{
     Ebpf, EbpfLoader, TestRun,
     programs::{ProgramError, ProgramInfo, SchedClassifier, TestRunOptions, Xdp, loaded_programs},
 };
-use lb_common::tables::Params;
+use lb_common::{capture::Filter, tables::Params};
 
 use super::{PARAMS_KEPT, Sizes};
 
@@ -39,6 +39,20 @@ pub struct ProgramFacts {
     pub load_time: std::time::Duration,
 }
 
+impl ProgramFacts {
+    /// Of a program that was loaded in this time.
+    pub(super) fn of(name: &str, info: &ProgramInfo, load_time: std::time::Duration) -> Self {
+        Self {
+            name: name.to_owned(),
+            id: info.id(),
+            verified: info.verified_instruction_count().unwrap_or_default(),
+            translated: info.size_translated().unwrap_or_default(),
+            jited: info.size_jitted(),
+            load_time,
+        }
+    }
+}
+
 /// The object with its maps, before and after its programs are loaded.
 pub struct Loaded {
     ebpf: Ebpf,
@@ -55,31 +69,7 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses: the verifier's last lines are in the text.
     pub fn new(pins: &Path, sizes: Sizes, params: &Params) -> Result<Self> {
-        let entries = sizes.entries(params);
-        let paths: Vec<_> = entries
-            .iter()
-            .map(|&(name, _)| name)
-            .chain(["ROOT", "REASONS", "SWEEP", "DESTINATIONS", PARAMS_KEPT])
-            .map(|name| (name, pins.join(name)))
-            .collect();
-        let mut loader = EbpfLoader::new();
-        loader.override_global("PARAMS", bytemuck::bytes_of(params), true);
-        loader.override_global("BUILD_ID", &BUILD_ID, true);
-        for (name, count) in entries {
-            loader.map_max_entries(name, count);
-        }
-        for (name, path) in &paths {
-            loader.map_pin_path(name, path.as_path());
-        }
-        let ebpf = loader
-            .load(OBJECT)
-            .context("cannot create the data plane's maps")?;
-        #[cfg(feature = "trace")]
-        let ebpf = {
-            let mut ebpf = ebpf;
-            super::trace::start(&mut ebpf)?;
-            ebpf
-        };
+        let ebpf = open(pins, sizes, params, &Filter::EVERY, UNUSED_RING)?;
         let mut loaded = Self {
             ebpf,
             facts: Vec::new(),
@@ -87,15 +77,9 @@ impl Loaded {
         for name in Self::PROGRAMS {
             let started = std::time::Instant::now();
             let info = loaded.load(name)?;
-            let load_time = started.elapsed();
-            loaded.facts.push(ProgramFacts {
-                name: name.to_owned(),
-                id: info.id(),
-                verified: info.verified_instruction_count().unwrap_or_default(),
-                translated: info.size_translated().unwrap_or_default(),
-                jited: info.size_jitted(),
-                load_time,
-            });
+            loaded
+                .facts
+                .push(ProgramFacts::of(name, &info, started.elapsed()));
         }
         Ok(loaded)
     }
@@ -214,6 +198,41 @@ impl Loaded {
         out.truncate(size);
         Ok(result.return_value as i32)
     }
+}
+
+/// Bytes of the ring of a data plane that captures nothing: the least there is.
+const UNUSED_RING: u32 = 4096;
+
+/// The object with its maps: those that are pinned under `pins`, and a ring of
+/// `ring` bytes for what is captured.
+pub(super) fn open(
+    pins: &Path,
+    sizes: Sizes,
+    params: &Params,
+    filter: &Filter,
+    ring: u32,
+) -> Result<Ebpf> {
+    let entries = sizes.entries(params);
+    let paths: Vec<_> = entries
+        .iter()
+        .map(|&(name, _)| name)
+        .chain(["ROOT", "REASONS", "SWEEP", "DESTINATIONS", PARAMS_KEPT])
+        .map(|name| (name, pins.join(name)))
+        .collect();
+    let mut loader = EbpfLoader::new();
+    loader.override_global("PARAMS", bytemuck::bytes_of(params), true);
+    loader.override_global("BUILD_ID", &BUILD_ID, true);
+    loader.override_global("CAPTURE_FILTER", bytemuck::bytes_of(filter), true);
+    loader.map_max_entries("CAPTURES", ring);
+    for (name, count) in entries {
+        loader.map_max_entries(name, count);
+    }
+    for (name, path) in &paths {
+        loader.map_pin_path(name, path.as_path());
+    }
+    loader
+        .load(OBJECT)
+        .context("cannot create the data plane's maps")
 }
 
 /// The kernel's verifier does not accept a program. Unlike a lack of privileges,

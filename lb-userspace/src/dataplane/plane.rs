@@ -7,9 +7,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use aya::programs::{Xdp, loaded_programs};
+use aya_obj::programs::XdpAttachType;
 use lb_common::{layout::Settings, tables::Params};
 
-use super::{Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes, egress, links, program_name};
+use super::{
+    Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes, capture::CAPTURING, egress, links, program_name,
+};
 
 /// How XDP is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Plane {
     /// Its maps.
     pub maps: Maps,
     loaded: Loaded,
+    /// The program of `lvx capture`, while that runs.
+    capturing: Option<Xdp>,
     pins: PathBuf,
 }
 
@@ -61,6 +67,7 @@ impl Plane {
         Ok(Self {
             maps,
             loaded,
+            capturing: None,
             pins: pins.to_owned(),
         })
     }
@@ -83,6 +90,7 @@ impl Plane {
             Ok(loaded) => Ok(Self {
                 maps: Maps::open(pins)?,
                 loaded,
+                capturing: None,
                 pins: pins.to_owned(),
             }),
             Err(error) => {
@@ -121,7 +129,48 @@ impl Plane {
         mode: Mode,
         present: Option<u32>,
     ) -> Result<Attached> {
-        self.attach_program("lvx", ifindex, name, mode, present)
+        let attached = self.attach_program("lvx", ifindex, name, mode, present)?;
+        if self.capturing.is_some() {
+            self.reattach(ifindex)?;
+        }
+        Ok(attached)
+    }
+
+    /// Puts the capturing program with this id in the place of the ordinary one,
+    /// on the interfaces that [`Self::reattach`] is called for and on those that
+    /// are attached from now on.
+    ///
+    /// # Errors
+    /// When there is no such program, or another captures already.
+    pub fn begin_capture(&mut self, id: u32) -> Result<()> {
+        if self.capturing.is_some() {
+            bail!("another 'lvx capture' runs: end it first");
+        }
+        let info = loaded_programs()
+            .filter_map(Result::ok)
+            .find(|info| info.id() == id && info.name_as_str() == Some(CAPTURING))
+            .context("no capturing program: 'lvx capture' loads it")?;
+        let program = Xdp::from_program_info(info, CAPTURING.into(), XdpAttachType::Interface);
+        self.capturing = Some(program?);
+        Ok(())
+    }
+
+    /// Ends what [`Self::begin_capture`] began.
+    pub fn end_capture(&mut self) {
+        self.capturing = None;
+    }
+
+    /// Puts the program that is wanted now behind the link of an interface, without
+    /// a gap; whether there is one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn reattach(&mut self, ifindex: u32) -> Result<bool> {
+        let program = match &mut self.capturing {
+            Some(program) => program,
+            None => self.loaded.program("lvx")?,
+        };
+        Ok(links::replace(&self.pins, program, ifindex)?.is_some())
     }
 
     /// Attaches the pass program: a driver takes redirected frames only on an

@@ -231,6 +231,8 @@ impl FakeControl {
             | Request::ListRules(_)
             | Request::ListSets
             | Request::Status
+            | Request::Capture(_)
+            | Request::EndCapture(_)
             | Request::Down { .. } => return Err(Refusal::Invalid),
         }
         Ok(Response::Ok)

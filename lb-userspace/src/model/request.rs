@@ -55,6 +55,11 @@ pub enum Request {
     ListSets,
     /// `lvx status`.
     Status,
+    /// `lvx capture`: puts the loaded program of this id in the place of the
+    /// ordinary one, until the client goes away.
+    Capture(u32),
+    /// What the daemon tells itself then.
+    EndCapture(u32),
     /// `lvx down`: detach and remove the data plane.
     Down {
         /// Also with live connections.
@@ -87,6 +92,8 @@ impl Request {
             | Self::ListRules(_)
             | Self::ListSets
             | Self::Status
+            | Self::Capture(_)
+            | Self::EndCapture(_)
             | Self::Down { .. } => false,
         }
     }

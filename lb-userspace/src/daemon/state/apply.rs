@@ -78,6 +78,8 @@ impl State {
             | Request::ListRules(_)
             | Request::ListSets
             | Request::Status
+            | Request::Capture(_)
+            | Request::EndCapture(_)
             | Request::Down { .. } => Ok(()),
         }
     }

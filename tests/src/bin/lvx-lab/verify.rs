@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use comfy_table::{CellAlignment, Table};
-use lb_userspace::dataplane::{Decap, Plane, Sizes, Wanted};
+use lb_common::capture::Filter;
+use lb_userspace::dataplane::{Capture, Decap, Plane, Sizes, Wanted};
 use lvx_tests::kernel::bpffs::Bpffs;
 use serde::Deserialize;
 
@@ -32,6 +33,8 @@ pub(crate) fn run(_: &Arguments) -> Result<()> {
         let mut facts = Plane::load(&bpffs.pins(), Sizes::default())?
             .facts()
             .to_vec();
+        let capture = Capture::load(&bpffs.pins(), &Filter::EVERY)?;
+        facts.push(capture.facts().clone());
         let wanted = Wanted {
             own: Vec::new(),
             vips: Vec::new(),

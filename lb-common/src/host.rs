@@ -191,7 +191,7 @@ impl HostTables {
             (Table::Settings, size_of::<Settings>() / 8, 1),
             (Table::Local, 4, dests.max(LOCALS)),
             (Table::SchedTable, 1, services.saturating_mul(mh::WORDS)),
-            (Table::Limits, 1, 1),
+            (Table::Limits, 1, 2),
             (Table::Rules, 1, 2 * params.rule_words),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =

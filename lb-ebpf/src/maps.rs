@@ -65,9 +65,9 @@ pub static PAGES: Array<StatsPage> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static PARAMS_KEPT: Array<Params> = Array::with_max_entries(1, MAPPED);
 
-/// The bucket of ICMP answers.
+/// The bucket of ICMP answers, and the count of `drop_packet`.
 #[map]
-pub static LIMITS: Array<u64> = Array::with_max_entries(1, 0);
+pub static LIMITS: Array<u64> = Array::with_max_entries(2, 0);
 /// Ports of datagrams whose first fragment was seen. A loss is harmless, so the
 /// oldest may make room.
 #[map]

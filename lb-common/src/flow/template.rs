@@ -167,9 +167,10 @@ pub fn assure<F: Family, T: Tables>(tables: T, template: u64) {
     }
 }
 
-/// Closes the count of a template that has no connections; whether it is closed.
+/// Closes the count of a template that has no connections; whether it is closed,
+/// and so may be released.
 #[inline(always)]
-fn close<C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
+pub fn close<C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
     let seen = control(cell);
     if seen.count() != 0 {
         return false;

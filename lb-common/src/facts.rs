@@ -94,6 +94,9 @@ pub struct Facts {
     pub template: u64,
     /// Key of the client's template: [`TemplateKey`](crate::engine::TemplateKey).
     pub template_key: [u64; 5],
+    /// Of a template by Call-ID, what its key does not tell: the service's address
+    /// and port; of a service by mark, the mark in the first 32 bits.
+    pub call: [u64; 3],
     /// What the cell of a new connection will hold:
     /// [`Prepared`](crate::flow::Prepared) in words.
     pub prepared: [u64; 4],

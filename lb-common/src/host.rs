@@ -21,7 +21,7 @@ use crate::{
     family::Family,
     flow,
     layout::{FILTER_WORDS, Root, Settings, Stats},
-    packet::Packet,
+    packet::{Packet, Search},
     reason::Reason,
     sched::mh,
     tables::{Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Step, Table, Tables},
@@ -139,6 +139,16 @@ impl Packet for HostPacket {
             u64::from(u16::from_ne_bytes([pair[0], second]))
         });
         Some(words.sum())
+    }
+
+    fn search<S: Search>(&self, offset: u32, length: u32, search: &mut S) -> Option<()> {
+        let bytes = self.bytes().get(offset as usize..)?;
+        let bytes = bytes.get(..length as usize)?;
+        let mut indexed = (0..).zip(bytes);
+        while let Some((index, byte)) = indexed.next()
+            && search.step(*byte, index)
+        {}
+        Some(())
     }
 }
 
@@ -474,6 +484,10 @@ impl Stages<HostPacket> for HostStages<'_> {
 
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::choose(self.0, facts)
+    }
+
+    fn call_id(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::call_id(packet, self.0, facts)
     }
 
     fn prepare(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {

@@ -4,6 +4,17 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::{checksum, crc};
 
+/// Looks at bytes, one after the other. Plain words, at most
+/// [`LOOP_WORDS`](crate::tables::LOOP_WORDS) of them: see
+/// [`Step`](crate::tables::Step).
+pub trait Search: Copy + 'static {
+    /// Looks at the byte at `index`; `false` ends the search.
+    fn step(&mut self, byte: u8, index: u64) -> bool;
+}
+
+/// Bytes that are searched at most.
+pub const SEARCHED: u32 = 2048;
+
 /// A frame. Reads and writes are by value and checked against its end: nothing
 /// keeps a pointer into it, and after [`Packet::grow_front`] offsets simply
 /// count from the new start.
@@ -57,6 +68,17 @@ pub trait Packet {
     /// on, as loaded, an odd last byte padded with zero; to be folded. `None`
     /// beyond the end. The offset is below 2^17, the length below 2^14.
     fn sum(&self, offset: u32, length: u32) -> Option<u64>;
+    /// Has `search` look at `length` bytes from `offset` on, at most [`SEARCHED`].
+    /// `None` beyond the end, and of packets that may start no connection. The offset
+    /// is below 2^17.
+    #[inline(always)]
+    fn search<S: Search>(&self, _offset: u32, _length: u32, _search: &mut S) -> Option<()> {
+        None
+    }
+    /// Keeps the text that starts `start` bytes into what was searched last, as the
+    /// one that `key` stands for: for listings, so that it may be forgotten.
+    #[inline(always)]
+    fn keep_text(&self, _key: [u64; 2], _start: u64) {}
     /// [`crc::change`]: here, because in the kernel it is a function of its own.
     #[inline(always)]
     fn crc_change(&self, change: u32, length: u32) -> u32 {

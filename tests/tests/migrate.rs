@@ -148,7 +148,14 @@ fn offline_needs_no_director() {
     let files = Files::new();
     let offline = files.check(
         &lab,
-        &["rules", "clients", "--order", "order", "--offline", "--differences"],
+        &[
+            "rules",
+            "clients",
+            "--order",
+            "order",
+            "--offline",
+            "--differences",
+        ],
     );
     assert_eq!(offline.code, 0, "{offline}");
     assert_eq!(offline.stdout, "");
@@ -164,7 +171,10 @@ fn offline_needs_no_director() {
     let without = answer(command).unwrap();
     assert_eq!(without.code, 0, "{without}");
     assert_eq!(rows(&without)[0][4], "needs a port");
-    assert!(without.stderr.ends_with("; 1 clients not compared\n"), "{without}");
+    assert!(
+        without.stderr.ends_with("; 1 clients not compared\n"),
+        "{without}"
+    );
 }
 
 #[test]
@@ -172,20 +182,37 @@ fn what_cannot_be_used_is_named_with_its_line() {
     let lab = OneArm::new().unwrap();
     let files = Files::new();
     let down = files.check(&lab, &["rules", "clients"]).refused(2);
-    assert!(down.contains("does not run") && down.contains("--offline"), "{down}");
-    files.write("bad", "-A -t 192.168.0.200:80 -s sh\n-a -t 192.168.0.200:81 -r 1.2.3.4 -g\n");
-    let bad = files.check(&lab, &["bad", "clients", "--offline"]).refused(2);
+    assert!(
+        down.contains("does not run") && down.contains("--offline"),
+        "{down}"
+    );
+    files.write(
+        "bad",
+        "-A -t 192.168.0.200:80 -s sh\n-a -t 192.168.0.200:81 -r 1.2.3.4 -g\n",
+    );
+    let bad = files
+        .check(&lab, &["bad", "clients", "--offline"])
+        .refused(2);
     assert!(bad.ends_with("/bad:2: No such service"), "{bad}");
     files.write("nobody", "1.2.3.4\n1.2.3.4:port\n");
-    let bad = files.check(&lab, &["rules", "nobody", "--offline"]).refused(2);
+    let bad = files
+        .check(&lab, &["rules", "nobody", "--offline"])
+        .refused(2);
     assert!(bad.ends_with("/nobody:2: 'port' is no port"), "{bad}");
     let bad = files.check(&lab, &["rules", "clients", "--offline", "--order", "rules"]);
     let bad = bad.refused(2);
-    assert!(bad.ends_with("/rules:1: not a line of /proc/net/ip_vs"), "{bad}");
-    let missing = files.check(&lab, &["nowhere", "clients", "--offline"]).refused(2);
+    assert!(
+        bad.ends_with("/rules:1: not a line of /proc/net/ip_vs"),
+        "{bad}"
+    );
+    let missing = files
+        .check(&lab, &["nowhere", "clients", "--offline"])
+        .refused(2);
     assert!(missing.starts_with("lvx: cannot read nowhere"), "{missing}");
     files.write("empty", "# nobody\n");
-    let empty = files.check(&lab, &["rules", "empty", "--offline"]).refused(2);
+    let empty = files
+        .check(&lab, &["rules", "empty", "--offline"])
+        .refused(2);
     assert!(empty.ends_with("/empty:1: no client in it"), "{empty}");
     let twice = files.check(&lab, &["-", "-"]).refused(2);
     assert!(twice.contains("standard input"), "{twice}");

@@ -304,9 +304,9 @@ mod tests {
     /// As [`walk`], of a connection whose both sides are seen; server's segments
     /// are in the second place.
     fn talk(segments: &[(Seen, u8)]) -> u8 {
-        segments
-            .iter()
-            .fold(NONE, |state, &(seen, flags)| next(state, flags, seen, false))
+        segments.iter().fold(NONE, |state, &(seen, flags)| {
+            next(state, flags, seen, false)
+        })
     }
 
     #[test]

@@ -45,6 +45,11 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
     while tries < sched::CURSOR_TRIES {
         chosen = stages.choose(packet, facts);
         if chosen == STAGE_TEMPLATE {
+            if facts.service_flags & u64::from(ServiceFlags::SIP) != 0
+                && stages.call_id(packet, facts) != STAGE_DONE
+            {
+                return Err(Stop(facts.reason as u32));
+            }
             chosen = stages.template::<F>(packet, facts);
         }
         if chosen == STAGE_STALE {
@@ -184,7 +189,11 @@ fn is_one_too_many<T: Tables>(tables: T) -> Result<bool, Reason> {
     let counter = tables.cell(Table::Limits, 1).ok_or(LOST)?;
     let left = counter.load(0);
     let drops = left <= 1;
-    let next = if drops { rate.into() } else { left.wrapping_sub(1) };
+    let next = if drops {
+        rate.into()
+    } else {
+        left.wrapping_sub(1)
+    };
     // Who loses a race for it is let through.
     Ok(counter.compare_exchange(0, left, next) == left && drops)
 }

@@ -60,6 +60,8 @@ pub struct NewTemplate {
     pub slot: u32,
     /// Time-out in ticks.
     pub timeout: u32,
+    /// Address and port of its service, where the key does not tell them; else zeros.
+    pub service: [u64; 3],
 }
 
 impl<F: Family> Content<F> for NewTemplate {
@@ -76,7 +78,8 @@ impl<F: Family> Content<F> for NewTemplate {
         cell.0.store(word::DEST, dest);
         let control = Control::first(cell.state().generation());
         cell.0.store(word::LINK, control.0);
-        cell.0.store(word::SPARE, 0);
+        let [first, second, port] = self.service;
+        cell.keep_local::<F>([first, second], port as u16);
     }
 
     #[inline(always)]

@@ -86,7 +86,9 @@ fn range(line: &str) -> Result<Range, String> {
     let word = words.next().unwrap_or_default();
     let count = words.next();
     if let Some(more) = words.next() {
-        return Err(format!("{more} is too much: a client, and a count behind a range"));
+        return Err(format!(
+            "{more} is too much: a client, and a count behind a range"
+        ));
     }
     let (range, port) = split_port(word)?;
     let (addr, length) = match range.split_once('/') {
@@ -177,7 +179,13 @@ mod tests {
     fn addresses_ports_and_ranges() {
         assert_eq!(
             texts("# some\n1.2.3.4\n\n 1.2.3.4:80 \n2001:db8::1\n[2001:db8::1]:443\n[::1]"),
-            ["1.2.3.4", "1.2.3.4:80", "2001:db8::1", "[2001:db8::1]:443", "::1"]
+            [
+                "1.2.3.4",
+                "1.2.3.4:80",
+                "2001:db8::1",
+                "[2001:db8::1]:443",
+                "::1"
+            ]
         );
         assert_eq!(
             texts("10.0.0.77/30"),
@@ -187,8 +195,14 @@ mod tests {
             texts("10.0.0.0/8:1000 2"),
             ["10.0.0.0:1000", "10.128.0.0:1000"]
         );
-        assert_eq!(texts("::/0 2"), ["::", "7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]);
-        assert_eq!(texts("[2001:db8::/127]:9"), ["[2001:db8::]:9", "[2001:db8::1]:9"]);
+        assert_eq!(
+            texts("::/0 2"),
+            ["::", "7fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"]
+        );
+        assert_eq!(
+            texts("[2001:db8::/127]:9"),
+            ["[2001:db8::]:9", "[2001:db8::1]:9"]
+        );
         assert_eq!(texts("1.2.3.4/32"), ["1.2.3.4"]);
         assert_eq!(texts("0.0.0.0/0 1000").len(), 1000);
     }
@@ -198,7 +212,10 @@ mod tests {
         for (text, want) in [
             ("1.2.3.4\nhost\n", "list:2: 'host' is no client"),
             ("1.2.3.4:99999", "list:1: '99999' is no port"),
-            ("1.2.3.0/33", "list:1: '33' is no length of a prefix of 32 bits"),
+            (
+                "1.2.3.0/33",
+                "list:1: '33' is no length of a prefix of 32 bits",
+            ),
             ("1.2.3.0/24 257", "list:1: '257' is no count from 1 to 256"),
             ("1.2.3.0/24 0", "is no count"),
             ("1.2.3.4 5", "a count stands behind a range"),

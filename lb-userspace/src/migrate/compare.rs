@@ -182,6 +182,7 @@ struct KernelSide<'a> {
 /// Flags that make a difference to whom clients are given.
 const FLAGS: u16 = ServiceFlags::PERSISTENT
     | ServiceFlags::ONE_PACKET
+    | ServiceFlags::SIP
     | ServiceFlags::SCHED_1
     | ServiceFlags::SCHED_2
     | ServiceFlags::SCHED_3;
@@ -256,8 +257,7 @@ impl<'a> KernelSide<'a> {
             needs(self.decider)
                 || other.is_some_and(|other| needs(Decider::of(scheduler(&other), other.flags)))
         };
-        if client.port.is_none()
-            && there_needs(|decider| decider == Decider::Client { port: true })
+        if client.port.is_none() && there_needs(|decider| decider == Decider::Client { port: true })
         {
             return report(None, None, Verdict::NeedsPort);
         }
@@ -318,6 +318,7 @@ impl<'a> KernelSide<'a> {
         for (what, bit) in [
             ("persistent", ServiceFlags::PERSISTENT),
             ("one-packet", ServiceFlags::ONE_PACKET),
+            ("persistence engine sip", ServiceFlags::SIP),
         ] {
             if differ & bit != 0 {
                 note(what, set(self.entry, bit), set(other, bit));

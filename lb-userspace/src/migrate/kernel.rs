@@ -243,12 +243,27 @@ mod tests {
         for (scheduler, flags, weights, want) in [
             (Sh, 0, [1, 1, 1], "ABCBCBABACACACBCBCAABABACABACBCAABABCCAB"),
             (Sh, 0, [0, 1, 2], "BCBCB-C-CBCBCB-C-C-CBCB-C-C-CBCB-C-C-CBC"),
-            (Sh, 0, [300, 1, 1], "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
-            (Sh, fallback, [1, 0, 2], "CCCCCACACCCCCCACACACCCCACACACCCCACACACCC"),
+            (
+                Sh,
+                0,
+                [300, 1, 1],
+                "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+            ),
+            (
+                Sh,
+                fallback,
+                [1, 0, 2],
+                "CCCCCACACCCCCCACACACCCCACACACCCCACACACCC",
+            ),
             (Mh, 0, [1, 1, 1], "CBBBCCAABABAAAACABACACBCAABABCAABAACCBCA"),
             (Mh, 0, [2, 1, 3], "CCBBCCAAAACAAAACABCCACCCAABAACAABAACCACA"),
             (Mh, 0, [0, 1, 2], "CCBBCCCCCCBCCBCCCBCCCCBCCBBBCCBBBBBCCBCB"),
-            (Mh, 0, [300, 1, 7], "AAAAAAAAAABAAAAAAAACAAACAAAAAAAAAAAAAAAA"),
+            (
+                Mh,
+                0,
+                [300, 1, 7],
+                "AAAAAAAAAABAAAAAAAACAAACAAAAAAAAAAAAAAAA",
+            ),
             (Mh, 0, [1, 2, 1], "BBBBCBAABABAAAACABABACBCAABABBBABBBCCBCA"),
         ] {
             let kernel = Kernel::new(scheduler, flags, servers(&weights));
@@ -264,10 +279,7 @@ mod tests {
             servers
         };
         let kernel = Kernel::new(SchedulerKind::Mh, ServiceFlags::SCHED_1, quiesced());
-        assert_eq!(
-            clients(&kernel),
-            "CCACCAAACACAAAACAAACACACAACACACACCCCCCCA"
-        );
+        assert_eq!(clients(&kernel), "CCACCAAACACAAAACAAACACACAACACACACCCCCCCA");
         let kernel = Kernel::new(SchedulerKind::Mh, ServiceFlags::SCHED_2, quiesced());
         let ports: String = (30_000..30_040)
             .map(|port| letter(&kernel, [1, 2, 3, 4].into(), port))
@@ -286,7 +298,10 @@ mod tests {
         };
         let first: String = (20..30).map(|last| at(&[1, 1, 1], last)).collect();
         let second: String = (30..40).map(|last| at(&[1, 0, 2], last)).collect();
-        assert_eq!((first.as_str(), second.as_str()), ("BCACAABCBA", "CA-ACACAA-"));
+        assert_eq!(
+            (first.as_str(), second.as_str()),
+            ("BCACAABCBA", "CA-ACACAA-")
+        );
         let failover = Kernel::new(SchedulerKind::Fo, 0, servers(&[3, 1, 3]));
         assert_eq!(letter(&failover, [1, 2, 3, 4].into(), 0), 'C');
         let nobody = Kernel::new(SchedulerKind::Fo, 0, servers(&[0, 0]));

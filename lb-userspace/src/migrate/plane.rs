@@ -272,7 +272,10 @@ impl<'a> tables::Tables for Plane<'a> {
     fn cell(self, table: Table, index: u32) -> Option<PlaneCell<'a>> {
         let maps = self.tables;
         let (cell, len) = match table {
-            Table::Service => (PlaneCell::Service(maps.services, index), maps.services.len()),
+            Table::Service => (
+                PlaneCell::Service(maps.services, index),
+                maps.services.len(),
+            ),
             Table::List => (PlaneCell::List(maps.lists, index), maps.lists.len()),
             Table::Dest => (PlaneCell::Dest(maps.dests, index), maps.dests.len()),
             Table::DestLoad => (

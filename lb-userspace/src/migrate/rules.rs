@@ -254,15 +254,24 @@ FWM  00000007 mh
                 .map(|node| node.dest.spec.weight)
                 .collect::<Vec<_>>()
         };
-        assert_eq!((weights(&saved), weights(&kernel)), (vec![0, 3], vec![3, 0]));
+        assert_eq!(
+            (weights(&saved), weights(&kernel)),
+            (vec![0, 3], vec![3, 0])
+        );
     }
 
     #[test]
     fn bad_lines_are_named() {
         for (text, want) in [
             ("-A -t 10.9.9.1:80 -s sh\n-L\n", "rules:2: -L: not a line"),
-            ("\n# x\n-A -t nowhere.invalid:80", "rules:3: illegal virtual"),
-            ("-a -t 10.9.9.1:80 -r 10.8.0.1 -g", "rules:1: No such service"),
+            (
+                "\n# x\n-A -t nowhere.invalid:80",
+                "rules:3: illegal virtual",
+            ),
+            (
+                "-a -t 10.9.9.1:80 -r 10.8.0.1 -g",
+                "rules:1: No such service",
+            ),
             ("-A -t 10.9.9.1:80 -s nope", "rules:1: Scheduler or"),
             ("rubbish", "rules:1: "),
         ] {
@@ -271,8 +280,16 @@ FWM  00000007 mh
         }
         let saved = read("rules", SAVED).unwrap().state;
         for (from, to, want) in [
-            ("0A080002", "0A080003", "proc:4: -t 10.9.9.1:80 has other servers"),
-            ("FWM  00000007", "FWM  00000008", "proc:9: -f 7 -6 of the saved"),
+            (
+                "0A080002",
+                "0A080003",
+                "proc:4: -t 10.9.9.1:80 has other servers",
+            ),
+            (
+                "FWM  00000007",
+                "FWM  00000008",
+                "proc:9: -f 7 -6 of the saved",
+            ),
             ("TCP ", "ICMP", "proc:4: not a line of /proc/net/ip_vs"),
             ("0A080001:", "0A08:", "proc:5: no address"),
         ] {

@@ -95,7 +95,10 @@ fn what_differs_is_told() {
     let three = report("-s sh -b sh-port,sh-fallback", "-s sh -b sh-port");
     assert_eq!(told(&three), ["scheduler"]);
     let four = report("-s wrr", "-s rr");
-    assert_eq!((told(&four), four.different_clients), (vec!["scheduler".into()], 0));
+    assert_eq!(
+        (told(&four), four.different_clients),
+        (vec!["scheduler".into()], 0)
+    );
     assert!(!four.is_equal());
     let five = report("-A -t 10.9.9.4:80 -s sh\n", "-A -t 10.9.9.5:80 -s sh\n");
     assert_eq!(told(&five), ["service"]);

@@ -21,7 +21,7 @@ use crate::{
     family::Family,
     flow,
     layout::{FILTER_WORDS, Root, Settings, Stats},
-    packet::{Packet, Search},
+    packet::{Packet, Search, Searched},
     reason::Reason,
     sched::mh,
     tables::{Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Step, Table, Tables},
@@ -140,7 +140,9 @@ impl Packet for HostPacket {
         });
         Some(words.sum())
     }
+}
 
+impl Searched for HostPacket {
     fn search<S: Search>(&self, offset: u32, length: u32, search: &mut S) -> Option<()> {
         let bytes = self.bytes().get(offset as usize..)?;
         let bytes = bytes.get(..length as usize)?;
@@ -150,6 +152,8 @@ impl Packet for HostPacket {
         {}
         Some(())
     }
+
+    fn keep_text(&self, _: [u64; 2], _: u64) {}
 }
 
 /// Tables in memory. Shared by reference between threads, like maps.

@@ -68,20 +68,19 @@ pub trait Packet {
     /// on, as loaded, an odd last byte padded with zero; to be folded. `None`
     /// beyond the end. The offset is below 2^17, the length below 2^14.
     fn sum(&self, offset: u32, length: u32) -> Option<u64>;
-    /// Has `search` look at `length` bytes from `offset` on, at most [`SEARCHED`].
-    /// `None` beyond the end, and of packets that may start no connection. The offset
-    /// is below 2^17.
-    #[inline(always)]
-    fn search<S: Search>(&self, _offset: u32, _length: u32, _search: &mut S) -> Option<()> {
-        None
-    }
-    /// Keeps the text that starts `start` bytes into what was searched last, as the
-    /// one that `key` stands for: for listings, so that it may be forgotten.
-    #[inline(always)]
-    fn keep_text(&self, _key: [u64; 2], _start: u64) {}
     /// [`crc::change`]: here, because in the kernel it is a function of its own.
     #[inline(always)]
     fn crc_change(&self, change: u32, length: u32) -> u32 {
         crc::change(change, length)
     }
+}
+
+/// A frame whose text can be searched.
+pub trait Searched: Packet {
+    /// Has `search` look at `length` bytes from `offset` on, at most [`SEARCHED`].
+    /// `None` beyond the end. The offset is below 2^17.
+    fn search<S: Search>(&self, offset: u32, length: u32, search: &mut S) -> Option<()>;
+    /// Keeps the text that starts `start` bytes into what was searched last, as the
+    /// one that `key` stands for: for listings, so that it may be forgotten.
+    fn keep_text(&self, key: [u64; 2], start: u64);
 }

@@ -8,6 +8,7 @@ mod cell;
 mod leaving;
 mod maps;
 mod packet;
+mod search;
 mod skb;
 mod stages;
 mod sweep;

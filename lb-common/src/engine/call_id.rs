@@ -4,7 +4,7 @@
 use super::{CALL_KEY, STAGE_DONE, Stop, stage_answer};
 use crate::{
     facts::Facts,
-    packet::{Packet, SEARCHED},
+    packet::{SEARCHED, Searched},
     parse::{CallId, Sums},
     reason::Reason,
     tables::{Param, Tables},
@@ -15,7 +15,7 @@ use crate::{
 /// apart. There is no room for a Call-ID in it: its sums, with those of the
 /// service that they take the place of, stand for it.
 #[inline(always)]
-pub fn call_id<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
+pub fn call_id<P: Searched, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -> u32 {
     match find(packet, tables, facts) {
         Some((sums, start)) => {
             let [first, second] = sums.words();
@@ -36,7 +36,7 @@ pub fn call_id<P: Packet, T: Tables>(packet: &P, tables: T, facts: &mut Facts) -
 
 /// The sums of the Call-ID and of the service, and where the Call-ID begins.
 #[inline(always)]
-fn find<P: Packet, T: Tables>(packet: &P, tables: T, facts: &Facts) -> Option<(Sums, u64)> {
+fn find<P: Searched, T: Tables>(packet: &P, tables: T, facts: &Facts) -> Option<(Sums, u64)> {
     if facts.protocol() != IPPROTO_UDP {
         return None;
     }

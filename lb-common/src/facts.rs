@@ -96,8 +96,11 @@ pub struct Facts {
     /// ([`TemplateKey`](crate::engine::TemplateKey)), a connection or its reverse
     /// cell. Source, destination, and ports and protocol as in [`Facts::ports`].
     pub new_key: [u64; 5],
+    /// Of a template by Call-ID, what its key does not tell: the service's address
+    /// and port; of a service by mark, the mark in the first 32 bits.
+    pub call: [u64; 3],
     /// What that cell will hold: [`Prepared`](crate::flow::Prepared) in words.
-    pub prepared: [u64; 7],
+    pub prepared: [u64; 10],
     /// What became of it: one of [`outcome`].
     pub outcome: u64,
     /// The cell that was made: a [`Link`](crate::flow::Link).

@@ -21,7 +21,7 @@ use crate::{
     family::Family,
     flow,
     layout::{FILTER_WORDS, Root, Settings, Stats},
-    packet::Packet,
+    packet::{Packet, Search, Searched},
     reason::Reason,
     sched::mh,
     tables::{Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Step, Table, Tables},
@@ -142,6 +142,20 @@ impl Packet for HostPacket {
     }
 }
 
+impl Searched for HostPacket {
+    fn search<S: Search>(&self, offset: u32, length: u32, search: &mut S) -> Option<()> {
+        let bytes = self.bytes().get(offset as usize..)?;
+        let bytes = bytes.get(..length as usize)?;
+        let mut indexed = (0..).zip(bytes);
+        while let Some((index, byte)) = indexed.next()
+            && search.step(*byte, index)
+        {}
+        Some(())
+    }
+
+    fn keep_text(&self, _: [u64; 2], _: u64) {}
+}
+
 /// Tables in memory. Shared by reference between threads, like maps.
 pub struct HostTables {
     params: Params,
@@ -191,7 +205,7 @@ impl HostTables {
             (Table::Settings, size_of::<Settings>() / 8, 1),
             (Table::Local, 4, dests.max(LOCALS)),
             (Table::SchedTable, 1, services.saturating_mul(mh::WORDS)),
-            (Table::Limits, 1, 1),
+            (Table::Limits, 1, 2),
             (Table::Rules, 1, 2 * params.rule_words),
         ];
         let mut tables: Vec<(usize, Vec<AtomicU64>)> =
@@ -474,6 +488,10 @@ impl Stages<HostPacket> for HostStages<'_> {
 
     fn choose(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {
         engine::choose(self.0, facts)
+    }
+
+    fn call_id(&self, packet: &mut HostPacket, facts: &mut Facts) -> u32 {
+        engine::call_id(packet, self.0, facts)
     }
 
     fn prepare(&self, _: &mut HostPacket, facts: &mut Facts) -> u32 {

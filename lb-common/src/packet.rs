@@ -4,6 +4,17 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::{checksum, crc};
 
+/// Looks at bytes, one after the other. Plain words, at most
+/// [`LOOP_WORDS`](crate::tables::LOOP_WORDS) of them: see
+/// [`Step`](crate::tables::Step).
+pub trait Search: Copy + 'static {
+    /// Looks at the byte at `index`; `false` ends the search.
+    fn step(&mut self, byte: u8, index: u64) -> bool;
+}
+
+/// Bytes that are searched at most.
+pub const SEARCHED: u32 = 2048;
+
 /// A frame. Reads and writes are by value and checked against its end: nothing
 /// keeps a pointer into it, and after [`Packet::grow_front`] offsets simply
 /// count from the new start.
@@ -62,4 +73,14 @@ pub trait Packet {
     fn crc_change(&self, change: u32, length: u32) -> u32 {
         crc::change(change, length)
     }
+}
+
+/// A frame whose text can be searched.
+pub trait Searched: Packet {
+    /// Has `search` look at `length` bytes from `offset` on, at most [`SEARCHED`].
+    /// `None` beyond the end. The offset is below 2^17.
+    fn search<S: Search>(&self, offset: u32, length: u32, search: &mut S) -> Option<()>;
+    /// Keeps the text that starts `start` bytes into what was searched last, as the
+    /// one that `key` stands for: for listings, so that it may be forgotten.
+    fn keep_text(&self, key: [u64; 2], start: u64);
 }

@@ -89,6 +89,10 @@ reasons! {
     DroppedNoDest = "dropped-no-dest", Dropped;
     /// No server of the service can take a new connection.
     DroppedNoServer = "dropped-no-server", Dropped;
+    /// `--pe sip`: not a datagram with a Call-ID.
+    DroppedNoCallId = "dropped-no-call-id", Dropped;
+    /// `drop_packet`: one of so many packets that would start a connection.
+    DroppedDefence = "dropped-defence", Dropped;
     /// A rule of the filter says so.
     DroppedFilter = "dropped-filter", Dropped;
     /// FULLNAT: no local address, or no free port of one was found in

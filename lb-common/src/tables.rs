@@ -60,7 +60,8 @@ pub enum Table {
     Local,
     /// Tables of schedulers, four 16-bit list positions a record: 1 word.
     SchedTable,
-    /// One record of our own limits: the ICMP bucket; 1 word.
+    /// What our own limits remember: the ICMP bucket, and how many packets are let
+    /// through before `drop_packet` drops one; 1 word each.
     Limits,
     /// Mark and filter rules, halved: 1 word. See
     /// [`RuleHeader`](crate::layout::RuleHeader).

@@ -281,7 +281,7 @@ fn settings() {
         reserved: 0,
         sctp: core::array::from_fn(|state| 300 + state as u32),
         knobs: Knobs::REUSE | Knobs::SLOPPY_TCP,
-        reserved1: 0,
+        drop_rate: 0,
     };
     let tables = tables();
     let view = SettingsView(written(&tables, Table::Settings, entry));

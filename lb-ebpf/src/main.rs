@@ -9,6 +9,7 @@ mod cell;
 mod leaving;
 mod maps;
 mod packet;
+mod search;
 mod skb;
 mod stages;
 mod sweep;

@@ -12,6 +12,8 @@ use lb_common::{
         DestEntry, DestLoad, IfaceEntry, ListEntry, LocalAddress, NextHop, ServiceEntry,
         ServiceState, Settings, Stats, StatsPage,
     },
+    packet::SEARCHED,
+    parse::LONGEST_CALL_ID,
     reason::Reason,
     tables::{DESTINATION_WORDS, Datagram, Destination, LOOP_WORDS, Params},
 };
@@ -68,9 +70,9 @@ pub static PAGES: Array<StatsPage> = Array::with_max_entries(1, MAPPED);
 #[map]
 pub static PARAMS_KEPT: Array<Params> = Array::with_max_entries(1, MAPPED);
 
-/// The bucket of ICMP answers.
+/// The bucket of ICMP answers, and the count of `drop_packet`.
 #[map]
-pub static LIMITS: Array<u64> = Array::with_max_entries(1, 0);
+pub static LIMITS: Array<u64> = Array::with_max_entries(2, 0);
 /// Ports of datagrams whose first fragment was seen. A loss is harmless, so the
 /// oldest may make room.
 #[map]
@@ -94,6 +96,17 @@ pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(2, 0);
 /// Bytes of the packet at hand, to be summed: a chunk and room for the verifier.
 #[map]
 pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(2, 0);
+/// Bytes of the packet at hand, to be searched, and room behind them.
+#[map]
+pub static TEXT: PerCpuArray<[u64; (SEARCHED as usize + TEXT_LEN) / 8]> =
+    PerCpuArray::with_max_entries(1, 0);
+/// Call-IDs by what stands for them in the key of a template, for listings. A loss
+/// is harmless, so the oldest may make room.
+#[map]
+pub static CALLS: LruHashMap<[u64; 2], [u8; TEXT_LEN]> =
+    LruHashMap::with_max_entries(16_384, 0);
+/// Bytes that are kept of a text: a Call-ID and an end of line.
+pub const TEXT_LEN: usize = LONGEST_CALL_ID as usize + 1;
 #[map]
 pub static DEST_STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 /// Packets and bytes of filter rules.

@@ -68,6 +68,11 @@ impl Stages<XdpPacket> for GlobalStages {
     }
 
     #[inline(always)]
+    fn call_id(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
+        lvx_call_id(packet.context(), facts)
+    }
+
+    #[inline(always)]
     fn prepare(&self, packet: &mut XdpPacket, facts: &mut Facts) -> u32 {
         lvx_prepare(packet.context(), facts)
     }
@@ -189,6 +194,7 @@ stage!(lvx_classify4, ctx, facts =>
 stage!(lvx_classify6, ctx, facts =>
     engine::classify::<V6, _, _>(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_choose, ctx, facts => engine::choose(TABLES, facts));
+stage!(lvx_call_id, ctx, facts => engine::call_id(&XdpPacket::new(ctx), TABLES, facts));
 stage!(lvx_prepare, ctx, facts => engine::prepare(TABLES, facts));
 stage!(lvx_settle4, ctx, facts => engine::settle::<V4, _>(TABLES, facts));
 stage!(lvx_settle6, ctx, facts => engine::settle::<V6, _>(TABLES, facts));

@@ -8,6 +8,7 @@
 //! | [`netlink`] | where servers are: routes, neighbours, links; what bypasses netfilter |
 //! | [`dataplane`] | the loaded program and its maps, the only module that knows aya |
 //! | [`rules`] | mark and filter rules: their words, their text, what packets read |
+//! | [`migrate`] | where clients go by a kernel's saved rules, and by lvx |
 //! | [`real_server`] | what a real server needs for its method |
 //! | [`capture`] | the packets of `lvx capture`: filter, lines, files |
 //! | [`daemon`] | `lvx run`: the one writer of the configuration, the control socket |
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod daemon;
 pub mod dataplane;
 pub mod ipvsadm;
+pub mod migrate;
 pub mod model;
 pub mod netlink;
 mod netns;

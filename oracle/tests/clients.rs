@@ -1,5 +1,7 @@
 //! The recorded mappings of many clients against the engine's schedulers, on
-//! plain tables: what would take an hour on this machine's clock takes a second.
+//! plain tables: what would take an hour on this machine's clock takes a second. And
+//! against the plain rendering of the kernel's tables that `lvx migrate check`
+//! compares a director with.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -10,6 +12,7 @@ use lb_common::{
     sched::{self, Picked, try_pick, wrr},
     tables::{Params, Table, Tables as _},
 };
+use lb_userspace::migrate::kernel::Kernel;
 use lvx_oracle::{
     batch,
     play::clients::{client, summary},
@@ -89,6 +92,23 @@ impl Service {
         }
     }
 
+    /// Where clients go by the kernel's tables, in one line.
+    fn by_the_kernels_tables(&self, count: u32, packet: &Packet) -> String {
+        let kind = SchedulerKind::from_name(&self.scheduler).expect("a scheduler");
+        let servers = self.servers.iter().map(|it| it.1).collect();
+        let kernel = Kernel::new(kind, self.flags, servers);
+        let receiver = |number| {
+            let from = client(packet.from, number);
+            let counts = self.flags & ServiceFlags::SCHED_2 != 0;
+            let port = if counts { from.port() } else { 0 };
+            match kernel.choose(from.ip(), port, packet.to.ip()) {
+                Some(position) => self.servers[position].0.clone(),
+                None => "-".to_owned(),
+            }
+        };
+        summary(&(0..count).map(receiver).collect::<Vec<_>>())
+    }
+
     /// Where clients go, in one line.
     fn clients(&self, count: u32, packet: &Packet) -> String {
         let params = Params {
@@ -165,14 +185,19 @@ fn clients_keep_the_servers_that_the_kernel_gave_them() {
                     service.command(words, &scenario.servers);
                 }
                 Action::Clients(count, packet) => {
-                    let line = services[&packet.to.to_string()].clients(*count, packet);
-                    assert_eq!(
-                        [line],
-                        recorded.lines[..],
-                        "{name}:{}: {}",
-                        step.line,
-                        step.text
-                    );
+                    let service = &services[&packet.to.to_string()];
+                    for line in [
+                        service.clients(*count, packet),
+                        service.by_the_kernels_tables(*count, packet),
+                    ] {
+                        assert_eq!(
+                            [line],
+                            recorded.lines[..],
+                            "{name}:{}: {}",
+                            step.line,
+                            step.text
+                        );
+                    }
                     checked += count;
                 }
                 other => panic!("{name}:{}: {other:?}", step.line),

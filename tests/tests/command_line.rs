@@ -271,8 +271,6 @@ fn what_is_not_built_says_so_and_changes_nothing() {
         director.status().unwrap().epoch,
     );
     for command in [
-        "-A -u 192.168.0.200:81 -s rr -p 60 --pe sip",
-        "-E -t 192.168.0.200:80 -s rr --pe sip",
         "-Ln --daemon",
         "--stop-daemon master",
         "--start-daemon master",

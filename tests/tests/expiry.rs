@@ -205,3 +205,28 @@ fn a_closed_connection_is_gone_after_ten_seconds() {
     }
     scene.expect(1002, "ESTABLISHED", 900 - began.elapsed().as_secs() as u32);
 }
+
+/// `drop_entry` visits a thirty-second of the table each second: of 64 half-open
+/// connections none is dropped in ten seconds once in a billion times.
+#[test]
+fn half_open_connections_are_dropped_at_random_when_asked() {
+    let lab = OneArm::new().unwrap();
+    let scene = Scene::new(&lab);
+    let server = "192.168.0.10:80";
+    scene.tcp(1001, &[Flags::SYN, Flags::ACK]);
+    for port in 4001..=4064 {
+        scene.tcp(port, &[Flags::SYN]);
+    }
+    sleep(Duration::from_secs(2));
+    assert_eq!(scene.counts(server), (65, 0), "nobody has asked");
+    let set = ["sysctl", "-w", "net.ipv4.vs.drop_entry=3"];
+    scene.director.lvx(&set).ok();
+    let began = Instant::now();
+    while scene.counts(server).0 == 65 {
+        assert!(began.elapsed() < Duration::from_secs(12), "none is dropped");
+        sleep(Duration::from_millis(100));
+    }
+    assert_eq!(scene.listed(1001).expect("kept").state, "ESTABLISHED");
+    let listed = connections(&scene.director.ipvsadm(&["-Lnc"]).ok()).unwrap();
+    assert!(listed.len() as u64 >= scene.counts(server).0);
+}

@@ -93,6 +93,37 @@ fn settings_outlive_the_daemon() {
     assert_eq!(read(&director), want);
     let refused = director.lvx(&["sysctl", "net.ipv4.vs.conntrack=1"]);
     assert_eq!(refused.code, 2, "{refused}");
-    let refused = director.lvx(&["sysctl", "net.ipv4.vs.secure_tcp=3"]);
+    let refused = director.lvx(&["sysctl", "net.ipv4.vs.secure_tcp=4"]);
     assert_eq!(refused.code, 2, "{refused}");
+}
+
+#[test]
+fn a_call_keeps_its_server() {
+    let lab = OneArm::new().unwrap();
+    let mut director = Director::start(&lab.director.ns).unwrap();
+    director.configure("-A -u 192.168.0.200:5060 -s rr -p 60 --pe sip -o");
+    let list = director.ipvsadm(&["-Ln"]).ok();
+    assert!(list.contains("rr persistent 60 pe sip ops"), "{list}");
+    let saved = director.ipvsadm(&["-S", "-n"]).ok();
+    assert_eq!(saved, "-A -u 192.168.0.200:5060 -s rr -p 60 --pe sip -o\n");
+    director.kill();
+    director.restart().unwrap();
+    assert_eq!(director.ipvsadm(&["-S", "-n"]).ok(), saved);
+    let refused = director.ipvsadm(&["-A", "-u", "192.168.0.200:5061", "--pe", "nosuch"]);
+    assert_eq!(
+        refused.refused(255),
+        "Scheduler or persistence engine not found"
+    );
+}
+
+#[test]
+fn the_defence_can_be_set() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    for name in ["drop_entry", "drop_packet", "secure_tcp"] {
+        let set = director.lvx(&["sysctl", "-w", &format!("net.ipv4.vs.{name}=3")]);
+        assert_eq!(set.ok(), format!("net.ipv4.vs.{name} = 3\n"));
+        let refused = director.lvx(&["sysctl", "-w", &format!("net.ipv4.vs.{name}=4")]);
+        assert!(refused.refused(2).contains("from 0 to 3"));
+    }
 }

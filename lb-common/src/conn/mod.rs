@@ -125,11 +125,14 @@ impl Tracking {
         }
     }
 
-    /// The state after a packet.
+    /// The state after a packet, under these knobs.
     #[inline(always)]
-    pub const fn next(self, state: u8, facts: &Facts, seen: Seen) -> u8 {
+    pub const fn next(self, state: u8, facts: &Facts, seen: Seen, knobs: Knobs) -> u8 {
         match self {
-            Self::Flags => tcp::next(state, facts.flags(), seen),
+            Self::Flags => {
+                let secured = knobs.has(Knobs::SECURE_TCP);
+                tcp::next(state, facts.flags(), seen, secured)
+            }
             Self::Columns => sctp::next(state, &facts.columns, seen),
         }
     }
@@ -191,7 +194,7 @@ impl Settings {
             reserved: 0,
             sctp: sctp_ticks,
             knobs: Knobs::REUSE,
-            reserved1: 0,
+            drop_rate: 0,
         }
     }
 }

@@ -186,15 +186,60 @@ const INPUT_ONLY: Columns = Columns {
     ]),
 };
 
-/// The state after a packet with `flags`. RST counts before SYN, FIN and ACK; a
-/// segment with none of them closes. Sequence numbers are not looked at, as in
-/// the kernel.
+/// A column with other states after some.
+const fn changed(mut column: u64, changes: &[(u8, u8)]) -> u64 {
+    let mut change = 0;
+    while change < changes.len() {
+        let (state, next) = changes[change];
+        column &= !(15 << (4 * state));
+        column |= (next as u64) << (4 * state);
+        change += 1;
+    }
+    column
+}
+
+/// [`FROM_CLIENT`] under `secure_tcp`: the client alone establishes nothing.
+const SECURED_FROM_CLIENT: Columns = Columns {
+    syn: changed(FROM_CLIENT.syn, &[(SYNACK, SYNACK)]),
+    fin: changed(FROM_CLIENT.fin, &[(SYNACK, SYNACK)]),
+    ack: changed(FROM_CLIENT.ack, &[(SYN_RECV, SYN_RECV), (SYNACK, SYNACK)]),
+    rst: changed(FROM_CLIENT.rst, &[(SYNACK, CLOSE)]),
+};
+/// [`FROM_SERVER`] under `secure_tcp`.
+const SECURED_FROM_SERVER: Columns = Columns {
+    syn: changed(FROM_SERVER.syn, &[(SYN_RECV, SYNACK), (SYNACK, SYNACK)]),
+    ..FROM_SERVER
+};
+/// [`INPUT_ONLY`] under `secure_tcp`.
+const SECURED_INPUT_ONLY: Columns = Columns {
+    syn: changed(
+        INPUT_ONLY.syn,
+        &[
+            (NONE, SYNACK),
+            (FIN_WAIT, SYNACK),
+            (TIME_WAIT, SYNACK),
+            (CLOSE, SYNACK),
+            (CLOSE_WAIT, SYNACK),
+            (LAST_ACK, SYNACK),
+            (LISTEN, SYNACK),
+            (SYNACK, SYNACK),
+        ],
+    ),
+    ..INPUT_ONLY
+};
+
+/// The state after a packet with `flags`; `secured` under `secure_tcp`. RST counts
+/// before SYN, FIN and ACK; a segment with none of them closes. Sequence numbers
+/// are not looked at, as in the kernel.
 #[inline(always)]
-pub const fn next(state: u8, flags: u8, seen: Seen) -> u8 {
-    let columns = match seen {
-        Seen::FromClient => FROM_CLIENT,
-        Seen::FromServer => FROM_SERVER,
-        Seen::FromClientOnly => INPUT_ONLY,
+pub const fn next(state: u8, flags: u8, seen: Seen, secured: bool) -> u8 {
+    let columns = match (seen, secured) {
+        (Seen::FromClient, false) => FROM_CLIENT,
+        (Seen::FromServer, false) => FROM_SERVER,
+        (Seen::FromClientOnly, false) => INPUT_ONLY,
+        (Seen::FromClient, true) => SECURED_FROM_CLIENT,
+        (Seen::FromServer, true) => SECURED_FROM_SERVER,
+        (Seen::FromClientOnly, true) => SECURED_INPUT_ONLY,
     };
     let column = if flags & TCP_RST != 0 {
         columns.rst
@@ -252,16 +297,16 @@ mod tests {
 
     fn walk(flags: &[u8]) -> u8 {
         flags.iter().fold(NONE, |state, &flags| {
-            next(state, flags, Seen::FromClientOnly)
+            next(state, flags, Seen::FromClientOnly, false)
         })
     }
 
     /// As [`walk`], of a connection whose both sides are seen; server's segments
     /// are in the second place.
     fn talk(segments: &[(Seen, u8)]) -> u8 {
-        segments
-            .iter()
-            .fold(NONE, |state, &(seen, flags)| next(state, flags, seen))
+        segments.iter().fold(NONE, |state, &(seen, flags)| {
+            next(state, flags, seen, false)
+        })
     }
 
     #[test]
@@ -305,6 +350,32 @@ mod tests {
     }
 
     #[test]
+    fn under_secure_tcp_the_server_establishes() {
+        use Seen::{FromClient as C, FromServer as D};
+        let talk = |segments: &[(Seen, u8)]| {
+            let segments = segments.iter();
+            segments.fold(NONE, |state, &(seen, flags)| next(state, flags, seen, true))
+        };
+        assert_eq!(talk(&[(C, S)]), SYN_RECV);
+        assert_eq!(talk(&[(C, S), (C, A)]), SYN_RECV, "nobody has answered");
+        let answered = [(C, S), (D, S | A)];
+        let after = |more: &[(Seen, u8)]| talk(&[&answered[..], more].concat());
+        assert_eq!(after(&[]), SYNACK);
+        assert_eq!(after(&[(C, A)]), SYNACK);
+        assert_eq!(after(&[(C, A), (D, A)]), ESTABLISHED);
+        assert_eq!(after(&[(C, F | A)]), SYNACK);
+        assert_eq!(after(&[(C, R)]), CLOSE);
+        let only = |flags: &[u8]| {
+            let seen = Seen::FromClientOnly;
+            let flags = flags.iter();
+            flags.fold(NONE, |state, &flags| next(state, flags, seen, true))
+        };
+        assert_eq!(only(&[S]), SYNACK);
+        assert_eq!(only(&[S, A]), ESTABLISHED);
+        assert_eq!(only(&[S, A, F | A, S]), SYNACK);
+    }
+
+    #[test]
     fn which_flags_start() {
         for flags in [S, S | A, S | F, S | F | A] {
             assert!(may_start(flags), "{flags:#x}");
@@ -325,7 +396,9 @@ mod tests {
         for state in 0..STATES as u8 {
             for flags in 0..=255 {
                 for seen in [Seen::FromClient, Seen::FromServer, Seen::FromClientOnly] {
-                    assert!((next(state, flags, seen) as usize) < STATES);
+                    for secured in [false, true] {
+                        assert!((next(state, flags, seen, secured) as usize) < STATES);
+                    }
                 }
             }
         }

@@ -132,12 +132,13 @@ fn advance<F: Family, T: Tables>(
     tracking: Tracking,
     seen: Seen,
 ) -> Result<(), Stop> {
+    let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     let was = conn.state.protocol_state();
     // The kernel sees a datagram once, whole.
     let state = if facts.part == Part::Later as u64 {
         was
     } else {
-        tracking.next(was, facts, seen)
+        tracking.next(was, facts, seen, settings.knobs())
     };
     let known = match seen {
         // From now on both sides decide.
@@ -153,7 +154,6 @@ fn advance<F: Family, T: Tables>(
             flow::assure::<F, T>(tables, conn.template());
         }
     }
-    let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
     conn.cell.touch(
         conn.times,
         Times::new(

@@ -1,6 +1,7 @@
 //! The walk of a packet.
 
 mod answer;
+mod call_id;
 mod classify;
 mod connection;
 mod icmp;
@@ -18,12 +19,13 @@ mod tunnel_error;
 mod walk;
 
 pub use answer::answer;
+pub use call_id::call_id;
 pub use classify::{classify, filter_verdict};
 pub use icmp::{icmp, relay};
 pub use leaving::{LeavingStages, count_error, leaving, of_local, retell};
 pub use local::to_local;
 pub use pair::{LOCAL_PORT_TRIES, bind, learn, pair};
-pub use persistence::{TEMPLATE_KEY, TemplateKey, keep, template};
+pub use persistence::{CALL_KEY, TEMPLATE_KEY, TemplateKey, keep, template};
 pub use reconsider::reconsider;
 pub use schedule::{choose, insert, prepare, settle};
 pub use send::{to_client, to_server, tunnel};
@@ -74,6 +76,8 @@ pub trait Stages<P> {
     fn classify<F: Family>(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`choose`].
     fn choose(&self, packet: &mut P, facts: &mut Facts) -> u32;
+    /// [`call_id`].
+    fn call_id(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`prepare`].
     fn prepare(&self, packet: &mut P, facts: &mut Facts) -> u32;
     /// [`settle`].

@@ -31,6 +31,10 @@ pub struct TemplateKey {
 /// Set in the tail of a template's key: above ports and protocol.
 pub const TEMPLATE_KEY: u64 = 1 << 40;
 
+/// Set in the tail of a template's key that is by Call-ID: the service's words and
+/// the other bits of the tail, but for the protocol, are sums of the Call-ID.
+pub const CALL_KEY: u64 = 1 << 41;
+
 impl TemplateKey {
     /// Of the client of a packet. A service of any port has one template a
     /// client and protocol, as has FTP, whose data ports belong to it.
@@ -145,6 +149,11 @@ pub(super) fn prepare_template(facts: &mut Facts) {
     let new = NewTemplate {
         slot: facts.slot(),
         timeout: facts.template_timeout as u32,
+        service: if facts.new_key[4] & CALL_KEY != 0 {
+            facts.call
+        } else {
+            [0; 3]
+        },
     };
     facts.prepared = new.prepare(facts.tick()).words();
 }

@@ -22,7 +22,7 @@ use crate::{
     load,
     reason::Reason,
     sched::{self, Picked},
-    tables::{Table, Tables},
+    tables::{Cell, Table, Tables},
     wire::{FTP_DATA, IPPROTO_UDP},
 };
 
@@ -45,6 +45,11 @@ pub(super) fn schedule<F: Family, P, T: Tables, S: Stages<P>>(
     while tries < sched::CURSOR_TRIES {
         chosen = stages.choose(packet, facts);
         if chosen == STAGE_TEMPLATE {
+            if facts.service_flags & u64::from(ServiceFlags::SIP) != 0
+                && stages.call_id(packet, facts) != STAGE_DONE
+            {
+                return Err(Stop(facts.reason as u32));
+            }
             chosen = stages.template::<F>(packet, facts);
         }
         if chosen == STAGE_STALE {
@@ -153,6 +158,10 @@ fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Choice, Reason> {
     if facts.part == Part::Later as u64 {
         return Err(Reason::DroppedFragment);
     }
+    // A packet that was asked about its template has been counted.
+    if facts.wants_template == 0 && is_one_too_many(tables)? {
+        return Err(Reason::DroppedDefence);
+    }
     if facts.src_port() == FTP_DATA {
         return Err(Reason::PassedNoConnection);
     }
@@ -169,6 +178,26 @@ fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Choice, Reason> {
     Ok(Choice::Picked(sched::try_pick(
         tables, facts, side, service,
     )))
+}
+
+/// Whether the packet is one of those that `drop_packet` drops: of so many that
+/// would start a connection, one.
+#[inline(always)]
+fn is_one_too_many<T: Tables>(tables: T) -> Result<bool, Reason> {
+    let rate = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?).drop_rate();
+    if rate == 0 {
+        return Ok(false);
+    }
+    let counter = tables.cell(Table::Limits, 1).ok_or(LOST)?;
+    let left = counter.load(0);
+    let drops = left <= 1;
+    let next = if drops {
+        rate.into()
+    } else {
+        left.wrapping_sub(1)
+    };
+    // Who loses a race for it is let through.
+    Ok(counter.compare_exchange(0, left, next) == left && drops)
 }
 
 #[inline(always)]
@@ -260,8 +289,8 @@ fn note_flow<T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
         method = ForwardMethod::Masq;
         facts.method = method as u64;
     }
-    let state = tracking.next(0, facts, seen(method));
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
+    let state = tracking.next(0, facts, seen(method), settings.knobs());
     let flow = NewFlow {
         slot: facts.slot(),
         method,

@@ -56,6 +56,7 @@ impl NewFlow {
             spare: 0,
             load: state::load_of(self.counted as u8),
             takes_over: 0,
+            service: [0; 3],
         }
     }
 }
@@ -81,12 +82,15 @@ pub struct Prepared {
     pub(super) load: u64,
     /// Not 0 of a reverse cell that takes the replies from a living connection.
     pub(super) takes_over: u64,
+    /// Of a template by Call-ID, [`NewTemplate::service`](super::NewTemplate).
+    pub(super) service: [u64; 3],
 }
 
 impl Prepared {
     /// As words.
     #[inline(always)]
-    pub const fn words(self) -> [u64; 7] {
+    pub const fn words(self) -> [u64; 10] {
+        let [first, second, port] = self.service;
         [
             self.live.0,
             self.times,
@@ -95,12 +99,27 @@ impl Prepared {
             self.spare,
             self.load,
             self.takes_over,
+            first,
+            second,
+            port,
         ]
     }
 
     /// Of [`Self::words`].
     #[inline(always)]
-    pub const fn from_words([live, times, dest, link, spare, load, takes_over]: [u64; 7]) -> Self {
+    pub const fn from_words(words: [u64; 10]) -> Self {
+        let [
+            live,
+            times,
+            dest,
+            link,
+            spare,
+            load,
+            takes_over,
+            first,
+            second,
+            port,
+        ] = words;
         Self {
             live: StateWord(live),
             times,
@@ -109,6 +128,7 @@ impl Prepared {
             spare,
             load,
             takes_over,
+            service: [first, second, port],
         }
     }
 
@@ -143,7 +163,7 @@ impl Prepared {
 
     /// Writes the words of a cell of `generation` that nobody else touches.
     #[inline(always)]
-    fn fill<C: Cell>(&self, cell: FlowCell<C>, generation: u32) {
+    fn fill<F: Family, C: Cell>(&self, cell: FlowCell<C>, generation: u32) {
         let link = if self.live.is_template() {
             Control(self.link).of_generation(generation).0
         } else {
@@ -153,6 +173,10 @@ impl Prepared {
         cell.0.store(word::DEST, self.dest);
         cell.0.store(word::LINK, link);
         cell.0.store(word::SPARE, self.spare);
+        if self.live.is_template() {
+            let [first, second, port] = self.service;
+            cell.keep_local::<F>([first, second], port as u16);
+        }
     }
 
     /// Counts it on its server.
@@ -396,7 +420,7 @@ fn fill<F: Family, T: Tables>(
         cell.0.store(word::KEY + k, F::key_word(key, k));
         k += 1;
     }
-    flow.fill(cell, seen.generation());
+    flow.fill::<F, _>(cell, seen.generation());
     // Every count goes up before the flow can be seen, so that no release can
     // take one down first.
     if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {

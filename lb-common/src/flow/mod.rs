@@ -40,7 +40,7 @@ pub use release::{release, transition};
 pub use reverse::{NewReverse, read_reverse, way_of};
 pub use state::{Phase, StateWord};
 pub use template::{
-    CONTROLLED, Control, NewTemplate, assure, hold, is_alive, let_go, renew, retire,
+    CONTROLLED, Control, NewTemplate, assure, close, hold, is_alive, let_go, renew, retire,
 };
 
 /// Cells in a window.

@@ -46,6 +46,7 @@ impl NewReverse {
             spare,
             load: 0,
             takes_over: self.takes_over.into(),
+            service: [0; 3],
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct NewTemplate {
     pub slot: u32,
     /// Time-out in ticks.
     pub timeout: u32,
+    /// Address and port of its service, where the key does not tell them; else zeros.
+    pub service: [u64; 3],
 }
 
 impl NewTemplate {
@@ -77,6 +79,7 @@ impl NewTemplate {
             spare: 0,
             load: 0,
             takes_over: 0,
+            service: self.service,
         }
     }
 }
@@ -158,9 +161,10 @@ pub fn assure<F: Family, T: Tables>(tables: T, template: u64) {
     }
 }
 
-/// Closes the count of a template that has no connections; whether it is closed.
+/// Closes the count of a template that has no connections; whether it is closed,
+/// and so may be released.
 #[inline(always)]
-pub(super) fn close<C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
+pub fn close<C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
     let seen = control(cell);
     if seen.count() != 0 {
         return false;

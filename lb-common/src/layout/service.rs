@@ -26,6 +26,8 @@ impl ServiceFlags {
     /// The scheduler was bound anew in this generation: the seed is the cursor,
     /// whatever it was before.
     pub const REBOUND: u16 = 1 << 14;
+    /// Persistent by SIP's Call-ID (`--pe sip`).
+    pub const SIP: u16 = 1 << 12;
     /// FULLNAT servers are told the client's address in a TCP option (`--toa`).
     pub const TOA: u16 = 1 << 13;
 }

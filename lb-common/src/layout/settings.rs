@@ -23,8 +23,9 @@ pub struct Settings {
     pub sctp: [u32; 16],
     /// [`Knobs`].
     pub knobs: u32,
-    /// Zero.
-    pub reserved1: u32,
+    /// Of so many packets that would start a connection one is dropped
+    /// (`drop_packet`); 0 is none.
+    pub drop_rate: u32,
 }
 
 impl Settings {
@@ -51,6 +52,8 @@ impl Knobs {
     pub const SLOPPY_TCP: u32 = 1 << 4;
     /// `sloppy_sctp`.
     pub const SLOPPY_SCTP: u32 = 1 << 5;
+    /// `secure_tcp` is in force: TCP's other state table.
+    pub const SECURE_TCP: u32 = 1 << 6;
 
     /// Whether all of `knobs` are set.
     #[inline(always)]
@@ -68,6 +71,12 @@ impl<C: Cell> SettingsView<C> {
     #[inline(always)]
     pub fn knobs(self) -> Knobs {
         Knobs(self.0.load(16) as u32)
+    }
+
+    /// [`Settings::drop_rate`].
+    #[inline(always)]
+    pub fn drop_rate(self) -> u32 {
+        (self.0.load(16) >> 32) as u32
     }
 
     /// Time-out, in ticks, of a connection in `state`; `first` is

@@ -1,6 +1,7 @@
 //! From frame to facts. Whatever is not plainly well-formed is left to the
 //! stack, which drops and counts it as it always did.
 
+mod call_id;
 mod carried;
 mod ethernet;
 mod icmp;
@@ -8,6 +9,7 @@ mod ipv4;
 mod ipv6;
 mod transport;
 
+pub use call_id::{CallId, LONGEST as LONGEST_CALL_ID, Sums};
 pub use carried::{TunnelError, carried};
 pub use ethernet::{Ethernet, ethernet};
 pub use icmp::{Quoted, is_error, packet_at, quoted};

@@ -355,8 +355,13 @@ impl Lab {
 
     /// Sets the settings that packets read.
     pub(crate) fn knobs(&self, knobs: u32) {
+        self.settings(|settings| settings.knobs = knobs);
+    }
+
+    /// Changes the settings that packets read.
+    pub(crate) fn settings(&self, change: impl FnOnce(&mut Settings)) {
         let mut settings: Settings = self.tables.get(Table::Settings, 0);
-        settings.knobs = knobs;
+        change(&mut settings);
         self.tables.set(Table::Settings, 0, settings);
     }
 

@@ -3,7 +3,7 @@
 use lb_common::{
     engine::Verdict,
     host::frame::Frame,
-    layout::{DestEntry, DestFlags, ForwardMethod, ListEntry, Root, ServiceState},
+    layout::{DestEntry, DestFlags, ForwardMethod, ListEntry, Root, ServiceFlags, ServiceState},
     reason::{Class, Reason},
     sched::Cursor,
     tables::Table,
@@ -62,6 +62,18 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
             lab.tables
                 .set(Table::List, 0, ListEntry { method, ..entry });
             (lab, syn().build())
+        }
+        Reason::DroppedDefence => {
+            let lab = lab(TX);
+            lab.settings(|settings| settings.drop_rate = 5);
+            (lab, syn().build())
+        }
+        Reason::DroppedNoCallId => {
+            let web = Service {
+                flags: ServiceFlags::PERSISTENT | ServiceFlags::SIP,
+                ..Service::web(&[TX])
+            };
+            (Lab::of_services(&[web]), syn().build())
         }
         Reason::DroppedFilter => {
             let lab = lab(TX);

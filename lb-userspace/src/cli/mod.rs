@@ -5,6 +5,7 @@ mod decap;
 mod down;
 mod ipvsadm;
 mod laddr;
+mod migrate;
 mod rs_setup;
 mod rules;
 mod run;
@@ -47,6 +48,8 @@ enum Verb {
     Laddr(laddr::Args),
     /// Show and set net.ipv4.vs.* settings
     Sysctl(sysctl::Args),
+    /// Compare a kernel's saved rules with lvx: does each client keep its server?
+    Migrate(migrate::Args),
     /// Firewall marks: rules in the grammar of iptables ('lvx mark -h')
     #[command(disable_help_flag = true)]
     Mark {
@@ -114,6 +117,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Sysctl(args) => {
             enter_softly();
             end(sysctl::main(&args))
+        }
+        Verb::Migrate(args) => {
+            enter_softly();
+            migrate::main(&args).unwrap_or_else(|error| end(Err(error)))
         }
         Verb::Mark { args } => {
             enter_softly();

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(set, "net.ipv4.vs.sloppy_tcp = 0\n");
         let all = text(&settings, &args(&[])).unwrap();
         assert_eq!(all.lines().count(), SYSCTLS.len());
-        assert!(all.contains("net.ipv4.vs.drop_entry = 0  # not supported yet\n"));
+        assert!(all.contains("net.ipv4.vs.cache_bypass = 0  # not supported yet\n"));
         assert!(all.contains("net.ipv4.vs.conntrack = 0  # no meaning here: "));
         assert!(text(&settings, &args(&["nonsense"])).is_err());
     }

@@ -255,6 +255,10 @@ fn flags(service: &Service, claimed: bool) -> u16 {
     if service.spec.ops {
         flags |= ServiceFlags::ONE_PACKET;
     }
+    // The only engine there is.
+    if service.spec.pe.is_some() {
+        flags |= ServiceFlags::SIP;
+    }
     flags
 }
 

@@ -8,6 +8,8 @@ use std::{
 use bytemuck::Pod;
 use lb_common::{
     conn::Protocol,
+    engine::CALL_KEY,
+    family::{V4, V6},
     flow::{BLOCK, CONTROLLED, Control, FlowCell, StateWord, Times, word},
     layout::DestEntry,
     tables::Cell,
@@ -22,9 +24,23 @@ use crate::{
 /// Every live connection, in the order of the tables, IPv4's first.
 pub fn connections(maps: &Maps) -> Vec<Connection> {
     let now = Maps::now();
-    let mut all = read(&maps.flow4, &maps.blocks4, Family::V4, &maps.dests, now);
-    let v6 = read(&maps.flow6, &maps.blocks6, Family::V6, &maps.dests, now);
-    all.extend(v6);
+    let calls = |call| maps.call(call);
+    let mut all = read(
+        &maps.flow4,
+        &maps.blocks4,
+        Family::V4,
+        &maps.dests,
+        &calls,
+        now,
+    );
+    all.extend(read(
+        &maps.flow6,
+        &maps.blocks6,
+        Family::V6,
+        &maps.dests,
+        &calls,
+        now,
+    ));
     all
 }
 
@@ -33,24 +49,48 @@ fn read<C: Pod>(
     blocks: &Mapping<u64>,
     family: Family,
     dests: &Mapping<DestEntry>,
+    calls: Calls<'_>,
     now: Tick,
 ) -> Vec<Connection> {
     let occupied = (0..blocks.len()).filter(|block| blocks.get(*block) != 0);
     let cells = occupied.flat_map(|block| block * BLOCK..((block + 1) * BLOCK).min(flows.len()));
     cells
-        .filter_map(|index| connection(FlowCell(Words { flows, index }), family, dests, now))
+        .filter_map(|index| connection(FlowCell(Words { flows, index }), family, dests, calls, now))
         .collect()
 }
+
+/// Tells the Call-ID that stands behind two words of a template's key.
+type Calls<'a> = &'a dyn Fn([u64; 2]) -> Option<String>;
 
 fn connection<C: Pod>(
     cell: FlowCell<Words<'_, C>>,
     family: Family,
     dests: &Mapping<DestEntry>,
+    calls: Calls<'_>,
     now: Tick,
 ) -> Option<Connection> {
     let state = cell.state();
     let (times, dest) = (cell.times(), cell.dest());
-    let (client, service, ports) = key(cell, family);
+    let (client, mut service, mut ports) = key(cell, family);
+    let mut pe = None;
+    if state.is_template() && ports & CALL_KEY != 0 {
+        let sums = match family {
+            Family::V4 => cell.0.load(word::KEY) >> 32,
+            Family::V6 => cell.0.load(word::KEY + 2),
+        };
+        let id = calls([sums, ports]).unwrap_or_default();
+        pe = Some(("sip".to_owned(), id));
+        // The key has no room for them.
+        let (addr, port) = match family {
+            Family::V4 => cell.local::<V4>(),
+            Family::V6 => cell.local::<V6>(),
+        };
+        service = match family {
+            Family::V4 => v4(addr[0] as u32),
+            Family::V6 => v6(addr[0], addr[1]),
+        };
+        ports = ports & 0xff << 32 | u64::from(port) << 16;
+    }
     // A reverse cell is part of a connection that has a row already.
     if state.is_reverse() {
         return None;
@@ -90,6 +130,7 @@ fn connection<C: Pod>(
                 port(dest.port)
             },
         ),
+        pe,
     })
 }
 
@@ -266,7 +307,7 @@ mod tests {
         // A block without cells is not looked at.
         flows.set(2 * BLOCK, cell(live(), 6, long));
         blocks.set(1, 5);
-        let rows = read(&flows, &blocks, Family::V4, &servers(), NOW);
+        let rows = read(&flows, &blocks, Family::V4, &servers(), &|_| None, NOW);
         let brief: Vec<_> = rows
             .iter()
             .map(|row| (row.protocol, row.state.as_str()))
@@ -300,7 +341,7 @@ mod tests {
             flows.set(index, words);
         }
         blocks.set(0, 2);
-        let rows = read(&flows, &blocks, Family::V6, &servers(), NOW);
+        let rows = read(&flows, &blocks, Family::V6, &servers(), &|_| None, NOW);
         let ends: Vec<_> = rows
             .iter()
             .map(|row| [row.client, row.service, row.dest].map(|end| format!("{end:?}")))

@@ -14,6 +14,7 @@ use super::{
     Status, clock, compile,
     connections::connections,
     cursor::Cursor,
+    defence,
     files::Files,
     ifaces,
     interfaces::Interfaces,
@@ -355,12 +356,32 @@ impl Core {
     /// Gives packets the settings. Their words are the daemon's alone.
     fn publish_settings(&self) {
         let record = &self.plane.maps.settings;
-        let new = self.state.settings().record(record.get(0));
+        let new = self.state.settings().record(record.get(0), self.room());
         let words: [u64; SETTINGS_WORDS] = bytemuck::cast(new);
         for (word, value) in words.into_iter().enumerate() {
             if word != HEARTBEAT_WORD {
                 record.word(0, word).store(value, Ordering::Release);
             }
+        }
+    }
+
+    /// Connections that would find room, if that matters.
+    fn room(&self) -> u64 {
+        if self.state.settings().looks_at_room() {
+            defence::room(&self.plane.maps)
+        } else {
+            u64::MAX >> 1
+        }
+    }
+
+    /// The defence of a full table; due every second.
+    pub fn defend(&self) {
+        let settings = self.state.settings();
+        if settings.looks_at_room() {
+            self.publish_settings();
+        }
+        if settings.drops_entries(self.room()) {
+            defence::drop_entries(&self.plane.maps);
         }
     }
 

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`sched_tables`], [`ifaces`] | from the configuration and the network to the maps |
-//! | [`live`], [`purge`] | the engine on the maps; ends what the filter drops |
+//! | [`live`], [`purge`], [`defence`] | the engine on the maps; ends what the filter drops, and what is half-open when room is short |
 //! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
@@ -18,6 +18,7 @@ pub mod connections;
 pub mod core;
 pub mod cursor;
 pub mod dead;
+pub mod defence;
 pub mod files;
 pub mod grace;
 pub mod ifaces;

@@ -101,15 +101,15 @@ impl Tables<'_> {
     }
 }
 
-#[cfg(test)]
+/// The same in the memory of this process.
 pub(crate) mod memory {
-    use std::{cell::RefCell, collections::HashMap};
+    use std::{cell::RefCell, collections::HashMap, io};
 
     use lb_common::layout::FILTER_WORDS;
 
     use super::*;
 
-    /// Tables in memory.
+    /// Tables in memory: for tests, and to see what a configuration would do.
     pub(crate) struct Memory {
         pub(crate) params: Params,
         pub(crate) sizes: Sizes,
@@ -138,46 +138,62 @@ pub(crate) mod memory {
     }
 
     impl Memory {
-        pub(crate) fn new(services: u32, dests: u32) -> Self {
-            let service_slots = (services * 4).next_power_of_two();
-            let params = Params {
+        /// Parameters of tables of these sizes.
+        pub(crate) fn params(sizes: Sizes) -> Params {
+            Params {
                 hash: [0; 12],
                 multiplier: 1,
                 service_seed: 0x1234_5678_9abc_def1,
                 filter_seed: 77,
                 flow4_cells: 4096,
                 flow6_cells: 1024,
-                service_slots,
-                list_entries: dests,
+                service_slots: (sizes.services * 4).next_power_of_two(),
+                list_entries: sizes.dests,
                 iface_slots: 16,
-                rule_words: 1 << 12,
+                rule_words: sizes.rule_words,
                 reserved: 0,
-            };
-            let sizes = Sizes {
+            }
+        }
+
+        /// Tables of these sizes; without flows, whatever the sizes say.
+        ///
+        /// # Errors
+        /// When memory is short.
+        pub(crate) fn of(sizes: Sizes) -> io::Result<Self> {
+            let params = Self::params(sizes);
+            let Sizes {
+                services, dests, ..
+            } = sizes;
+            Ok(Self {
+                params,
+                sizes,
+                root: Mapping::anonymous(1)?,
+                filter: Mapping::anonymous(2 * FILTER_WORDS)?,
+                services: Mapping::anonymous(2 * params.service_slots)?,
+                lists: Mapping::anonymous(2 * dests)?,
+                sched_tables: Mapping::anonymous(sizes.sched_records())?,
+                service_states: Mapping::anonymous(services)?,
+                dests: Mapping::anonymous(dests)?,
+                dest_loads: Mapping::anonymous(dests)?,
+                next_hops: Mapping::anonymous(64)?,
+                locals: Mapping::anonymous(64)?,
+                rules: Mapping::anonymous(2 * params.rule_words)?,
+                pages: Mapping::anonymous(services + dests)?,
+                counters: Counted::default(),
+            })
+        }
+
+        #[cfg(test)]
+        pub(crate) fn new(services: u32, dests: u32) -> Self {
+            Self::of(Sizes {
                 connections: 2048,
                 connections6: 512,
                 services,
                 dests,
                 mh_services: 4,
-                rule_words: params.rule_words,
-            };
-            Self {
-                params,
-                sizes,
-                root: Mapping::anonymous(1).unwrap(),
-                filter: Mapping::anonymous(2 * FILTER_WORDS).unwrap(),
-                services: Mapping::anonymous(2 * service_slots).unwrap(),
-                lists: Mapping::anonymous(2 * dests).unwrap(),
-                sched_tables: Mapping::anonymous(sizes.sched_records()).unwrap(),
-                service_states: Mapping::anonymous(services).unwrap(),
-                dests: Mapping::anonymous(dests).unwrap(),
-                dest_loads: Mapping::anonymous(dests).unwrap(),
-                next_hops: Mapping::anonymous(64).unwrap(),
-                locals: Mapping::anonymous(64).unwrap(),
-                rules: Mapping::anonymous(2 * params.rule_words).unwrap(),
-                pages: Mapping::anonymous(services + dests).unwrap(),
-                counters: Counted::default(),
-            }
+                rule_words: 1 << 12,
+            })
+            .unwrap()
         }
 
         pub(crate) fn tables(&self) -> Tables<'_> {

@@ -94,7 +94,10 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
                 network = true;
             }
             _ = estimator.tick() => core.estimate(),
-            _ = heartbeat.tick() => core.beat(),
+            _ = heartbeat.tick() => {
+                core.beat();
+                core.defend();
+            }
             _ = look_out.tick(), if warnings.is_none() => warnings = Some(look(core)),
             found = finished(&mut warnings), if warnings.is_some() => {
                 warnings = None;

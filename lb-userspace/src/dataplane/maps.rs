@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
 use lb_common::{
     flow,
     layout::{
         DestEntry, DestLoad, FILTER_WORDS, IfaceEntry, ListEntry, LocalAddress, NextHop,
         ServiceEntry, ServiceState, Settings, Stats, StatsPage, SweepStatus,
     },
+    parse::LONGEST_CALL_ID,
     reason::Reason,
     sched::mh,
     tables::Params,
@@ -180,6 +181,7 @@ pub struct Maps {
     dest_stats: PerCpuArray<MapData, [u64; 5]>,
     rule_stats: PerCpuArray<MapData, [u64; 2]>,
     reasons: PerCpuArray<MapData, u64>,
+    calls: HashMap<MapData, [u64; 2], [u8; LONGEST_CALL_ID as usize + 1]>,
     sweep: Array<MapData, SweepRecord>,
 }
 
@@ -228,6 +230,7 @@ impl Maps {
             pages: mapped(pins, "PAGES")?,
             dest_stats: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "DEST_STATS")?))?,
             rule_stats: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "RULE_STATS")?))?,
+            calls: HashMap::try_from(Map::LruHashMap(pinned(pins, "CALLS")?))?,
             reasons: PerCpuArray::try_from(Map::PerCpuArray(pinned(pins, "REASONS")?))?,
             sweep: Array::try_from(Map::Array(pinned(pins, "SWEEP")?))?,
         })
@@ -274,6 +277,15 @@ impl Maps {
             .iter()
             .map(|&reason| Ok((reason, self.reasons.get(&(reason as u32), 0)?.iter().sum())))
             .collect()
+    }
+
+    /// The Call-ID that stands behind these words of a template's key, if it is
+    /// remembered; bytes that are no UTF-8 are replaced.
+    pub fn call(&self, key: [u64; 2]) -> Option<String> {
+        let text = self.calls.get(&key, 0).ok()?;
+        let end = text.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let id = &text[..end.unwrap_or(text.len())];
+        Some(String::from_utf8_lossy(id).into_owned())
     }
 
     /// What the sweeps of the IPv4 table and of the IPv6 table tell about

@@ -216,7 +216,14 @@ pub(super) fn open(
     let paths: Vec<_> = entries
         .iter()
         .map(|&(name, _)| name)
-        .chain(["ROOT", "REASONS", "SWEEP", "DESTINATIONS", PARAMS_KEPT])
+        .chain([
+            "ROOT",
+            "REASONS",
+            "SWEEP",
+            "DESTINATIONS",
+            "CALLS",
+            PARAMS_KEPT,
+        ])
         .map(|name| (name, pins.join(name)))
         .collect();
     let mut loader = EbpfLoader::new();

@@ -29,6 +29,10 @@ pub(super) fn render(connections: &[Connection], persistent: bool, style: Style<
         );
         let [client, service, dest] = [connection.client, connection.service, connection.dest]
             .map(|(addr, port)| style.endpoint(addr, port, protocol));
+        let dest = match &connection.pe {
+            Some((engine, data)) if persistent => format!("{dest:<16} {engine:<18} {data}"),
+            _ => dest,
+        };
         let _ = writeln!(
             out,
             "{name:<3} {expires:<6} {:<11} {client:<18} {service:<18} {dest}",
@@ -51,6 +55,7 @@ mod tests {
             client,
             service,
             dest,
+            pe: None,
         }
     }
 
@@ -113,7 +118,15 @@ SCTP 133:35 ESTABLISHED 10.0.0.100:1       10.0.0.1:9         192.168.1.1:9
         let want = "\
 IPVS connection entries
 pro expire state       source             virtual            destination        pe name          pe_data
+UDP 00:57  NONE        10.0.0.100:0       10.0.0.1:5060      192.168.1.1:5060 sip                8436@09
 ";
-        assert_eq!(render(&[], true, Style { names: None }), want);
+        let ends = [("10.0.0.100", 0), ("10.0.0.1", 5060), ("192.168.1.1", 5060)];
+        let call = Connection {
+            pe: Some(("sip".to_owned(), "8436@09".to_owned())),
+            ..connection(17, 57, "NONE", ends)
+        };
+        let shown = |persistent| render(&[call.clone()], persistent, Style { names: None });
+        assert_eq!(shown(true), want);
+        assert!(shown(false).ends_with("192.168.1.1:5060\n"));
     }
 }

@@ -8,7 +8,7 @@ use crate::model::Refusal;
 
 const COMMANDS: &[CommandId] = &[CommandId::StartDaemon, CommandId::StopDaemon];
 
-const OPTIONS: &[OptionId] = &[OptionId::Pe, OptionId::Daemon];
+const OPTIONS: &[OptionId] = &[OptionId::Daemon];
 
 /// Whether an option is built, for the usage text.
 pub(super) fn option(option: OptionId) -> bool {

@@ -76,6 +76,13 @@ const fn kernels(name: &'static str, default: &'static str) -> Sysctl {
     }
 }
 
+const fn ranged(name: &'static str, default: &'static str, range: (i64, i64)) -> Sysctl {
+    Sysctl {
+        range,
+        ..kernels(name, default)
+    }
+}
+
 const fn later(name: &'static str, default: &'static str) -> Sysctl {
     Sysctl {
         effect: Effect::NotBuilt,
@@ -92,14 +99,14 @@ const fn without(name: &'static str, default: &'static str, why: &'static str) -
 
 /// All of them, in the order of their names.
 pub const SYSCTLS: &[Sysctl] = &[
-    later("am_droprate", "10"),
-    later("amemthresh", "1024"),
+    ranged("am_droprate", "10", (0, i32::MAX as i64)),
+    ranged("amemthresh", "1024", (0, i32::MAX as i64)),
     later("backup_only", "0"),
     later("cache_bypass", "0"),
     kernels("conn_reuse_mode", "1"),
     without("conntrack", "0", NO_CONNTRACK),
-    later("drop_entry", "0"),
-    later("drop_packet", "0"),
+    ranged("drop_entry", "0", (0, 3)),
+    ranged("drop_packet", "0", (0, 3)),
     without("est_cpulist", "", NO_ESTIMATOR),
     without("est_nice", "0", NO_ESTIMATOR),
     kernels("expire_nodest_conn", "0"),
@@ -115,7 +122,7 @@ pub const SYSCTLS: &[Sysctl] = &[
     later("pmtu_disc", "1"),
     without("run_estimation", "1", NO_ESTIMATOR),
     later("schedule_icmp", "0"),
-    later("secure_tcp", "0"),
+    ranged("secure_tcp", "0", (0, 3)),
     kernels("sloppy_sctp", "0"),
     kernels("sloppy_tcp", "0"),
     without("snat_reroute", "1", NO_ROUTE),
@@ -219,8 +226,46 @@ impl Settings {
         set.or_else(default).unwrap_or_default()
     }
 
+    /// Whether a mode of the defence (`drop_entry`, `drop_packet`, `secure_tcp`) is in
+    /// force when so many more connections would find room: 3 always, 1 and 2 when
+    /// they are fewer than `amemthresh`.
+    fn defends(&self, mode: &str, room: u64) -> bool {
+        match self.number(mode) {
+            1 | 2 => (room as i64) < self.number("amemthresh"),
+            3 => true,
+            _ => false,
+        }
+    }
+
+    /// Whether how much room there is matters to anything.
+    pub fn looks_at_room(&self) -> bool {
+        let modes = ["drop_entry", "drop_packet", "secure_tcp"];
+        modes.iter().any(|mode| matches!(self.number(mode), 1 | 2))
+    }
+
+    /// Whether half-open connections are to be dropped at random.
+    pub fn drops_entries(&self, room: u64) -> bool {
+        self.defends("drop_entry", room)
+    }
+
+    /// Of how many packets that would start a connection one is dropped; 0 is none.
+    fn drop_rate(&self, room: u64) -> u32 {
+        if !self.defends("drop_packet", room) {
+            return 0;
+        }
+        let rate = match self.number("drop_packet") {
+            3 => self.number("am_droprate"),
+            // Not 0: there is less room than that.
+            _ => {
+                let threshold = self.number("amemthresh");
+                threshold / (threshold - room as i64)
+            }
+        };
+        u32::try_from(rate).unwrap_or(0)
+    }
+
     /// The bits that packets read.
-    fn knobs(&self) -> u32 {
+    fn knobs(&self, room: u64) -> u32 {
         let reuse = self.number("conn_reuse_mode");
         let bits = [
             (Knobs::REUSE, reuse != 0),
@@ -232,16 +277,19 @@ impl Settings {
             ),
             (Knobs::SLOPPY_TCP, self.number("sloppy_tcp") != 0),
             (Knobs::SLOPPY_SCTP, self.number("sloppy_sctp") != 0),
+            (Knobs::SECURE_TCP, self.defends("secure_tcp", room)),
         ];
         let set = bits.iter().filter(|(_, set)| *set);
         set.fold(0, |all, (bit, _)| all | bit)
     }
 
-    /// The record that packets read: `old` with these settings.
-    pub fn record(&self, old: Record) -> Record {
+    /// The record that packets read: `old` with these settings, while so many more
+    /// connections would find room.
+    pub fn record(&self, old: Record, room: u64) -> Record {
         let mut record = Record {
             udp: seconds(self.timeouts.udp),
-            knobs: self.knobs(),
+            knobs: self.knobs(room),
+            drop_rate: self.drop_rate(room),
             ..old
         };
         record.tcp[usize::from(ESTABLISHED)] = seconds(self.timeouts.tcp);
@@ -257,7 +305,7 @@ mod tests {
     #[test]
     fn defaults_are_the_kernels() {
         let defaults = Record::kernel_defaults();
-        assert_eq!(Settings::default().record(defaults), defaults);
+        assert_eq!(Settings::default().record(defaults, 0), defaults);
         let names: Vec<_> = SYSCTLS.iter().map(|sysctl| sysctl.name).collect();
         assert!(names.is_sorted(), "{names:?}");
     }
@@ -276,7 +324,7 @@ mod tests {
             ..new
         };
         assert_eq!(settings.timeouts, want);
-        let record = settings.record(Record::kernel_defaults());
+        let record = settings.record(Record::kernel_defaults(), 0);
         assert_eq!(record.tcp[usize::from(ESTABLISHED)], seconds(10));
         assert_eq!(record.tcp[usize::from(FIN_WAIT)], seconds(120));
         assert_eq!(record.udp, seconds(30));
@@ -291,7 +339,7 @@ mod tests {
     #[test]
     fn settings_become_bits() {
         let mut settings = Settings::default();
-        let knobs = |settings: &Settings| settings.record(Record::kernel_defaults()).knobs;
+        let knobs = |settings: &Settings| settings.record(Record::kernel_defaults(), 0).knobs;
         for (mode, bits) in [
             (0, 0),
             (1, Knobs::REUSE),
@@ -309,6 +357,33 @@ mod tests {
     }
 
     #[test]
+    fn the_defence_looks_at_the_room() {
+        let of = |mode| {
+            let mut settings = Settings::default();
+            settings.set("secure_tcp", mode).unwrap();
+            settings.set("drop_packet", mode).unwrap();
+            settings.set("drop_entry", mode).unwrap();
+            settings.set("am_droprate", 7).unwrap();
+            settings
+        };
+        let at = |settings: &Settings, room| {
+            let record = settings.record(Record::kernel_defaults(), room);
+            let secure = record.knobs & Knobs::SECURE_TCP != 0;
+            (secure, record.drop_rate, settings.drops_entries(room))
+        };
+        assert_eq!(at(&of(0), 0), (false, 0, false));
+        for mode in [1, 2] {
+            assert_eq!(at(&of(mode), 1024), (false, 0, false));
+            assert_eq!(at(&of(mode), 1023), (true, 1024, true));
+            assert_eq!(at(&of(mode), 512), (true, 2, true));
+            assert_eq!(at(&of(mode), 0), (true, 1, true));
+            assert!(of(mode).looks_at_room());
+        }
+        assert_eq!(at(&of(3), 1 << 20), (true, 7, true));
+        assert!(!of(3).looks_at_room() && !of(0).looks_at_room());
+    }
+
+    #[test]
     fn what_cannot_be_set() {
         let mut settings = Settings::default();
         let text = |result: Result<(), Refusal>| result.unwrap_err().to_string();
@@ -317,9 +392,11 @@ mod tests {
             format!("lvx: net.ipv4.vs.conntrack has no meaning here: {NO_CONNTRACK}")
         );
         assert_eq!(
-            text(settings.set("drop_entry", 1)),
-            "lvx: not supported yet: net.ipv4.vs.drop_entry"
+            text(settings.set("cache_bypass", 1)),
+            "lvx: not supported yet: net.ipv4.vs.cache_bypass"
         );
+        assert!(text(settings.set("drop_entry", 4)).contains("from 0 to 3, not 4"));
+        assert!(text(settings.set("am_droprate", -1)).contains("from 0"));
         assert!(text(settings.set("no_such", 1)).contains("no setting no_such"));
         assert!(text(settings.set("sloppy_tcp", 1 << 40)).contains("from"));
         assert_eq!(settings, Settings::default());

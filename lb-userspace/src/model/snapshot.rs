@@ -90,4 +90,7 @@ pub struct Connection {
     pub service: (IpAddr, u16),
     /// RIP.
     pub dest: (IpAddr, u16),
+    /// Of a template of a persistence engine: the engine's name, and what it goes by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pe: Option<(String, String)>,
 }

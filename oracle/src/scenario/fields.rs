@@ -60,6 +60,7 @@ pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
         to,
         transport,
         data: 0,
+        text: None,
         ttl: 64,
         tos: 0,
         df: false,
@@ -88,6 +89,7 @@ fn options<'a>(
             "nosum" => packet.no_checksum = true,
             "hop" => packet.extensions.push(Extension::HopByHop),
             "options" => packet.extensions.push(Extension::Destination),
+            "text" => packet.text = Some(text(rest.next().unwrap_or_default())?),
             "about" => {
                 let Transport::Icmp(message) = &mut packet.transport else {
                     return Err("expected about in an icmp packet only".to_owned());
@@ -118,7 +120,7 @@ fn options<'a>(
                     }
                     _ => {
                         return Err(format!(
-                            "expected len N, ttl N, tos N, id N, df, nosum, frag K/N, hop, options, \
+                            "expected len N, text TEXT, ttl N, tos N, id N, df, nosum, frag K/N, hop, options, \
                              by SERVER, or of an icmp packet mtu N, quote N, about PACKET, not {word:?}"
                         ));
                     }
@@ -127,6 +129,32 @@ fn options<'a>(
         }
     }
     Ok(())
+}
+
+/// Bytes as one word: `_` is a blank, `\r`, `\n` and `\t` what they are in Rust, and
+/// `\xNN` any byte.
+fn text(word: &str) -> Wrong<Vec<u8>> {
+    let wrong = || format!("expected text such as Call-ID:_x\\r\\n, not {word:?}");
+    let mut bytes = Vec::new();
+    let mut rest = word.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'_' => b' ',
+            b'\\' => match rest.next().ok_or_else(wrong)? {
+                b'r' => b'\r',
+                b'n' => b'\n',
+                b't' => b'\t',
+                b'x' => {
+                    let digits = [rest.next(), rest.next()].map(|digit| digit.unwrap_or(b'?'));
+                    let digits = str::from_utf8(&digits).map_err(|_| wrong())?;
+                    u8::from_str_radix(digits, 16).map_err(|_| wrong())?
+                }
+                _ => return Err(wrong()),
+            },
+            byte => byte,
+        });
+    }
+    Ok(bytes)
 }
 
 /// `3/4`.

@@ -95,6 +95,8 @@ pub struct Packet {
     pub transport: Transport,
     /// Bytes of data.
     pub data: u16,
+    /// The data, where it matters what it is.
+    pub text: Option<Vec<u8>>,
     /// Time to live, hop limit.
     pub ttl: u8,
     /// Type of service, traffic class.

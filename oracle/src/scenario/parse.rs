@@ -266,6 +266,7 @@ mod tests {
                 "udp A:1 > A:2 by B",
                 "x.scn:3: expected the name of a server",
             ),
+            ("udp A:1 > A:2 text a\\q", "x.scn:3: expected text such as"),
             ("mtu x 1400", "x.scn:3: expected mtu clients N"),
             ("icmp A > A 3", "x.scn:3: expected TYPE/CODE"),
             (

@@ -46,6 +46,7 @@ const MODULES: &[&str] = &[
     "ip_vs_lblcr",
     "ip_vs_dh",
     "ip_vs_sh",
+    "ip_vs_pe_sip",
     "ip_vs_sed",
     "ip_vs_nq",
     "ip_vs_fo",

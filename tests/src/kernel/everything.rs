@@ -259,6 +259,11 @@ fn of_family(family: u8) -> Vec<Service> {
             20,
         ),
         with(service(8, 0, 6, Rr, direct(&[(Across, 1)])), PERSISTENT, 0),
+        with(
+            service(8, SIP_PORT, 17, Rr, direct(&[(Back, 1), (Across, 1)])),
+            PERSISTENT | ServiceFlags::SIP,
+            0,
+        ),
     ];
     services.append(&mut scheduled);
     services.push(Service {
@@ -273,6 +278,9 @@ fn of_family(family: u8) -> Vec<Service> {
     });
     services
 }
+
+/// Of a service that is persistent by Call-ID.
+pub const SIP_PORT: u16 = 5060;
 
 const PERSISTENT: u16 = ServiceFlags::PERSISTENT;
 const ONE_PACKET: u16 = ServiceFlags::ONE_PACKET;

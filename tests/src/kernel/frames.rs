@@ -7,7 +7,7 @@ use rand::{Rng, RngCore, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
     errors,
-    everything::{VIPS, client_address, vip},
+    everything::{SIP_PORT, VIPS, client_address, vip},
     scene::{How, OUR_INNER, OUR_MAC, OUR_VLAN, Reached, Server, Service, local_end, nat_address},
 };
 
@@ -220,6 +220,28 @@ fn layer_2(rng: &mut StdRng) -> ([u8; 6], Vec<(u16, u16)>) {
     (station, tags)
 }
 
+/// A SIP message of one of a few calls, with the header that names it somewhere, or
+/// with what is not quite one.
+fn message(rng: &mut StdRng) -> Vec<u8> {
+    let lines = [
+        "Via: x\r\n",
+        "To:\r\n\ty\n",
+        "\r\n",
+        "Call",
+        "\n i: z\r\n",
+        "\r",
+    ];
+    let names = ["Call-ID:", "i:", "cALL-id \t:\r\n ", "I : ", "Call-I:"];
+    let mut text = String::from("INVITE sip:x SIP/2.0\r\n");
+    for _ in 0..rng.random_range(0..60) {
+        text.push_str(lines.choose(rng).expect("not empty"));
+    }
+    text.push_str(names.choose(rng).expect("not empty"));
+    let host = if rng.random() { "@h" } else { "" };
+    text.push_str(&format!("{}{host}\r\n", rng.random_range(0..8)));
+    text.into_bytes()
+}
+
 /// A frame with this payload, or with a random one.
 fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
     let (station, tags) = layer_2(rng);
@@ -239,6 +261,9 @@ fn build(rng: &mut StdRng, flow: Flow, payload: Option<Vec<u8>>) -> Vec<u8> {
     let payload = payload.unwrap_or_else(|| {
         if flow.protocol == 132 && rng.random_ratio(19, 20) {
             return chunks(rng, length);
+        }
+        if flow.destination.port() == SIP_PORT && rng.random_ratio(3, 4) {
+            return message(rng);
         }
         let mut payload = vec![0; length];
         rng.fill_bytes(&mut payload);

@@ -476,5 +476,6 @@ pub fn long_timeouts() -> Settings {
         *timeout = seconds(3800 + state);
     }
     settings.udp = seconds(3700);
+    settings.drop_rate = 200;
     settings
 }

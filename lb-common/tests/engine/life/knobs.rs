@@ -1,13 +1,44 @@
 //! `conn_reuse_mode`, `expire_nodest_conn`, `sloppy_tcp`.
 
 use lb_common::{
-    conn::tcp::state::{CLOSE, ESTABLISHED, SYN_RECV},
+    conn::tcp::state::{CLOSE, ESTABLISHED, SYN_RECV, SYNACK},
     layout::{DestFlags, Knobs},
     reason::Reason,
     wire::{TCP_ACK as A, TCP_FIN as F, TCP_RST as R, TCP_SYN as S},
 };
 
 use crate::lab::{Lab, TX, TX_TOO, dns, web};
+
+#[test]
+fn of_so_many_packets_that_start_a_connection_one_is_dropped() {
+    let lab = Lab::with(&[TX]);
+    lab.settings(|settings| settings.drop_rate = 3);
+    let reasons: Vec<Reason> = (1..=7).map(|port| lab.reason(&dns(port))).collect();
+    let dropped: Vec<usize> = (0..7)
+        .filter(|at| reasons[*at] == Reason::DroppedDefence)
+        .collect();
+    assert_eq!(dropped, [0, 3, 6]);
+    for _ in 0..5 {
+        assert_eq!(lab.reason(&dns(2)), Reason::ForwardedTx, "a connection's");
+    }
+    lab.settings(|settings| settings.drop_rate = 0);
+    assert_eq!(lab.reason(&dns(1)), Reason::ForwardedTx);
+}
+
+#[test]
+fn under_secure_tcp_the_other_table_counts() {
+    let lab = Lab::with(&[TX]);
+    lab.knobs(Knobs::REUSE | Knobs::SECURE_TCP);
+    lab.run(&web(1, S));
+    let state = |lab: &Lab| {
+        let found = lab.flow(&web(1, S)).expect("tracked");
+        found.state.protocol_state()
+    };
+    assert_eq!(state(&lab), SYNACK);
+    lab.run(&web(1, A));
+    assert_eq!(state(&lab), ESTABLISHED);
+    lab.check_counts();
+}
 
 /// The server of a connection that went through `flags` and then saw a SYN;
 /// before it was the first server's.

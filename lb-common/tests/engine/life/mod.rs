@@ -4,3 +4,4 @@ mod knobs;
 mod limits;
 mod persistence;
 mod random;
+mod sip;

@@ -29,7 +29,7 @@ pub(super) fn lab() -> Lab {
     with(&[web, dns])
 }
 
-fn with(services: &[Service]) -> Lab {
+pub(super) fn with(services: &[Service]) -> Lab {
     let lab = Lab::of_services(services);
     for slot in [TX, TX_TOO] {
         lab.edit(slot, |dest| dest.method = ForwardMethod::Route as u8);

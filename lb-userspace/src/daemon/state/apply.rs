@@ -322,11 +322,8 @@ impl Service {
 }
 
 fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
-    let unsupported = |what: String| Err(Refusal::Unsupported(what));
-    if spec.pe.is_some() {
-        return unsupported("persistence engines".into());
-    }
-    if SchedulerKind::from_name(&spec.scheduler).is_none() {
+    let is_engine = spec.pe.as_ref().is_none_or(|name| name == "sip");
+    if !is_engine || SchedulerKind::from_name(&spec.scheduler).is_none() {
         return Err(Refusal::NoScheduler);
     }
     Ok(())

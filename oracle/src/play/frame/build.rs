@@ -117,7 +117,10 @@ fn piece(packet: &Packet, payload: Vec<u8>) -> (Vec<u8>, u16, bool) {
 
 /// The IP payload with its checksum.
 fn payload(packet: &Packet, number: u16) -> (IpNumber, Vec<u8>) {
-    let data: Vec<u8> = (0..packet.data).map(|index| index as u8).collect();
+    let data = match &packet.text {
+        Some(text) => text.clone(),
+        None => (0..packet.data).map(|index| index as u8).collect(),
+    };
     let v4 = packet.to.is_ipv4();
     let (protocol, mut bytes, sum_at) = match &packet.transport {
         Transport::Tcp(flags) => {

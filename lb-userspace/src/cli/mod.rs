@@ -2,6 +2,7 @@
 
 mod decap;
 mod down;
+mod gather;
 mod ipvsadm;
 mod laddr;
 mod rs_setup;

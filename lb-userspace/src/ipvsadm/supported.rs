@@ -8,7 +8,11 @@ use crate::model::Refusal;
 
 const COMMANDS: &[CommandId] = &[CommandId::StartDaemon, CommandId::StopDaemon];
 
-const OPTIONS: &[OptionId] = &[OptionId::Pe, OptionId::Daemon];
+/// The only persistence engine there is: any other name is one that nobody
+/// knows.
+const ENGINE: &str = "sip";
+
+const OPTIONS: &[OptionId] = &[OptionId::Pe];
 
 /// Whether an option is built, for the usage text.
 pub(super) fn option(option: OptionId) -> bool {
@@ -35,7 +39,12 @@ pub(super) fn check(line: &Line) -> Result<(), Failure> {
     if !command(line.command) {
         return Err(command_missing(line.command));
     }
-    if let Some(given) = line.options.iter().find(|given| !option(**given)) {
+    let engine = |given: OptionId| given != OptionId::Pe || line.pe.as_deref() == Some(ENGINE);
+    let given = line.options.iter().copied();
+    if let Some(given) = given
+        .filter(|given| engine(*given))
+        .find(|given| !option(*given))
+    {
         let spec = given.spec();
         return no(match spec.short {
             Some(letter) => format!("-{letter} (--{})", spec.long),

@@ -1,5 +1,6 @@
 use std::{
     env, fs,
+    ops::Range,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// Keep random commands with the real ipvsadm's answers in a new transcript
     #[arg(long, value_name = "FILE", conflicts_with = "transcripts")]
     keep: Option<PathBuf>,
+    /// Compare lvx with the answers that the transcripts hold; no machine is booted
+    #[arg(long, requires = "transcripts", conflicts_with = "record")]
+    recorded: bool,
     /// Which kernel: 6.12, or Debian 12's own 6.1
     #[arg(long, value_enum, default_value_t = Kernel::V6_12, hide_possible_values = true)]
     kernel: Kernel,
@@ -55,20 +59,26 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let mut total = Compared::default();
     let start = Instant::now();
-    for (path, items) in parts(args)? {
+    for Part { items, files } in parts(args)? {
         if args.show {
             print!("{}", transcript::write(&items));
             continue;
         }
-        let (real, lvx) = both(args.kernel, &items)?;
-        if let Some(path) = path {
-            fs::write(&path, transcript::write(&real))
-                .with_context(|| format!("cannot write {}", path.display()))?;
+        let (real, lvx) = if args.recorded {
+            (items.clone(), on_lvx(&this_program()?, &items)?)
+        } else {
+            both(args.kernel, &items)?
+        };
+        if args.record || args.keep.is_some() {
+            for (path, range) in files {
+                fs::write(&path, transcript::write(&real[range]))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
         }
         let compared = compare(&real, &lvx);
         for (number, difference) in compared.differences.iter().enumerate() {
             let sequence = sequence(&items, difference.at);
-            if args.no_shrink || number + total.differences.len() >= SHRUNK {
+            if args.no_shrink || args.recorded || number + total.differences.len() >= SHRUNK {
                 println!("{}{}", transcript::write(sequence), difference.show());
                 continue;
             }
@@ -102,32 +112,47 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(!total.differences.is_empty())))
 }
 
-/// What is played at once, and where the real answers go.
-fn parts(args: &Args) -> Result<Vec<(Option<PathBuf>, Vec<Item>)>> {
-    if args.transcripts.is_empty() {
-        let to = args.keep.clone();
-        let mut parts = Vec::new();
-        let mut made = 0;
-        let mut part = Vec::new();
-        for sequence in sequences(args.seed, args.count) {
-            made += sequence.len();
-            part.extend(sequence);
-            if made >= BATCH && to.is_none() {
-                made = 0;
-                parts.push((None, std::mem::take(&mut part)));
-            }
-        }
-        if !part.is_empty() {
-            parts.push((to, part));
-        }
-        return Ok(parts);
+/// What is played at once, and which part of the answers goes where.
+#[derive(Default)]
+struct Part {
+    items: Vec<Item>,
+    files: Vec<(PathBuf, Range<usize>)>,
+}
+
+impl Part {
+    fn file(&mut self, path: &Path, items: Vec<Item>) {
+        let start = self.items.len();
+        self.items.extend(items);
+        self.files.push((path.to_owned(), start..self.items.len()));
     }
-    let mut parts = Vec::new();
-    for path in &args.transcripts {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let items = transcript::read(&text).with_context(|| path.display().to_string())?;
-        parts.push((args.record.then(|| path.clone()), items));
+}
+
+fn parts(args: &Args) -> Result<Vec<Part>> {
+    if !args.transcripts.is_empty() {
+        let mut part = Part::default();
+        for path in &args.transcripts {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            let items = transcript::read(&text).with_context(|| path.display().to_string())?;
+            part.items.push(Item::Clear);
+            part.file(path, items);
+        }
+        return Ok(vec![part]);
+    }
+    let sequences = sequences(args.seed, args.count);
+    if let Some(path) = &args.keep {
+        let mut part = Part::default();
+        part.file(path, sequences.concat());
+        return Ok(vec![part]);
+    }
+    let mut parts = vec![Part::default()];
+    for sequence in sequences {
+        if parts.last().is_none_or(|part| part.items.len() > BATCH) {
+            parts.push(Part::default());
+        }
+        if let Some(part) = parts.last_mut() {
+            part.items.extend(sequence);
+        }
     }
     Ok(parts)
 }
@@ -141,10 +166,14 @@ fn sequence(items: &[Item], at: usize) -> &[Item] {
     &items[start..=at]
 }
 
+fn this_program() -> Result<PathBuf> {
+    env::current_exe().context("cannot tell where this program is")
+}
+
 fn both(kernel: Kernel, items: &[Item]) -> Result<(Vec<Item>, Vec<Item>)> {
-    let agent: &Path = &env::current_exe().context("cannot tell where this program is")?;
+    let agent = this_program()?;
     thread::scope(|scope| {
-        let lvx = scope.spawn(|| on_lvx(agent, items));
+        let lvx = scope.spawn(|| on_lvx(&agent, items));
         let real = in_guest(kernel, items)?;
         let lvx = lvx
             .join()

@@ -42,7 +42,12 @@ pub fn play(from: &Path, to: &Path) -> Result<()> {
         match item {
             Item::Note(_) => {}
             Item::Clear => {
-                for words in ["-C", "--set 900 120 300"] {
+                for words in [
+                    "-C",
+                    "--set 900 120 300",
+                    "--stop-daemon master",
+                    "--stop-daemon backup",
+                ] {
                     let step = Step::parse(&format!("ipvsadm {words}"))?;
                     run(&step)?;
                 }

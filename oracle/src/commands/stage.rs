@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 use lvx_tests::{
-    director::{Director, Start, binary},
+    director::{Director, binary},
     lab::{Lab, run},
 };
 
@@ -46,18 +46,18 @@ pub fn in_guest(kernel: Kernel, items: &[Item]) -> Result<Vec<Item>> {
         .collect();
     files.push(("/commands".to_owned(), transcript::write(items).into()));
     let job = Job {
-        // The scripts ask for bash; busybox's shell does for them.
         command: [
             "/bin/busybox",
             "sh",
             "-c",
-            "/bin/busybox --install -s /bin; ln -s busybox /bin/bash; ip link set lo up; \
+            "/bin/busybox --install -s /bin; ln -s /usr/bin/bash /bin/bash; ip link set lo up; \
              exec lvx-oracle play-commands /commands /out/answers",
         ]
         .map(str::to_owned)
         .into(),
         files,
-        programs: Vec::new(),
+        // For the scripts of the package.
+        programs: vec![Path::new("/bin/bash")],
         modules: &[],
         limit: Duration::from_secs(1800),
         clock: Clock::Virtual,
@@ -93,8 +93,7 @@ pub fn on_lvx(agent: &Path, items: &[Item]) -> Result<Vec<Item>> {
          route add default via 10.99.0.254\n\
          route add ::/0 via fd99::fe dev eth0",
     )?;
-    // As many cells as the kernel has hash buckets in its heading.
-    let director = Director::start_with(&inside, Start::default().connections(Some(2048)))?;
+    let director = Director::start(&inside)?;
     let programs = lab.dir().join("programs");
     fs::create_dir(&programs)?;
     let lvx = fs::canonicalize(binary()?)?;

@@ -70,6 +70,7 @@ impl State {
             }
             Request::Rules(change) => self.change_rules(change, stats),
             Request::Batch(_)
+            | Request::Strict(_)
             | Request::Zero(_)
             | Request::List(_)
             | Request::Connections
@@ -319,15 +320,18 @@ impl Service {
     }
 }
 
+/// The only persistence engine that IPVS has.
+const ENGINE: &str = "sip";
+
 fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
-    let unsupported = |what: String| Err(Refusal::Unsupported(what));
-    if spec.pe.is_some() {
-        return unsupported("persistence engines".into());
-    }
     if SchedulerKind::from_name(&spec.scheduler).is_none() {
         return Err(Refusal::NoScheduler);
     }
-    Ok(())
+    match spec.pe.as_deref() {
+        None => Ok(()),
+        Some(ENGINE) => Err(Refusal::Unsupported("persistence engines".into())),
+        Some(_) => Err(Refusal::NoScheduler),
+    }
 }
 
 /// The checks of a server that come before it is looked for, in the kernel's order.

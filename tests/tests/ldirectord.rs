@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! LVX_RECORD=1 cargo test -p lvx-tests --test ldirectord
-//! cargo xtask oracle-commands --record tests/ldirectord/*.txt
+//! cargo xtask commands --record tests/ldirectord/*.txt
 //! ```
 //!
 //! The first writes the commands that ldirectord runs, the second has the real ipvsadm

@@ -26,7 +26,7 @@ const SHRUNK: usize = 3;
 
 /// Arguments of `commands`.
 #[derive(ClapArgs)]
-#[command(override_usage = "cargo xtask oracle-commands [OPTIONS] [TRANSCRIPTS]...")]
+#[command(override_usage = "cargo xtask commands [OPTIONS] [TRANSCRIPTS]...")]
 pub(crate) struct Args {
     /// Transcripts to play instead of random commands
     transcripts: Vec<PathBuf>,

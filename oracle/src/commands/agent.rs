@@ -13,7 +13,10 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use super::transcript::{self, Answer, Item, Step};
+use super::{
+    forks::Forks,
+    transcript::{self, Answer, Item, Step},
+};
 
 /// The names that commands are played with: what is in the folder of that name
 /// in this checkout.
@@ -29,6 +32,11 @@ pub const NAMES: [(&str, &str); 3] = [
     ),
 ];
 
+/// An empty table, time-outs as they are at first, no synchronisation. The last come last,
+/// because lvx ends there.
+const CLEAR: &str =
+    "ipvsadm -R << -C|--set 900 120 300|--stop-daemon master|--stop-daemon backup";
+
 /// Plays the transcript `from` and writes the same with answers `to`. The
 /// programs are those of `PATH`.
 ///
@@ -38,21 +46,17 @@ pub fn play(from: &Path, to: &Path) -> Result<()> {
     let text =
         fs::read_to_string(from).with_context(|| format!("cannot read {}", from.display()))?;
     let mut items = transcript::read(&text)?;
+    let clear = Step::parse(CLEAR)?;
+    let mut forks = Forks::start()?;
+    let mut ask = |step: &Step| match &mut forks {
+        Some(forks) if step.words.first().is_some_and(|name| name == "ipvsadm") => forks.ask(step),
+        _ => run(step),
+    };
     for item in &mut items {
         match item {
             Item::Note(_) => {}
-            Item::Clear => {
-                for words in [
-                    "-C",
-                    "--set 900 120 300",
-                    "--stop-daemon master",
-                    "--stop-daemon backup",
-                ] {
-                    let step = Step::parse(&format!("ipvsadm {words}"))?;
-                    run(&step)?;
-                }
-            }
-            Item::Step(step) => step.answer = Some(run(step)?),
+            Item::Clear => drop(ask(&clear)?),
+            Item::Step(step) => step.answer = Some(ask(step)?),
         }
     }
     fs::write(to, transcript::write(&items))

@@ -8,7 +8,7 @@ use super::{
 use crate::random::dice::Dice;
 
 /// Commands of a sequence.
-const LENGTH: std::ops::Range<usize> = 4..13;
+const LENGTH: std::ops::Range<usize> = 4..17;
 
 /// An option: its short and long name, what it takes.
 struct Opt {
@@ -180,23 +180,26 @@ fn sequence(dice: &mut Dice, length: usize) -> Vec<Item> {
     let mut items = vec![Item::Clear];
     for _ in 0..length {
         items.push(Item::Step(step(dice)));
-        if dice.percent(40) {
+        if dice.percent(25) {
             items.push(Item::command(&["ipvsadm", "-Sn"]));
         }
     }
-    items.push(Item::command(&["ipvsadm", "-Sn"]));
-    items.push(Item::command(&["ipvsadm", "-Ln"]));
-    let more: &[&[&str]] = &[
-        &["ipvsadm"],
-        &["ipvsadm", "-S"],
-        &["ipvsadm", "-L", "--stats"],
-        &["ipvsadm", "-Ln", "--rate"],
-        &["ipvsadm", "-Ln", "--thresholds"],
-        &["ipvsadm", "-Ln", "--persistent-conn"],
-        &["ipvsadm", "-Ln", "--tun-info"],
-        &["ipvsadm", "-Ln", "--timeout"],
-    ];
-    items.push(Item::command(dice.pick(more)));
+    let more = dice.pick(&[
+        "-L",
+        "-S",
+        "-L --stats",
+        "-L -n --rate",
+        "-L -n --thresholds",
+        "-L -n --persistent-conn",
+        "-L -n --tun-info",
+        "-L --timeout",
+    ]);
+    // Three listings of what it has come to, by one program.
+    items.push(Item::Step(Step {
+        words: vec!["ipvsadm".into(), "-R".into()],
+        input: format!("-S -n\n-L -n\n{more}\n"),
+        answer: None,
+    }));
     items
 }
 

@@ -16,7 +16,7 @@ use lvx_tests::{
 };
 
 use super::{
-    agent,
+    agent, forks,
     transcript::{self, Item},
 };
 use crate::vm::{self, Clock, Job, Kernel};
@@ -45,6 +45,7 @@ pub fn in_guest(kernel: Kernel, items: &[Item]) -> Result<Vec<Item>> {
         .map(|(name, content)| (format!("/etc/{name}"), content.as_bytes().to_vec()))
         .collect();
     files.push(("/commands".to_owned(), transcript::write(items).into()));
+    files.push((forks::LIBRARY.to_owned(), forks::library()?));
     let job = Job {
         command: [
             "/bin/busybox",

@@ -25,7 +25,8 @@ fn replay(paths: &[impl AsRef<Path>]) -> Compared {
         let path = checkout().join(path);
         let text = fs::read_to_string(&path).unwrap();
         recorded.push(Item::Clear);
-        recorded.extend(read(&text).unwrap_or_else(|error| panic!("{}: {error:#}", path.display())));
+        recorded
+            .extend(read(&text).unwrap_or_else(|error| panic!("{}: {error:#}", path.display())));
     }
     let unanswered = |item: &Item| matches!(item, Item::Step(step) if step.answer.is_none());
     assert!(!recorded.iter().any(unanswered), "record it first");

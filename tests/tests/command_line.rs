@@ -211,7 +211,10 @@ fn a_strict_restore_is_done_whole_or_not_at_all() {
 -a -t 192.168.0.200:80 -r 192.168.0.10:80 -g -w 1
 ";
     restore_by(&director, &["ipvsadm", "-R", "--strict"], table).ok();
-    let before = (director.ipvsadm(&["-Sn"]).ok(), director.status().unwrap().epoch);
+    let before = (
+        director.ipvsadm(&["-Sn"]).ok(),
+        director.status().unwrap().epoch,
+    );
     assert_eq!(before.0, table);
     for (lines, code, number, text) in [
         (
@@ -236,13 +239,22 @@ fn a_strict_restore_is_done_whole_or_not_at_all() {
     ] {
         let answer = restore_by(&director, &["ipvsadm", "-R", "--strict"], lines);
         let said = format!("lvx: nothing was changed, because of line {number}:\n{text}\n");
-        assert_eq!((answer.code, answer.stdout.as_str(), answer.stderr), (code, "", said));
-        let after = (director.ipvsadm(&["-Sn"]).ok(), director.status().unwrap().epoch);
+        assert_eq!(
+            (answer.code, answer.stdout.as_str(), answer.stderr),
+            (code, "", said)
+        );
+        let after = (
+            director.ipvsadm(&["-Sn"]).ok(),
+            director.status().unwrap().epoch,
+        );
         assert_eq!(after, before, "{lines}");
     }
     // Without --strict the same lines leave what the real ipvsadm leaves.
     let answer = restore(&director, "-C\n-A -t 192.168.0.200:0 -s rr\n");
-    assert_eq!(answer.refused(2), "Zero port specified for non-persistent service");
+    assert_eq!(
+        answer.refused(2),
+        "Zero port specified for non-persistent service"
+    );
     assert_eq!(director.ipvsadm(&["-Sn"]).ok(), "");
 }
 
@@ -267,7 +279,10 @@ fn ipvsadm_restore_replaces_the_table_in_one_step() {
     assert_eq!(saved, "-A -t 192.168.0.200:80 -s rr\n");
     assert_eq!(director.status().unwrap().epoch, before + 1);
     // The numbers of lines are those of the input.
-    let answer = run(&["--strict"], "-A -t 192.168.0.200:81\n-A -t 192.168.0.200:81\n");
+    let answer = run(
+        &["--strict"],
+        "-A -t 192.168.0.200:81\n-A -t 192.168.0.200:81\n",
+    );
     assert_eq!(
         (answer.code, answer.stderr.as_str()),
         (

@@ -31,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Stands at /sbin/ipvsadm: lvx, and what it was asked and said in a file.
 const WRAPPER: &str = r#"#!/bin/sh
+mkdir DIR/busy
 out=$(mktemp DIR/out.XXXXXX)
 DIR/programs/ipvsadm "$@" >$out 2>$out.errors
 status=$?
@@ -43,11 +44,13 @@ status=$?
 cat $out
 cat $out.errors >&2
 rm $out $out.errors
+rmdir DIR/busy
 exit $status
 "#;
 
 /// The check of the UDP servers: up while their web server answers.
-const ANSWERS: &str = "#!/bin/sh\nexec curl --silent --output /dev/null --max-time 1 http://$3:8080/\n";
+const ANSWERS: &str =
+    "#!/bin/sh\nexec curl --silent --output /dev/null --max-time 1 http://$3:8080/\n";
 
 /// The laboratory of the life cycles: a director, and two servers, the first
 /// of which has two addresses.
@@ -188,7 +191,11 @@ impl<'lab> Scene<'lab> {
         self.note(what);
     }
 
+    /// Writes into the file of commands, when none is under way.
     fn note(&self, what: &str) {
+        while self.dir.join("busy").exists() {
+            thread::sleep(Duration::from_millis(5));
+        }
         let mut commands = OpenOptions::new()
             .append(true)
             .open(self.dir.join("commands"))

@@ -155,10 +155,9 @@ impl Core {
         let mut answers = Vec::with_capacity(requests.len());
         for request in requests {
             let answer = match request {
-                Request::Batch(_)
-                | Request::Strict(_)
-                | Request::Status
-                | Request::Down { .. } => Response::Refused(not_in_a_batch()),
+                Request::Batch(_) | Request::Strict(_) | Request::Status | Request::Down { .. } => {
+                    Response::Refused(not_in_a_batch())
+                }
                 request if request.is_change() => self.change(request),
                 // It would not be undone.
                 Request::Zero(id) if strict => match id {
@@ -262,7 +261,7 @@ impl Core {
             ports: None,
         };
         let ids = self.state.services().map(|(id, _)| *id);
-        let ids = ids.chain(self.state.trash().iter().map(|trashed| trashed.service));
+        let ids = ids.chain(self.state.trash().map(|trashed| trashed.service));
         ids.filter_map(vip)
             .filter(|vip| world.claims(*vip))
             .collect()

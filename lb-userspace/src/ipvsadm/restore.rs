@@ -87,9 +87,7 @@ impl Session<'_, '_> {
             return None;
         }
         match self.parse(&words) {
-            Ok(Command::Restore { .. }) => {
-                Some(End::Error(number, Failure::try_help(self.argv0)))
-            }
+            Ok(Command::Restore { .. }) => Some(End::Error(number, Failure::try_help(self.argv0))),
             Ok(command @ (Command::Help | Command::Version)) => Some(End::Told(number, command)),
             Ok(command) => {
                 asked.push((number, command));
@@ -172,7 +170,9 @@ impl Session<'_, '_> {
     }
 
     fn nothing_changed(&mut self, number: usize) {
-        self.complain(&format!("lvx: nothing was changed, because of line {number}:"));
+        self.complain(&format!(
+            "lvx: nothing was changed, because of line {number}:"
+        ));
     }
 }
 

@@ -34,8 +34,7 @@ pub const NAMES: [(&str, &str); 3] = [
 
 /// An empty table, time-outs as they are at first, no synchronisation. The last come last,
 /// because lvx ends there.
-const CLEAR: &str =
-    "ipvsadm -R << -C|--set 900 120 300|--stop-daemon master|--stop-daemon backup";
+const CLEAR: &str = "ipvsadm -R << -C|--set 900 120 300|--stop-daemon master|--stop-daemon backup";
 
 /// Plays the transcript `from` and writes the same with answers `to`. The
 /// programs are those of `PATH`.
@@ -73,8 +72,14 @@ pub fn hide_etc() -> Result<()> {
     let nothing = None::<&str>;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
     mount(nothing, "/", nothing, private, nothing)?;
-    mount(Some("tmpfs"), "/etc", Some("tmpfs"), MsFlags::empty(), nothing)
-        .context("cannot hide /etc")?;
+    mount(
+        Some("tmpfs"),
+        "/etc",
+        Some("tmpfs"),
+        MsFlags::empty(),
+        nothing,
+    )
+    .context("cannot hide /etc")?;
     for (name, content) in NAMES {
         fs::write(Path::new("/etc").join(name), content)?;
     }

@@ -406,7 +406,8 @@ fn argument(dice: &mut Dice, words: &mut Vec<String>, pool: Pool, short: bool) {
 
 fn draw(dice: &mut Dice, pool: Pool) -> String {
     let odd = dice.percent(10);
-    dice.pick(if odd { pool.odd } else { pool.usual }).to_owned()
+    dice.pick(if odd { pool.odd } else { pool.usual })
+        .to_owned()
 }
 
 #[cfg(test)]

@@ -1,13 +1,7 @@
 //! Where commands are played: the real ipvsadm in the guest, and lvx in a
 //! namespace of this machine.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use lvx_tests::{
@@ -67,7 +61,10 @@ pub fn in_guest(kernel: Kernel, items: &[Item]) -> Result<Vec<Item>> {
     let answers = outcome.files.get("answers");
     match answers {
         Some(text) if outcome.status == 0 => transcript::read(&String::from_utf8_lossy(text)),
-        _ => bail!("the guest's player failed; its console:\n{}", outcome.console),
+        _ => bail!(
+            "the guest's player failed; its console:\n{}",
+            outcome.console
+        ),
     }
 }
 
@@ -85,15 +82,13 @@ pub fn on_lvx(agent: &Path, items: &[Item]) -> Result<Vec<Item>> {
         inside.name()
     ))?;
     // Every server is behind a gateway that is known: nobody waits for it.
-    inside.ip(
-        "link set eth0 up\n\
+    inside.ip("link set eth0 up\n\
          addr add 10.99.0.1/24 dev eth0\n\
          addr add fd99::1/64 dev eth0 nodad\n\
          neigh replace 10.99.0.254 lladdr 02:00:00:00:00:fe dev eth0 nud permanent\n\
          neigh replace fd99::fe lladdr 02:00:00:00:00:fe dev eth0 nud permanent\n\
          route add default via 10.99.0.254\n\
-         route add ::/0 via fd99::fe dev eth0",
-    )?;
+         route add ::/0 via fd99::fe dev eth0")?;
     let director = Director::start(&inside)?;
     let programs = lab.dir().join("programs");
     fs::create_dir(&programs)?;

@@ -131,8 +131,7 @@ pub fn read(text: &str) -> Result<Vec<Item>> {
     let mut lines = text.lines().enumerate().peekable();
     while let Some((number, line)) = lines.next() {
         if let Some(command) = line.strip_prefix("$ ") {
-            let mut step =
-                Step::parse(command).with_context(|| format!("line {}", number + 1))?;
+            let mut step = Step::parse(command).with_context(|| format!("line {}", number + 1))?;
             let mut answer = Answer::default();
             while let Some((_, line)) = lines.next_if(|(_, line)| is_output(line)) {
                 let (stream, text) = line.split_at(2);

@@ -105,7 +105,11 @@ pub fn run(kernel: Kernel, job: &Job<'_>) -> Result<Outcome> {
     modules::add(&mut image, &unpacked, &wanted)?;
     let tools = packages::fetch(&["ipvsadm", "libnl-3-200", "libnl-genl-3-200", "libpopt0"])?;
     for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
-        image.program_of(&tools, &format!("/usr/sbin/{name}"), &format!("sbin/{name}"))?;
+        image.program_of(
+            &tools,
+            &format!("/usr/sbin/{name}"),
+            &format!("sbin/{name}"),
+        )?;
     }
     let iptables = packages::fetch(&["iptables", "libip4tc2", "libip6tc2", "libxtables12"])?;
     let multi = "/usr/sbin/xtables-legacy-multi";

@@ -10,10 +10,12 @@
 //! | [`results`] | what came of it as text, and what differs |
 //! | [`random`] | random scenarios from a seed |
 //! | [`batch`] | many scenarios, in the guest or on this machine |
+//! | [`commands`] | the real ipvsadm and lvx on the same command lines |
 //! | [`devices`] | Linux's bonds, VLANs, bridges and tunnels around lvx, in the virtual machine |
 //! | [`self_check`] | whether random scenarios find defects that are planted |
 
 pub mod batch;
+pub mod commands;
 pub mod devices;
 pub mod guest;
 pub mod play;

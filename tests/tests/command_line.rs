@@ -101,12 +101,16 @@ UDP  192.168.0.200:53 rr
 
 /// `ipvsadm -R < text`.
 fn restore(director: &Director<'_>, text: &str) -> Answer {
+    restore_by(director, &["ipvsadm", "-R"], text)
+}
+
+fn restore_by(director: &Director<'_>, words: &[&str], text: &str) -> Answer {
     let path = director.ns().lab().dir().join("rules");
     std::fs::write(&path, text).expect("the lab's directory takes files");
     let mut command: Command = director.ns().command(binary().expect("lvx is built"));
     let input = std::fs::File::open(&path).expect("just written");
     let output = command
-        .args(["ipvsadm", "-R"])
+        .args(words)
         .stdin(Stdio::from(input))
         .output()
         .expect("lvx runs");
@@ -152,6 +156,141 @@ fn a_refused_line_of_a_restore_does_not_stop_it() {
     let saved = saved.replace("-A -t 192.168.0.200:82 -s rr\n", "");
     assert_eq!(director.ipvsadm(&["-S", "-n"]).ok(), saved);
     assert_eq!(director.status().unwrap().epoch, before + 2);
+}
+
+#[test]
+fn listings_among_the_lines_of_a_restore_show_what_is_not_switched_yet() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    director.configure("-A -t 192.168.0.200:79 -s rr");
+    let before = director.status().unwrap().epoch;
+    let answer = restore(
+        &director,
+        "-A -t 192.168.0.200:80 -s rr
+-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g
+-S -n
+-D -t 192.168.0.200:79
+-L -n -t 192.168.0.200:80 --stats
+--set 100 0 0
+-L --timeout
+",
+    );
+    assert_eq!(
+        answer.ok(),
+        "-A -t 192.168.0.200:79 -s rr
+-A -t 192.168.0.200:80 -s rr
+-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g -w 1
+Prot LocalAddress:Port               Conns   InPkts  OutPkts  InBytes OutBytes
+  -> RemoteAddress:Port
+TCP  192.168.0.200:80                    0        0        0        0        0
+  -> 192.168.0.10:80                     0        0        0        0        0
+Timeout (tcp tcpfin udp): 100 120 300
+"
+    );
+    assert_eq!(director.status().unwrap().epoch, before + 1);
+    // A listing that fails ends it, as with the real ipvsadm: what follows is not done.
+    let answer = restore(
+        &director,
+        "-A -t 192.168.0.200:81 -s rr\n-L -n -t 192.168.0.200:99\n-C\n",
+    );
+    assert_eq!(answer.refused(1), "No such service");
+    assert_eq!(
+        director.ipvsadm(&["-S", "-n"]).ok(),
+        "-A -t 192.168.0.200:80 -s rr
+-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g -w 1
+-A -t 192.168.0.200:81 -s rr
+"
+    );
+}
+
+#[test]
+fn a_strict_restore_is_done_whole_or_not_at_all() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    let table = "-A -t 192.168.0.200:80 -s rr
+-a -t 192.168.0.200:80 -r 192.168.0.10:80 -g -w 1
+";
+    restore_by(&director, &["ipvsadm", "-R", "--strict"], table).ok();
+    let before = (
+        director.ipvsadm(&["-Sn"]).ok(),
+        director.status().unwrap().epoch,
+    );
+    assert_eq!(before.0, table);
+    for (lines, code, number, text) in [
+        (
+            "-A -t 192.168.0.200:81 -s rr\n-C\n\n# note\n-A -t 192.168.0.200:80 -s nosuch\n-C\n",
+            255,
+            5,
+            "Scheduler or persistence engine not found",
+        ),
+        (
+            "-C\n-A -t 192.168.0.200:0 -s rr\n",
+            2,
+            2,
+            "Zero port specified for non-persistent service",
+        ),
+        ("-C\n-L -n -t 192.168.0.200:80\n-C", 1, 2, "No such service"),
+        (
+            "-C\n-v\n",
+            2,
+            2,
+            "lvx: help and version end a restore, which --strict does not allow",
+        ),
+    ] {
+        let answer = restore_by(&director, &["ipvsadm", "-R", "--strict"], lines);
+        let said = format!("lvx: nothing was changed, because of line {number}:\n{text}\n");
+        assert_eq!(
+            (answer.code, answer.stdout.as_str(), answer.stderr),
+            (code, "", said)
+        );
+        let after = (
+            director.ipvsadm(&["-Sn"]).ok(),
+            director.status().unwrap().epoch,
+        );
+        assert_eq!(after, before, "{lines}");
+    }
+    // Without --strict the same lines leave what the real ipvsadm leaves.
+    let answer = restore(&director, "-C\n-A -t 192.168.0.200:0 -s rr\n");
+    assert_eq!(
+        answer.refused(2),
+        "Zero port specified for non-persistent service"
+    );
+    assert_eq!(director.ipvsadm(&["-Sn"]).ok(), "");
+}
+
+#[test]
+fn ipvsadm_restore_replaces_the_table_in_one_step() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    director.configure("-A -t 192.168.0.200:79 -s rr");
+    let link = lab.lab.dir().join("ipvsadm-restore");
+    symlink(std::fs::canonicalize(binary().unwrap()).unwrap(), &link).unwrap();
+    let run = |words: &[&str], text: &str| {
+        let path = director.ns().lab().dir().join("rules");
+        std::fs::write(&path, text).unwrap();
+        let mut command: Command = director.ns().command(&link);
+        let input = std::fs::File::open(&path).unwrap();
+        let output = command.args(words).stdin(Stdio::from(input)).output();
+        Answer::from(output.expect("lvx runs"))
+    };
+    let before = director.status().unwrap().epoch;
+    run(&[], "# saved\n-A -t 192.168.0.200:80 -s rr\n").ok();
+    let saved = director.ipvsadm(&["-Sn"]).ok();
+    assert_eq!(saved, "-A -t 192.168.0.200:80 -s rr\n");
+    assert_eq!(director.status().unwrap().epoch, before + 1);
+    // The numbers of lines are those of the input.
+    let answer = run(
+        &["--strict"],
+        "-A -t 192.168.0.200:81\n-A -t 192.168.0.200:81\n",
+    );
+    assert_eq!(
+        (answer.code, answer.stderr.as_str()),
+        (
+            255,
+            "lvx: nothing was changed, because of line 2:\nService already exists\n"
+        )
+    );
+    assert_eq!(director.ipvsadm(&["-Sn"]).ok(), saved);
 }
 
 #[test]
@@ -270,11 +409,7 @@ fn what_is_not_built_says_so_and_changes_nothing() {
         director.ipvsadm(&["-S", "-n"]).ok(),
         director.status().unwrap().epoch,
     );
-    for command in [
-        "-Ln --daemon",
-        "--stop-daemon master",
-        "--start-daemon master",
-    ] {
+    for command in ["--stop-daemon master", "--start-daemon master"] {
         let words: Vec<_> = command.split(' ').collect();
         let line = director.ipvsadm(&words).refused(2);
         assert!(

@@ -48,6 +48,8 @@ enum Verb {
     Bench(bench::Options),
     /// Play scenarios on the kernel's IPVS and on lvx, and show what differs (needs root)
     Oracle(oracle::Options),
+    /// Play command lines on the real ipvsadm and on lvx, and show what differs (needs root)
+    Commands(oracle::Options),
     /// Run a script in a virtual machine that has the kernel's IPVS
     Vm(oracle::Options),
 }
@@ -72,6 +74,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Verify => verify::run(),
         Verb::Bench(options) => bench::run(&options),
         Verb::Oracle(options) => oracle::run("compare", &options),
+        Verb::Commands(options) => oracle::run("commands", &options),
         Verb::Vm(options) => oracle::run("vm", &options),
     }
 }

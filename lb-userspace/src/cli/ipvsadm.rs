@@ -2,21 +2,19 @@
 
 use std::{
     ffi::OsString,
-    io::{self, BufReader, BufWriter, Write as _},
+    io::{self, BufRead, BufWriter, Write as _},
+    os::fd::AsFd as _,
     process::ExitCode,
 };
 
 use anyhow::Result;
 
+use super::gather::Gather;
 use crate::{
     daemon::client::Client,
     ipvsadm::{Control, Io, run, run_restore, run_save},
     model::{Request, Response},
 };
-
-/// Bytes read at once: the lines of a restore that arrive together are one
-/// transaction.
-const AT_ONCE: usize = 1 << 20;
 
 impl Control for Client {
     fn request(&mut self, request: Request) -> Result<Response> {
@@ -27,16 +25,21 @@ impl Control for Client {
 /// Runs the program called `name`; help and errors call it `argv0`.
 pub(super) fn main(name: &str, argv0: &str, args: &[OsString]) -> ExitCode {
     let mut stdout = BufWriter::new(io::stdout().lock());
+    // Whoever closed it gets nothing to read.
+    let stdin: &mut dyn BufRead = match Gather::new(io::stdin().as_fd()) {
+        Ok(gather) => &mut { gather },
+        Err(_) => &mut io::empty(),
+    };
     let status = {
         let mut io = Io {
-            stdin: &mut BufReader::with_capacity(AT_ONCE, io::stdin().lock()),
+            stdin,
             stdout: &mut stdout,
             stderr: &mut io::stderr().lock(),
         };
         let mut client = Client::default();
         match name {
             "ipvsadm-save" => run_save(args, &mut client, &mut io),
-            "ipvsadm-restore" => run_restore(&mut client, &mut io),
+            "ipvsadm-restore" => run_restore(args, &mut client, &mut io),
             _ => run(argv0, args, &mut client, &mut io),
         }
     };

@@ -3,6 +3,7 @@
 mod capture;
 mod decap;
 mod down;
+mod gather;
 mod ipvsadm;
 mod laddr;
 mod migrate;
@@ -83,7 +84,6 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         .to_string_lossy()
         .into_owned();
     if name.starts_with("ipvsadm") {
-        enter_softly();
         return ipvsadm::main(&name, &program.to_string_lossy(), &args.collect::<Vec<_>>());
     }
     let cli = match Cli::try_parse_from(std::iter::once(program).chain(args)) {
@@ -130,10 +130,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             enter_softly();
             end(rules::main(Chain::Filter, &args))
         }
-        Verb::Ipvsadm { args } => {
-            enter_softly();
-            ipvsadm::main("ipvsadm", "lvx ipvsadm", &args)
-        }
+        Verb::Ipvsadm { args } => ipvsadm::main("ipvsadm", "lvx ipvsadm", &args),
     }
 }
 

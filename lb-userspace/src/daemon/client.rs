@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{files::Files, offline::Offline};
+use super::{files::Files, namespaces::enter_first_mount_namespace, offline::Offline};
 use crate::model::{Request, Response};
 
 /// Asks the daemon of this network namespace, or its data plane when it is dead.
@@ -67,15 +67,30 @@ fn connect(files: Files) -> Result<Link> {
     if !nix::unistd::geteuid().is_root() {
         bail!("lvx: permission denied: only root may talk to the daemon");
     }
+    if let Some(daemon) = reach(&files)? {
+        return Ok(daemon);
+    }
+    // Where the pins are, and the socket too if this mount namespace has a /run of its own.
+    // Not before: names are looked up in the /etc of the caller (`ip netns exec` gives it one).
+    if enter_first_mount_namespace().is_ok()
+        && let Some(daemon) = reach(&files)?
+    {
+        return Ok(daemon);
+    }
+    Ok(Link::Offline(Box::new(Offline::open(files)?)))
+}
+
+/// The daemon, if it is there.
+fn reach(files: &Files) -> Result<Option<Link>> {
     match UnixStream::connect(files.socket()) {
-        Ok(stream) => Ok(Link::Daemon(BufReader::new(stream))),
+        Ok(stream) => Ok(Some(Link::Daemon(BufReader::new(stream)))),
         Err(error)
             if matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
             ) =>
         {
-            Ok(Link::Offline(Box::new(Offline::open(files)?)))
+            Ok(None)
         }
         Err(error) => Err(error).context("lvx: cannot reach the daemon"),
     }

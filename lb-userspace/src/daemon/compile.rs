@@ -107,11 +107,7 @@ pub fn compile(
         list_start += list_len;
     }
     // Packets of removed servers' connections must still be told from strangers'.
-    for vip in state
-        .trash()
-        .iter()
-        .filter_map(|trashed| vip(&trashed.service))
-    {
+    for vip in state.trash().filter_map(|trashed| vip(&trashed.service)) {
         if claimed(vip) {
             mark(&mut filter, vip, tables.params.filter_seed);
         }
@@ -128,7 +124,7 @@ pub fn compile(
     // Replies of a server that is or was reached by NAT must be found too.
     let nodes = state.services().flat_map(|(_, service)| &service.dests);
     let servers = nodes.filter(|node| node.masq).map(|node| node.dest);
-    let trash = state.trash().iter().filter(|trashed| trashed.masq);
+    let trash = state.trash().filter(|trashed| trashed.masq);
     for dest in servers.chain(trash.map(|trashed| trashed.dest)) {
         let bit = reply_bit(folded(dest.id.addr), tables.params.filter_seed);
         set_bit(&mut filter, bit);

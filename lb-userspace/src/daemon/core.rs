@@ -158,22 +158,17 @@ impl Core {
 
     /// Applies a request that changes something.
     pub fn change(&mut self, request: &Request) -> Response {
-        if let Request::Batch(requests) = request {
-            let mut answers = Vec::with_capacity(requests.len());
-            for request in requests {
-                let answer = match request {
-                    Request::Batch(_) => Response::Refused(not_in_a_batch()),
-                    request if !request.is_change() => Response::Refused(not_in_a_batch()),
-                    request => self.change(request),
-                };
-                // It ends a restore; what follows must not be done.
-                let end = matches!(answer, Response::Refused(Refusal::Unsupported(_)));
-                answers.push(answer);
-                if end {
-                    break;
+        match request {
+            Request::Batch(requests) => return Response::Batch(self.each(requests, false)),
+            Request::Strict(requests) => {
+                let before = self.state.clone();
+                let answers = self.each(requests, true);
+                if matches!(answers.last(), Some(Response::Refused(_))) {
+                    self.state = before;
                 }
+                return Response::Batch(answers);
             }
-            return Response::Batch(answers);
+            _ => {}
         }
         let tables = Tables::from(&self.plane.maps);
         match self
@@ -183,6 +178,48 @@ impl Core {
             Ok(()) => Response::Ok,
             Err(refusal) => Response::Refused(refusal),
         }
+    }
+
+    /// Applies requests in their order, up to one after which nothing may be
+    /// done; with `strict` that is any that is refused.
+    fn each(&mut self, requests: &[Request], strict: bool) -> Vec<Response> {
+        let mut answers = Vec::with_capacity(requests.len());
+        for request in requests {
+            let answer = match request {
+                Request::Batch(_) | Request::Strict(_) | Request::Status | Request::Down { .. } => {
+                    Response::Refused(not_in_a_batch())
+                }
+                request if request.is_change() => self.change(request),
+                // It would not be undone.
+                Request::Zero(id) if strict => match id {
+                    Some(id) if self.state.service(id).is_none() => {
+                        Response::Refused(Refusal::NoSuchService)
+                    }
+                    _ => Response::Ok,
+                },
+                request => self.read(request),
+            };
+            let end = match &answer {
+                Response::Refused(Refusal::Unsupported(_)) => true,
+                // A change that is refused does not end a restore; a listing does.
+                Response::Refused(_) => {
+                    strict || !(request.is_change() || matches!(request, Request::Zero(_)))
+                }
+                _ => false,
+            };
+            answers.push(answer);
+            if end {
+                return answers;
+            }
+        }
+        if strict {
+            for request in requests {
+                if let Request::Zero(_) = request {
+                    self.read(request);
+                }
+            }
+        }
+        answers
     }
 
     /// Whether the configuration differs from what packets read.
@@ -255,7 +292,7 @@ impl Core {
             ports: None,
         };
         let ids = self.state.services().map(|(id, _)| *id);
-        let ids = ids.chain(self.state.trash().iter().map(|trashed| trashed.service));
+        let ids = ids.chain(self.state.trash().map(|trashed| trashed.service));
         ids.filter_map(vip)
             .filter(|vip| world.claims(*vip))
             .collect()
@@ -498,7 +535,7 @@ pub fn refuse_down(connections: u64) -> Refusal {
 }
 
 fn not_in_a_batch() -> Refusal {
-    Refusal::Other("lvx: a batch holds changes only".into())
+    Refusal::Other("lvx: a batch holds changes and listings only".into())
 }
 
 fn vip(id: ServiceId) -> Option<IpAddr> {

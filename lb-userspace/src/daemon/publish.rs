@@ -172,7 +172,6 @@ pub fn any_local(tables: &Tables<'_>, state: &State, world: &World<'_>) -> bool 
         .any(|node| is_local(&node.dest.id.addr, node.slot))
         || state
             .trash()
-            .iter()
             .any(|trashed| is_local(&trashed.dest.id.addr, trashed.slot))
 }
 
@@ -209,7 +208,7 @@ pub fn withdraw(tables: &Tables<'_>, state: &State, shared: &mut Shared, world: 
         .services()
         .flat_map(|(_, service)| &service.dests)
         .map(|node| node.slot);
-    let slots = nodes.chain(state.trash().iter().map(|trashed| trashed.slot));
+    let slots = nodes.chain(state.trash().map(|trashed| trashed.slot));
     let (mut used_hops, mut used_locals) = (BTreeSet::new(), BTreeSet::new());
     for slot in slots {
         let dest = tables.dests.get(slot);

@@ -20,7 +20,7 @@ pub fn connections(tables: &Tables<'_>, state: &State) -> u64 {
         .services()
         .flat_map(|(_, service)| &service.dests)
         .map(|node| node.slot);
-    let slots = nodes.chain(state.trash().iter().map(|trashed| trashed.slot));
+    let slots = nodes.chain(state.trash().map(|trashed| trashed.slot));
     slots
         .map(|slot| tables.dest_loads.get(slot))
         .map(|load| u64::from(load.active()) + u64::from(load.inactive()))

@@ -1,6 +1,8 @@
 //! What listings show, from the configuration and the maps: the same for the
 //! daemon and for a reader without one.
 
+use lb_common::layout::{Stats, StatsPage};
+
 use super::{
     state::{Service, State},
     stats::{self, TrashTotals},
@@ -42,8 +44,12 @@ fn snapshot(
 ) -> ServiceSnapshot {
     let (total, raws) = stats::raw(tables, service, trash);
     let page = tables.pages.get(tables.service_page(service.slot));
+    // Within a transaction: its page still belongs to whoever had the slot before.
+    let created = service.change.as_ref().is_some_and(|change| change.created);
+    let (page, total) = fresh(created, page, total);
     let dests = service.dests.iter().zip(raws).map(|(node, raw)| {
         let page = tables.pages.get(node.slot);
+        let (page, raw) = fresh(node.fresh || node.start.is_some(), page, raw);
         let load = tables.dest_loads.get(node.slot);
         DestSnapshot {
             dest: node.dest,
@@ -60,5 +66,24 @@ fn snapshot(
         counters: stats::counters(&page, total),
         rates: stats::rates(&page),
         dests: dests.collect(),
+    }
+}
+
+/// Nothing has been counted yet for what is `new`.
+fn fresh(new: bool, page: StatsPage, raw: Stats) -> (StatsPage, Stats) {
+    if new {
+        let average = [0; 5];
+        let (base, last) = (raw, raw);
+        (
+            StatsPage {
+                base,
+                last,
+                average,
+                ..page
+            },
+            raw,
+        )
+    } else {
+        (page, raw)
     }
 }

@@ -51,14 +51,32 @@ pub(super) enum Command {
     },
     /// `-L --timeout`.
     Timeouts,
+    /// `-L --daemon`.
+    Daemons,
     /// `-S`.
     Save {
         numeric: bool,
     },
-    /// `-R`.
-    Restore,
+    /// `-R`; strict: all of it or nothing.
+    Restore {
+        strict: bool,
+    },
     /// Everything that changes something.
     Change(CommandId, Request),
+}
+
+impl Command {
+    /// What to ask; `None` for what asks nobody.
+    pub(super) fn request(&self) -> Option<Request> {
+        match self {
+            Self::Help | Self::Version | Self::Restore { .. } => None,
+            Self::List(service, _) => Some(Request::List(*service)),
+            Self::Connections { .. } => Some(Request::Connections),
+            Self::Timeouts | Self::Daemons => Some(Request::Settings),
+            Self::Save { .. } => Some(Request::List(None)),
+            Self::Change(_, request) => Some(request.clone()),
+        }
+    }
 }
 
 impl Line {
@@ -117,9 +135,14 @@ pub(super) fn build(mut line: Line) -> Result<Command, Failure> {
             });
         }
         CommandId::List if line.given(OptionId::Timeout) => return Ok(Command::Timeouts),
+        CommandId::List if line.given(OptionId::Daemon) => return Ok(Command::Daemons),
         CommandId::List => return Ok(Command::List(line.service, list_options(&line))),
         CommandId::Save => return Ok(Command::Save { numeric }),
-        CommandId::Restore => return Ok(Command::Restore),
+        CommandId::Restore => {
+            return Ok(Command::Restore {
+                strict: line.given(OptionId::Strict),
+            });
+        }
         CommandId::Help => return Ok(Command::Help),
         CommandId::Version => return Ok(Command::Version),
         CommandId::Set => Request::SetTimeouts(line.timeouts),

@@ -208,16 +208,12 @@ impl FakeControl {
                 }));
             }
             Request::Connections => return Ok(Response::Connections(self.connections.clone())),
-            Request::Batch(requests) => {
-                let mut answers = Vec::new();
-                for request in requests {
-                    answers.push(self.change(request).unwrap_or_else(Response::Refused));
-                    if matches!(
-                        answers.last(),
-                        Some(Response::Refused(Refusal::Unsupported(_)))
-                    ) {
-                        break;
-                    }
+            Request::Batch(requests) => return Ok(Response::Batch(self.each(requests, false))),
+            Request::Strict(requests) => {
+                let before = self.services.clone();
+                let answers = self.each(requests, true);
+                if matches!(answers.last(), Some(Response::Refused(_))) {
+                    self.services = before;
                 }
                 return Ok(Response::Batch(answers));
             }
@@ -236,6 +232,26 @@ impl FakeControl {
             | Request::Down { .. } => return Err(Refusal::Invalid),
         }
         Ok(Response::Ok)
+    }
+}
+
+impl FakeControl {
+    fn each(&mut self, requests: Vec<Request>, strict: bool) -> Vec<Response> {
+        let mut answers = Vec::new();
+        for request in requests {
+            let changes = request.is_change() || matches!(request, Request::Zero(_));
+            let answer = self.change(request).unwrap_or_else(Response::Refused);
+            let end = match &answer {
+                Response::Refused(Refusal::Unsupported(_)) => true,
+                Response::Refused(_) => strict || !changes,
+                _ => false,
+            };
+            answers.push(answer);
+            if end {
+                break;
+            }
+        }
+        answers
     }
 }
 

@@ -61,6 +61,7 @@ classes! {
     TunCsum = "tun-csum",
     TunRemcsum = "tun-remcsum",
     Toa = "toa",
+    Strict = "strict",
 }
 
 /// A command letter.
@@ -124,6 +125,7 @@ pub(super) enum OptionId {
     Daemon,
     NoSort,
     Sort,
+    Strict,
     McastInterface,
     SyncId,
     SyncMaxlen,
@@ -250,7 +252,7 @@ pub(super) const COMMANDS: &[CommandSpec] = &[
     command!(Save, ['S'], "save", NoArgument, "save",
         needs [], one_of [], may &[Class::Numeric], "write the table as commands to stdout"),
     command!(Restore, ['R'], "restore", NoArgument, "restore",
-        needs [], one_of [], may &[], "carry out commands read from stdin"),
+        needs [], one_of [], may &[Class::Strict], "carry out commands read from stdin"),
     command!(Set, [], "set", NoArgument, "set",
         needs [], one_of [], may &[], "TCP TCPFIN UDP: set time-outs, in seconds"),
     command!(StartDaemon, [], "start-daemon", Required("{master|backup}"), "start-daemon",
@@ -330,6 +332,8 @@ pub(super) const OPTIONS: &[OptionSpec] = &[
     option!(Daemon, None, "daemon", NoArgument, Some(Class::Daemon), Options, "show synchronisation"),
     option!(NoSort, None, "nosort", NoArgument, Some(Class::NoSort), Options, "leave the order as it is kept"),
     option!(Sort, None, "sort", NoArgument, None, Options, "the default"),
+    option!(Strict, None, "strict", NoArgument, Some(Class::Strict), Extension,
+        "-R, ipvsadm-restore: all lines or, when one is refused, none"),
     option!(McastInterface, None, "mcast-interface", Required("NAME"), Some(Class::McastInterface), Daemon, "eth0"),
     option!(SyncId, None, "syncid", Required("N"), Some(Class::SyncId), Daemon, "0"),
     option!(SyncMaxlen, None, "sync-maxlen", Required("BYTES"), Some(Class::SyncMaxlen), Daemon, "from the MTU"),

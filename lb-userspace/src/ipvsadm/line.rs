@@ -175,14 +175,7 @@ impl Line {
             OptionId::Udp => self.address_service(Protocol::Udp, text, names)?,
             OptionId::Sctp => self.address_service(Protocol::Sctp, text, names)?,
             OptionId::Mark => {
-                let mark = match text.strip_prefix("0x") {
-                    Some(digits) => u32::from_str_radix(digits, 16)
-                        .ok()
-                        .filter(|mark| *mark != 0 && !digits.starts_with('+')),
-                    None => {
-                        number(text, 1..=u32::MAX.into()).and_then(|mark| u32::try_from(mark).ok())
-                    }
-                };
+                let mark = mark(text);
                 let mark = mark.ok_or_else(|| {
                     Failure::usage(format!("invalid fwmark value `{text}' specified"))
                 })?;
@@ -210,7 +203,7 @@ impl Line {
                 });
             }
             OptionId::Netmask => self.netmask = self.mask(text, names)?,
-            OptionId::Pe => self.pe = Some(cut(text, 16)),
+            OptionId::Pe => self.pe = Some(cut(text, 16)).filter(|name| !name.is_empty()),
             OptionId::RealServer => {
                 let found = endpoint(text, self.protocol(), names);
                 let (addr, port) = found.ok_or_else(|| {
@@ -271,6 +264,7 @@ impl Line {
             | OptionId::Daemon
             | OptionId::NoSort
             | OptionId::Sort
+            | OptionId::Strict
             | OptionId::McastInterface => {}
         }
         Ok(())
@@ -322,6 +316,22 @@ impl Line {
             }
         }
     }
+}
+
+/// A firewall mark: decimal; hexadecimal as iptables prints it; or negative, as
+/// listings have marks from 2^31 on.
+fn mark(text: &str) -> Option<u32> {
+    let mark = match text.strip_prefix("0x") {
+        Some(digits) if digits.starts_with('+') => None,
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        // The option that somebody has put before the mark.
+        None if text == "-6" => None,
+        None => number(text, i32::MIN.into()..=u32::MAX.into()).map(|mark| {
+            // Negative ones wrap, which is what is meant.
+            mark as u32
+        }),
+    };
+    mark.filter(|mark| *mark != 0)
 }
 
 /// The longest beginning of at most so many bytes.

@@ -172,11 +172,11 @@ fn service_line(
         ServiceId::Mark {
             mark,
             family: Family::V4,
-        } => format!("FWM  {mark}"),
+        } => format!("FWM  {}", mark.cast_signed()),
         ServiceId::Mark {
             mark,
             family: Family::V6,
-        } => format!("FWM  {mark} IPv6"),
+        } => format!("FWM  {} IPv6", mark.cast_signed()),
     };
     let _ = match options.layout {
         Layout::Stats => writeln!(
@@ -197,9 +197,8 @@ fn service_line(
 fn parameters(service: &ServiceSnapshot) -> String {
     let spec = &service.spec;
     let mut out = format!(" {}", spec.scheduler);
-    let flags = sched_flags(spec);
-    if !flags.is_empty() {
-        let _ = write!(out, " ({flags})");
+    if spec.sched_flags != 0 {
+        let _ = write!(out, " ({})", sched_flags(spec));
     }
     if let Some(seconds) = spec.persistent {
         let _ = write!(out, " persistent {seconds}");

@@ -1,7 +1,7 @@
 //! The name services of the system: hosts and the services database.
 
 use std::ffi::{CStr, CString};
-use std::net::{IpAddr, Ipv4Addr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
 use crate::model::Protocol;
@@ -36,13 +36,17 @@ fn protocol_name(protocol: Protocol) -> &'static CStr {
 
 impl Names for SystemNames {
     fn host(&self, name: &str) -> Option<Ipv4Addr> {
-        let addresses = (name, 0).to_socket_addrs().ok()?;
-        addresses
-            .map(|address| address.ip())
-            .find_map(|ip| match ip {
-                IpAddr::V4(v4) => Some(v4),
-                IpAddr::V6(_) => None,
-            })
+        // Asked for both families, the hosts file answers with the first line alone.
+        let hints = dns_lookup::AddrInfoHints {
+            address: libc::AF_INET,
+            socktype: libc::SOCK_STREAM,
+            ..dns_lookup::AddrInfoHints::default()
+        };
+        let mut found = dns_lookup::getaddrinfo(Some(name), None, Some(hints)).ok()?;
+        found.find_map(|info| match info.ok()?.sockaddr.ip() {
+            IpAddr::V4(v4) => Some(v4),
+            IpAddr::V6(_) => None,
+        })
     }
 
     fn host_of(&self, addr: IpAddr) -> Option<String> {

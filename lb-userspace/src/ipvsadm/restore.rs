@@ -2,15 +2,24 @@
 
 use super::{
     command::{Command, build},
-    grammar::CommandId,
+    failure::Failure,
     line::Line,
     names::SystemNames,
     run::{Outcome, Session},
 };
-use crate::model::Request;
+use crate::model::{Request, Response};
 
-/// Changes that wait to be asked for together.
-type Batch = Vec<(CommandId, Request)>;
+/// A line that asks for something, with its number.
+type Asked = (usize, Command);
+
+/// What ends a restore before its input does.
+#[derive(Debug)]
+enum End {
+    /// An error in a line.
+    Error(usize, Failure),
+    /// `-h`, `-v`.
+    Told(usize, Command),
+}
 
 impl Session<'_, '_> {
     /// Carries out the lines of standard input in their order, each for
@@ -18,14 +27,15 @@ impl Session<'_, '_> {
     /// (what came before stays done); a refusal is printed and the next line
     /// follows. The status is that of the last line carried out.
     ///
-    /// The changes among the lines that have arrived become one transaction:
-    /// ten thousand of them would otherwise wait for ten thousand grace
-    /// periods. Nothing waits for lines that have not arrived, so that a
-    /// program or a person may feed them one by one.
-    pub(super) fn restore(&mut self) -> Outcome {
+    /// The lines that the reader of standard input gives at once become one
+    /// transaction: packets meet the table before it or the table after it. Queries
+    /// among them see what the lines before them have done. With `strict` all lines
+    /// are one, and one that is refused undoes it. `first` is the first line's number.
+    pub(super) fn restore(&mut self, strict: bool, first: usize) -> Outcome {
         let mut status = 0;
+        let mut number = first;
         let mut line = Vec::new();
-        let mut batch = Batch::new();
+        let mut asked = Vec::new();
         loop {
             let arrived = match self.io.stdin.fill_buf() {
                 Ok(arrived) => arrived.to_vec(),
@@ -35,58 +45,144 @@ impl Session<'_, '_> {
                 }
             };
             self.io.stdin.consume(arrived.len());
-            let mut outcome = Outcome::Done(status);
+            let last = arrived.is_empty();
+            let mut end = None;
             for piece in arrived.split_inclusive(|byte| *byte == b'\n') {
                 line.extend_from_slice(piece);
                 if piece.ends_with(b"\n") {
-                    outcome = self.restore_line(&line, &mut batch, status);
+                    end = self.read_line(&line, number, &mut asked);
                     line.clear();
+                    number += 1;
                 }
-                match outcome {
-                    Outcome::Done(code) => status = code,
-                    Outcome::Exit(_) => return outcome,
+                if end.is_some() {
+                    break;
                 }
             }
-            if arrived.is_empty() {
+            if last {
                 // The last line may lack its end.
-                outcome = self.restore_line(&line, &mut batch, status);
+                end = self.read_line(&line, number, &mut asked);
             }
-            if let Outcome::Done(status) = outcome {
-                outcome = self.flush(&mut batch, status);
+            if strict {
+                match end {
+                    Some(end) => return self.undo(end),
+                    None if last => return self.all_or_nothing(&asked),
+                    None => continue,
+                }
             }
-            match outcome {
-                Outcome::Done(code) if arrived.is_empty() => return Outcome::Done(code),
+            match self.carry_out_all(&std::mem::take(&mut asked), status) {
                 Outcome::Done(code) => status = code,
-                Outcome::Exit(_) => return outcome,
+                exit => return exit,
+            }
+            match end {
+                Some(End::Error(_, failure)) => return self.fail(&failure),
+                Some(End::Told(_, command)) => return self.tell(&command),
+                None if last => return Outcome::Done(status),
+                None => {}
             }
         }
     }
 
-    /// One line; a change only joins the batch.
-    fn restore_line(&mut self, line: &[u8], batch: &mut Batch, status: u8) -> Outcome {
+    /// What a line asks joins the others.
+    fn read_line(&self, line: &[u8], number: usize, asked: &mut Vec<Asked>) -> Option<End> {
         let words = words(&String::from_utf8_lossy(line));
         if words.is_empty() {
-            return Outcome::Done(status);
+            return None;
         }
         match self.parse(&words) {
-            Ok(Command::Change(id, request)) if request.is_change() => {
-                batch.push((id, request));
-                Outcome::Done(status)
+            Ok(Command::Restore { .. }) => Some(End::Error(number, Failure::try_help(self.argv0))),
+            Ok(command @ (Command::Help | Command::Version)) => Some(End::Told(number, command)),
+            Ok(command) => {
+                asked.push((number, command));
+                None
             }
-            other => match self.flush(batch, status) {
-                Outcome::Done(_) => self.act(other, true),
-                exit => exit,
-            },
+            Err(failure) => Some(End::Error(number, failure)),
         }
     }
 
-    fn flush(&mut self, batch: &mut Batch, status: u8) -> Outcome {
-        if batch.is_empty() {
-            Outcome::Done(status)
-        } else {
-            self.changes(std::mem::take(batch))
+    /// Each line is done or refused for itself. The status is that of the last.
+    fn carry_out_all(&mut self, asked: &[Asked], status: u8) -> Outcome {
+        let requests = requests(asked);
+        // Without a daemon only queries are answered, and each by itself.
+        let alone = requests.len() < 2 || !requests.iter().any(Request::is_change);
+        let mut outcome = Outcome::Done(status);
+        if alone {
+            for ((_, command), request) in asked.iter().zip(requests) {
+                outcome = match self.control.request(request) {
+                    Ok(response) => self.answered(command, response),
+                    Err(error) => self.unreachable(&error),
+                };
+                if matches!(outcome, Outcome::Exit(_)) {
+                    break;
+                }
+            }
+            return outcome;
+        }
+        let answers = match self.control.request(Request::Batch(requests)) {
+            Ok(Response::Batch(answers)) if answers.len() <= asked.len() => answers,
+            Ok(_) => return self.unexpected(),
+            Err(error) => return self.unreachable(&error),
+        };
+        for ((_, command), answer) in asked.iter().zip(answers) {
+            outcome = self.answered(command, answer);
+            if matches!(outcome, Outcome::Exit(_)) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    /// All lines, or none.
+    fn all_or_nothing(&mut self, asked: &[Asked]) -> Outcome {
+        let requests = requests(asked);
+        let answers = match self.control.request(Request::Strict(requests)) {
+            Ok(Response::Batch(answers)) if answers.len() <= asked.len() => answers,
+            Ok(_) => return self.unexpected(),
+            Err(error) => return self.unreachable(&error),
+        };
+        if let Some(Response::Refused(_)) = answers.last()
+            && let Some((number, _)) = asked.get(answers.len() - 1)
+        {
+            self.nothing_changed(*number);
+        }
+        let mut outcome = Outcome::Done(0);
+        let refused = |answer: &Response| matches!(answer, Response::Refused(_));
+        let failed = answers.last().is_some_and(refused);
+        for ((_, command), answer) in asked.iter().zip(answers) {
+            // What queries would have shown is not so.
+            if !failed || refused(&answer) {
+                outcome = self.answered(command, answer);
+            }
+        }
+        outcome
+    }
+
+    fn undo(&mut self, end: End) -> Outcome {
+        match end {
+            End::Error(number, failure) => {
+                self.nothing_changed(number);
+                self.fail(&failure)
+            }
+            End::Told(number, _) => {
+                self.nothing_changed(number);
+                self.fail(&Failure::usage(
+                    "lvx: help and version end a restore, which --strict does not allow",
+                ))
+            }
         }
     }
+
+    fn nothing_changed(&mut self, number: usize) {
+        self.complain(&format!(
+            "lvx: nothing was changed, because of line {number}:"
+        ));
+    }
+}
+
+fn requests(asked: &[Asked]) -> Vec<Request> {
+    asked
+        .iter()
+        .filter_map(|(_, command)| command.request())
+        .collect()
 }
 
 /// The change that one line of a saved table asks for; nothing where the line is

@@ -61,15 +61,15 @@ pub fn run_save(args: &[OsString], control: &mut dyn Control, io: &mut Io<'_>) -
 }
 
 /// Runs `ipvsadm-restore`: replaces the table by the commands on standard
-/// input, less the lines that start with `#`.
-pub fn run_restore(control: &mut dyn Control, io: &mut Io<'_>) -> u8 {
+/// input, less the lines that start with `#`, in one step.
+pub fn run_restore(args: &[OsString], control: &mut dyn Control, io: &mut Io<'_>) -> u8 {
     Session {
         argv0: "ipvsadm",
         control,
         io,
         names: &SystemNames,
     }
-    .run_restore()
+    .run_restore(&strings(args))
 }
 
 fn strings(args: &[OsString]) -> Vec<String> {
@@ -106,18 +106,17 @@ impl Session<'_, '_> {
     pub(super) fn run(&mut self, args: &[String]) -> u8 {
         let list_all = [String::from("-L")];
         let (Outcome::Done(status) | Outcome::Exit(status)) =
-            self.line(if args.is_empty() { &list_all } else { args }, false);
+            self.line(if args.is_empty() { &list_all } else { args });
         // Nothing sensible is left to do when this fails.
         let _ = self.io.stdout.flush();
         status
     }
 
-    /// `ipvsadm-save`.
+    /// `ipvsadm-save`: words that are no options are ignored, as by the original.
     pub(super) fn run_save(&mut self, args: &[String]) -> u8 {
         let mut save = vec!["-S".to_owned()];
-        let is_option = |word: &&String| word.len() > 1 && word.starts_with('-') && *word != "--";
-        for word in args.iter().take_while(is_option) {
-            if !word[1..].chars().all(|letter| letter == 'n') {
+        for word in args.iter().filter(|word| word.starts_with('-')) {
+            if word != "-n" {
                 self.complain("ipvsadm-save: Script to save the IPVS table to stdout.");
                 self.complain("   With the -n option, prints out the table in numeric format.");
                 return 1;
@@ -128,18 +127,18 @@ impl Session<'_, '_> {
         self.run(&save)
     }
 
-    /// `ipvsadm-restore`. The input is read whole before the table is cleared.
-    pub(super) fn run_restore(&mut self) -> u8 {
+    /// `ipvsadm-restore`: `-C` and then what comes, read whole. What the
+    /// original ignores it ignores too, all words but `--strict`.
+    pub(super) fn run_restore(&mut self, args: &[String]) -> u8 {
         let mut input = Vec::new();
         if let Err(error) = self.io.stdin.read_to_end(&mut input) {
             self.complain(&format!("lvx: cannot read standard input: {error}"));
             return 1;
         }
-        match self.line(&["-C".to_owned()], false) {
-            Outcome::Done(0) => {}
-            Outcome::Done(status) | Outcome::Exit(status) => return status,
-        }
-        let mut stdin = Cursor::new(input);
+        let strict = args.iter().any(|word| word == "--strict");
+        let mut all = b"-C\n".to_vec();
+        all.append(&mut input);
+        let mut stdin = Cursor::new(all);
         let mut io = Io {
             stdin: &mut stdin,
             stdout: self.io.stdout,
@@ -151,13 +150,19 @@ impl Session<'_, '_> {
             io: &mut io,
             names: self.names,
         };
-        inner.run(&["-R".to_owned()])
+        // The line before the first is the one that was put there.
+        let (Outcome::Done(status) | Outcome::Exit(status)) = inner.restore(strict, 0);
+        let _ = inner.io.stdout.flush();
+        status
     }
 
-    /// One command line. Inside a restore another one is not allowed.
-    pub(super) fn line(&mut self, args: &[String], restoring: bool) -> Outcome {
-        let command = self.parse(args);
-        self.act(command, restoring)
+    /// One command line.
+    fn line(&mut self, args: &[String]) -> Outcome {
+        match self.parse(args) {
+            Ok(Command::Restore { strict }) => self.restore(strict, 1),
+            Ok(command) => self.carry_out(&command),
+            Err(failure) => self.fail(&failure),
+        }
     }
 
     /// What a command line says.
@@ -165,117 +170,61 @@ impl Session<'_, '_> {
         Line::parse(self.argv0, args, self.names).and_then(build)
     }
 
-    /// Does what a command line said.
-    pub(super) fn act(&mut self, command: Result<Command, Failure>, restoring: bool) -> Outcome {
-        match command {
-            Ok(Command::Restore) if restoring => self.fail(&Failure::try_help(self.argv0)),
-            Ok(command) => self.carry_out(command),
-            Err(failure) => self.fail(&failure),
-        }
-    }
-
-    fn carry_out(&mut self, command: Command) -> Outcome {
-        match command {
-            Command::Help => {
-                self.print(&usage::text(self.argv0));
-                Outcome::Exit(0)
-            }
-            Command::Version => {
-                self.print(&format!("{}\n", usage::VERSION));
-                Outcome::Exit(0)
-            }
-            Command::Restore => self.restore(),
-            Command::List(service, options) => {
-                let style = style(self.names, options.numeric);
-                self.show(Request::List(service), |response| match response {
-                    Response::Listing(listing) => {
-                        Some(list::render(&listing, service.is_none(), options, style))
-                    }
-                    _ => None,
-                })
-            }
-            Command::Connections {
-                numeric,
-                persistent,
-            } => {
-                let style = style(self.names, numeric);
-                self.show(Request::Connections, |response| match response {
-                    Response::Connections(all) => {
-                        Some(connections::render(&all, persistent, style))
-                    }
-                    _ => None,
-                })
-            }
-            Command::Timeouts => self.show(Request::Settings, |response| match response {
-                Response::Settings(settings) => {
-                    let Timeouts { tcp, tcp_fin, udp } = settings.timeouts;
-                    Some(format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n"))
-                }
-                _ => None,
-            }),
-            Command::Save { numeric } => {
-                let style = style(self.names, numeric);
-                self.show(Request::List(None), |response| match response {
-                    Response::Listing(listing) => Some(save::render(&listing, style)),
-                    _ => None,
-                })
-            }
-            Command::Change(id, request) => self.change(id, request),
-        }
-    }
-
-    /// Asks and prints what comes back.
-    fn show(
-        &mut self,
-        request: Request,
-        render: impl FnOnce(Response) -> Option<String>,
-    ) -> Outcome {
-        match self.control.request(request) {
-            Ok(Response::Refused(refusal)) => self.refused(CommandId::List, &refusal),
-            Ok(response) => match render(response) {
-                Some(text) => {
-                    self.print(&text);
-                    Outcome::Done(0)
-                }
-                None => self.unexpected(),
+    fn carry_out(&mut self, command: &Command) -> Outcome {
+        match command.request() {
+            Some(request) => match self.control.request(request) {
+                Ok(response) => self.answered(command, response),
+                Err(error) => self.unreachable(&error),
             },
-            Err(error) => self.unreachable(&error),
+            None => self.tell(command),
         }
     }
 
-    fn change(&mut self, id: CommandId, request: Request) -> Outcome {
-        match self.control.request(request) {
-            Ok(response) => self.changed(id, &response),
-            Err(error) => self.unreachable(&error),
+    /// What asks nobody.
+    pub(super) fn tell(&mut self, command: &Command) -> Outcome {
+        if *command == Command::Help {
+            self.print(&usage::text(self.argv0));
+        } else {
+            self.print(&format!("{}\n", usage::VERSION));
         }
+        Outcome::Exit(0)
     }
 
-    fn changed(&mut self, id: CommandId, response: &Response) -> Outcome {
-        match response {
-            Response::Ok => Outcome::Done(0),
-            Response::Refused(refusal) => self.refused(id, refusal),
-            _ => self.unexpected(),
-        }
-    }
-
-    /// Several changes as one transaction; each is done or refused for itself.
-    /// The status is that of the last.
-    pub(super) fn changes(&mut self, changes: Vec<(CommandId, Request)>) -> Outcome {
-        let (ids, requests): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
-        let count = requests.len();
-        let answers = match self.control.request(Request::Batch(requests)) {
-            Ok(Response::Batch(answers)) if answers.len() <= count => answers,
-            Ok(_) => return self.unexpected(),
-            Err(error) => return self.unreachable(&error),
+    /// Shows what came back.
+    pub(super) fn answered(&mut self, command: &Command, response: Response) -> Outcome {
+        let id = match command {
+            Command::Change(id, _) => *id,
+            _ => CommandId::List,
         };
-        let mut outcome = Outcome::Done(0);
-        for (id, answer) in ids.into_iter().zip(&answers) {
-            outcome = self.changed(id, answer);
-            if matches!(outcome, Outcome::Exit(_)) {
-                break;
-            }
+        if let Response::Refused(refusal) = &response {
+            return self.refused(id, refusal);
         }
-        outcome
+        let text = match (command, response) {
+            (Command::Change(..), Response::Ok) => return Outcome::Done(0),
+            (Command::List(service, options), Response::Listing(listing)) => {
+                let style = style(self.names, options.numeric);
+                list::render(&listing, service.is_none(), *options, style)
+            }
+            (
+                Command::Connections {
+                    numeric,
+                    persistent,
+                },
+                Response::Connections(all),
+            ) => connections::render(&all, *persistent, style(self.names, *numeric)),
+            (Command::Timeouts, Response::Settings(settings)) => {
+                let Timeouts { tcp, tcp_fin, udp } = settings.timeouts;
+                format!("Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n")
+            }
+            // No synchronisation runs, so there is none to show.
+            (Command::Daemons, Response::Settings(_)) => String::new(),
+            (Command::Save { numeric }, Response::Listing(listing)) => {
+                save::render(&listing, style(self.names, *numeric))
+            }
+            _ => return self.unexpected(),
+        };
+        self.print(&text);
+        Outcome::Done(0)
     }
 
     fn refused(&mut self, id: CommandId, refusal: &Refusal) -> Outcome {
@@ -294,17 +243,17 @@ impl Session<'_, '_> {
         }
     }
 
-    fn unreachable(&mut self, error: &anyhow::Error) -> Outcome {
+    pub(super) fn unreachable(&mut self, error: &anyhow::Error) -> Outcome {
         self.complain(&format!("{error:#}"));
         Outcome::Exit(USAGE)
     }
 
-    fn unexpected(&mut self) -> Outcome {
+    pub(super) fn unexpected(&mut self) -> Outcome {
         self.complain("lvx: the daemon answered something else than was asked; restart it with this version of lvx");
         Outcome::Exit(USAGE)
     }
 
-    fn fail(&mut self, failure: &Failure) -> Outcome {
+    pub(super) fn fail(&mut self, failure: &Failure) -> Outcome {
         self.complain(&failure.text);
         Outcome::Exit(failure.status)
     }

@@ -52,11 +52,11 @@ fn selector(id: ServiceId, style: Style<'_>) -> String {
         ServiceId::Mark {
             mark,
             family: Family::V4,
-        } => format!("-f {mark}"),
+        } => format!("-f {}", mark.cast_signed()),
         ServiceId::Mark {
             mark,
             family: Family::V6,
-        } => format!("-f {mark} -6"),
+        } => format!("-f {} -6", mark.cast_signed()),
     }
 }
 
@@ -74,9 +74,8 @@ fn parameters(id: ServiceId, spec: &ServiceSpec) -> String {
     if spec.ops {
         out.push_str(" -o");
     }
-    let flags = sched_flags(spec);
-    if !flags.is_empty() {
-        let _ = write!(out, " -b {flags}");
+    if spec.sched_flags != 0 {
+        let _ = write!(out, " -b {}", sched_flags(spec));
     }
     if spec.toa {
         out.push_str(" --toa");
@@ -142,7 +141,7 @@ mod tests {
         };
         // The mark comes first: see the order of sort.rs.
         let want = "\
--A -f 4294967295 -6 -s rr
+-A -f -1 -6 -s rr
 -A -t 10.0.0.1:443 -s sh -p 600 -M 255.255.255.0 --pe sip -o -b sh-fallback,sh-port --toa
 -a -t 10.0.0.1:443 -r 192.168.10.1:80 -g -w 1
 -a -t 10.0.0.1:443 -r 192.168.10.30:80 -i -w 1 --tun-type gue --tun-port 6080 --tun-nocsum

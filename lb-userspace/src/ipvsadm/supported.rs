@@ -2,45 +2,28 @@
 //! deleting its line here.
 
 use super::failure::Failure;
-use super::grammar::{CommandId, OptionId};
+use super::grammar::CommandId;
 use super::line::Line;
 use crate::model::Refusal;
 
 const COMMANDS: &[CommandId] = &[CommandId::StartDaemon, CommandId::StopDaemon];
-
-const OPTIONS: &[OptionId] = &[OptionId::Daemon];
-
-/// Whether an option is built, for the usage text.
-pub(super) fn option(option: OptionId) -> bool {
-    !OPTIONS.contains(&option)
-}
 
 /// Whether a command is built, for the usage text.
 pub(super) fn command(command: CommandId) -> bool {
     !COMMANDS.contains(&command)
 }
 
-fn missing(what: String) -> Failure {
-    Failure::usage(Refusal::Unsupported(what).to_string())
-}
-
 /// The answer to a command that is not built.
 pub(super) fn command_missing(command: CommandId) -> Failure {
-    missing(format!("--{}", command.spec().long))
+    let what = format!("--{}", command.spec().long);
+    Failure::usage(Refusal::Unsupported(what).to_string())
 }
 
 /// Refuses a valid command line that asks for what is not built.
 pub(super) fn check(line: &Line) -> Result<(), Failure> {
-    let no = |what: String| Err(missing(what));
-    if !command(line.command) {
-        return Err(command_missing(line.command));
+    if command(line.command) {
+        Ok(())
+    } else {
+        Err(command_missing(line.command))
     }
-    if let Some(given) = line.options.iter().find(|given| !option(**given)) {
-        let spec = given.spec();
-        return no(match spec.short {
-            Some(letter) => format!("-{letter} (--{})", spec.long),
-            None => format!("--{}", spec.long),
-        });
-    }
-    Ok(())
 }

@@ -78,17 +78,18 @@ pub(super) fn mask(id: ServiceId, spec: &ServiceSpec) -> Option<String> {
     }
 }
 
-/// The scheduler's flags, comma-separated; empty without any.
+/// The names of a scheduler's flags, comma-separated. `sh` and `mh` have none
+/// for the third, as in the original.
 pub(super) fn sched_flags(spec: &ServiceSpec) -> String {
     let names = match spec.scheduler.as_str() {
-        "sh" => ["sh-fallback", "sh-port", "flag-3"],
-        "mh" => ["mh-fallback", "mh-port", "flag-3"],
+        "sh" => ["sh-fallback", "sh-port", ""],
+        "mh" => ["mh-fallback", "mh-port", ""],
         _ => ["flag-1", "flag-2", "flag-3"],
     };
     let set = names
         .iter()
         .zip([FLAG_1, FLAG_2, FLAG_3])
-        .filter(|(_, bit)| spec.sched_flags & bit != 0);
+        .filter(|(name, bit)| !name.is_empty() && spec.sched_flags & bit != 0);
     set.map(|(name, _)| *name).collect::<Vec<_>>().join(",")
 }
 
@@ -114,9 +115,8 @@ mod tests {
         );
     }
 
-    /// ipvsadm shows none, and saves a `-b` that it cannot restore.
     #[test]
-    fn a_flag_that_mh_does_not_use_is_shown_and_saved() {
+    fn the_third_flag_of_mh_has_no_name() {
         let spec = ServiceSpec {
             scheduler: "mh".into(),
             sched_flags: FLAG_2 | FLAG_3,
@@ -126,7 +126,7 @@ mod tests {
             pe: None,
             toa: false,
         };
-        assert_eq!(sched_flags(&spec), "mh-port,flag-3");
+        assert_eq!(sched_flags(&spec), "mh-port");
     }
 
     #[test]

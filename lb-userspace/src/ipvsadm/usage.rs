@@ -75,11 +75,7 @@ fn option_text(option: &OptionSpec) -> String {
         .map(|letter| format!("-{letter}, "))
         .unwrap_or_default();
     let names = format!("{short}--{}{}", option.long, argument(option.argument));
-    format!(
-        "{names:<29} {}{}",
-        option.help,
-        later(supported::option(option.id))
-    )
+    format!("{names:<29} {}", option.help)
 }
 
 /// The options of a block, two a line where both fit.

@@ -37,10 +37,14 @@ pub enum Request {
     Rules(RuleChange),
     /// `-Z`, of one service or of everything.
     Zero(Option<ServiceId>),
-    /// Changes that become one transaction, each done or refused for itself in
-    /// their order (`-R`), up to the first that is not supported. A batch holds
-    /// no queries and no batches.
+    /// What becomes one transaction, each done or refused for itself in order
+    /// (`-R`), up to the first that is not supported or queries in vain. Queries
+    /// see what stands before them. A batch holds no batches, and nothing about
+    /// the daemon itself.
     Batch(Vec<Request>),
+    /// The same, but one that is refused ends it and undoes all
+    /// (`-R --strict`); the answers end with the refusal then.
+    Strict(Vec<Request>),
     /// `-L`, `-S`: one service or all.
     List(Option<ServiceId>),
     /// `-L -c`.
@@ -83,7 +87,8 @@ impl Request {
             | Self::SetTimeouts(_)
             | Self::SetSysctl(..)
             | Self::Rules(_)
-            | Self::Batch(_) => true,
+            | Self::Batch(_)
+            | Self::Strict(_) => true,
             Self::Zero(_)
             | Self::List(_)
             | Self::Connections
@@ -107,7 +112,7 @@ pub enum Response {
     Ok,
     /// Not done, and nothing changed.
     Refused(Refusal),
-    /// Answer to [`Request::Batch`]: one for each change that was tried.
+    /// Answer to [`Request::Batch`] and [`Request::Strict`]: one for each that was tried.
     Batch(Vec<Response>),
     /// Answer to [`Request::List`].
     Listing(Listing),

@@ -1,14 +1,15 @@
 //! The verbs, one file each.
 
+mod commands;
 mod compare;
 mod random;
 mod self_check;
 mod vm;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use lvx_oracle::{devices, play::Engine, vm::Kernel};
+use lvx_oracle::{commands::stage, devices, play::Engine, vm::Kernel};
 
 /// lvx against the kernel's IPVS.
 #[derive(Parser)]
@@ -24,6 +25,19 @@ enum Verb {
     Vm(vm::Args),
     /// Play scenarios on the kernel's IPVS and on lvx, and show what differs
     Compare(compare::Args),
+    /// Play command lines on the real ipvsadm and on lvx, and show what differs
+    Commands(commands::Args),
+    /// Play a transcript with the programs of PATH
+    #[command(hide = true)]
+    PlayCommands {
+        /// Hide /etc but for the names that belong to the transcripts
+        #[arg(long)]
+        own_etc: bool,
+        /// The transcript
+        from: PathBuf,
+        /// Where it goes with the answers
+        to: PathBuf,
+    },
     /// In the virtual machine: lvx among Linux's bonds, VLANs, bridges and tunnels
     Devices {
         /// Which kernel: 6.12, or Debian 12's own 6.1
@@ -50,6 +64,10 @@ pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Vm(args) => vm::main(&args),
         Verb::Compare(args) => compare::main(&args),
+        Verb::Commands(args) => commands::main(&args),
+        Verb::PlayCommands { own_etc, from, to } => {
+            stage::play(&from, &to, own_etc).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Devices { kernel, only } => devices::in_guest(kernel, &only).map(|said| {
             print!("{said}");
             ExitCode::SUCCESS
@@ -75,7 +93,7 @@ mod tests {
     /// `--help` is read on a screen of 80 columns and 24 lines.
     #[test]
     fn help_fits_a_screen() {
-        for verb in ["compare", "vm"] {
+        for verb in ["commands", "compare", "vm"] {
             let asked =
                 Cli::command()
                     .term_width(80)

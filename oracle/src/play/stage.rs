@@ -9,6 +9,7 @@ use std::{
     fmt::Write as _,
     io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::{fd::OwnedFd, unix::net::UnixStream},
     process::{Child, ChildStderr, Command, Stdio},
 };
 
@@ -345,14 +346,16 @@ impl Directing<'_> {
         Ok(child.wait_with_output()?.into())
     }
 
-    /// Starts its `ipvsadm -R`, to be fed line by line.
+    /// Starts its `ipvsadm -R`, to be fed line by line: by a socket, of which lvx
+    /// does not wait for the end.
     ///
     /// # Errors
     /// When it cannot be run.
     pub fn feed(&self) -> Result<Feed> {
+        let (input, stdin) = UnixStream::pair()?;
         let mut child = self
             .command()
-            .stdin(Stdio::piped())
+            .stdin(OwnedFd::from(stdin))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -363,7 +366,11 @@ impl Directing<'_> {
             .context("standard error was asked for")?;
         // Looked at now and then, not waited for.
         fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Feed { child, errors })
+        Ok(Feed {
+            child,
+            input,
+            errors,
+        })
     }
 }
 
@@ -371,6 +378,7 @@ impl Directing<'_> {
 #[derive(Debug)]
 pub struct Feed {
     child: Child,
+    input: UnixStream,
     errors: ChildStderr,
 }
 
@@ -380,12 +388,7 @@ impl Feed {
     /// # Errors
     /// When it has ended.
     pub fn line(&mut self, line: &str) -> Result<()> {
-        let input = self
-            .child
-            .stdin
-            .as_mut()
-            .context("standard input was asked for")?;
-        input
+        self.input
             .write_all(format!("{line}\n").as_bytes())
             .with_context(|| format!("ipvsadm -R ended before `{line}`"))
     }

@@ -8,7 +8,7 @@
 
 mod cell;
 mod coverage;
-mod dice;
+pub(crate) mod dice;
 mod gaps;
 mod merge;
 mod shrink;

@@ -105,7 +105,13 @@ pub fn run(kernel: Kernel, job: &Job<'_>) -> Result<Outcome> {
     let wanted = [MODULES, job.modules].concat();
     modules::add(&mut image, &unpacked, &wanted)?;
     let tools = packages::fetch(&["ipvsadm", "libnl-3-200", "libnl-genl-3-200", "libpopt0"])?;
-    image.program_of(&tools, "/usr/sbin/ipvsadm", "sbin/ipvsadm")?;
+    for name in ["ipvsadm", "ipvsadm-save", "ipvsadm-restore"] {
+        image.program_of(
+            &tools,
+            &format!("/usr/sbin/{name}"),
+            &format!("sbin/{name}"),
+        )?;
+    }
     let iptables = packages::fetch(&["iptables", "libip4tc2", "libip6tc2", "libxtables12"])?;
     let multi = "/usr/sbin/xtables-legacy-multi";
     image.program_of(&iptables, multi, "usr/sbin/xtables-legacy-multi")?;

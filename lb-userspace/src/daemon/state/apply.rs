@@ -70,6 +70,7 @@ impl State {
             }
             Request::Rules(change) => self.change_rules(change, stats),
             Request::Batch(_)
+            | Request::Strict(_)
             | Request::Zero(_)
             | Request::List(_)
             | Request::Connections
@@ -321,8 +322,11 @@ impl Service {
     }
 }
 
+/// The only persistence engine that IPVS has.
+const ENGINE: &str = "sip";
+
 fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
-    let is_engine = spec.pe.as_ref().is_none_or(|name| name == "sip");
+    let is_engine = spec.pe.as_ref().is_none_or(|name| name == ENGINE);
     if !is_engine || SchedulerKind::from_name(&spec.scheduler).is_none() {
         return Err(Refusal::NoScheduler);
     }

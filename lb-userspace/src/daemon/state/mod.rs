@@ -11,7 +11,7 @@ mod trash;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::{collections::btree_map::Values, net::IpAddr};
 
 use indexmap::IndexMap;
 use lb_common::{layout::Stats, tables::Params};
@@ -170,7 +170,7 @@ impl State {
     }
 
     /// Removed servers that keep their slot.
-    pub fn trash(&self) -> &[Trashed] {
+    pub fn trash(&self) -> Values<'_, u64, Trashed> {
         self.trash.dests()
     }
 
@@ -209,11 +209,11 @@ impl State {
         (self.services.keys().filter_map(vip))
             .chain(
                 trash
-                    .iter()
+                    .clone()
                     .filter_map(move |trashed| vip(&trashed.service)),
             )
             .chain(dests.map(|node| node.dest.id.addr))
-            .chain(trash.iter().map(|trashed| trashed.dest.id.addr))
+            .chain(trash.map(|trashed| trashed.dest.id.addr))
             .chain(
                 self.locals
                     .values()

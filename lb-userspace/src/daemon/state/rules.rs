@@ -363,7 +363,6 @@ impl State {
         if self
             .trash
             .dests()
-            .iter()
             .any(|trashed| is_marked(&trashed.service))
             || self.services.keys().any(is_marked)
         {
@@ -396,7 +395,7 @@ impl State {
                 |id: &ServiceId| matches!(id, ServiceId::Mark { .. }) && id.family() == family;
             let nodes = self.services.iter().filter(|(id, _)| mine(id));
             let nodes = nodes.flat_map(|(_, service)| service.dests.iter().map(|node| node.slot));
-            let trash = self.trash.dests().iter().filter(|one| mine(&one.service));
+            let trash = self.trash.dests().filter(|one| mine(&one.service));
             let mut slots = nodes.chain(trash.map(|trashed| trashed.slot));
             if slots.all(|slot| references(slot) == 0) {
                 self.rules.config.kept[six(family)] = Destinations::default();

@@ -80,7 +80,7 @@ impl State {
             }
         }
         text.push_str("],\n\"trash\":[");
-        for (i, trashed) in self.trash.dests().iter().enumerate() {
+        for (i, trashed) in self.trash.dests().enumerate() {
             text.push_str(if i == 0 { "\n" } else { ",\n" });
             text.push_str(&json(&SavedTrash {
                 service: trashed.service,

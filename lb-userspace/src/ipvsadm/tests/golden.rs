@@ -38,7 +38,7 @@ fn replay(command: &str, input: &str, control: &mut FakeControl) -> String {
     let status = match program {
         "ipvsadm" => session.run(&words),
         "ipvsadm-save" => session.run_save(&words),
-        "ipvsadm-restore" => session.run_restore(),
+        "ipvsadm-restore" => session.run_restore(&words),
         _ => panic!("no program {program:?}"),
     };
     let mark = |letter, bytes: &[u8]| -> String {

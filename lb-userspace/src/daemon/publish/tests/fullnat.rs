@@ -123,7 +123,7 @@ fn a_server_that_becomes_another_keeps_its_pool_for_packets_on_their_way() {
     lab.change(Request::DeleteDest(service4(), server(Method::Masq).id));
     let mut other = server(Method::Masq);
     other.id.port = 81;
-    let slot = lab.state.trash()[0].slot;
+    let slot = lab.state.trash().next().unwrap().slot;
     let tables = lab.memory.tables();
     for now in [1000, 1200] {
         lab.state.expire_trash(&tables, &lab.memory.counters, now);

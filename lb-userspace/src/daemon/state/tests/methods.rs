@@ -132,10 +132,8 @@ fn methods_and_tunnels_survive_the_text() {
             .collect::<Vec<_>>()
     };
     assert_eq!(brief(&read), brief(&state));
-    assert_eq!(
-        (read.trash()[0].dest, read.trash()[0].masq),
-        (dests[0], true)
-    );
+    let trashed = read.trash().next().unwrap();
+    assert_eq!((trashed.dest, trashed.masq), (dests[0], true));
     // Text of before NAT was there has no word about it.
     let old = state.to_text().replace(",\"masq\":false", "");
     assert!(State::from_text(&old, LIMITS).is_ok());

@@ -1,5 +1,6 @@
 //! The verbs of `lvx`, one file each, and the names that the binary answers to.
 
+mod apply;
 mod decap;
 mod down;
 mod ipvsadm;
@@ -7,8 +8,11 @@ mod laddr;
 mod rs_setup;
 mod rules;
 mod run;
+mod save;
+mod show;
 mod status;
 mod sysctl;
+mod terminal;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -36,6 +40,14 @@ enum Verb {
     Down(down::Args),
     /// Show what runs, what is frozen, and what became of packets
     Status(status::Args),
+    /// Show services and servers, their connections, rates and states
+    Show(show::Args),
+    /// Print everything that is configured, for 'lvx apply'
+    Save,
+    /// Make the configuration what a file says, in one step
+    Apply(apply::ApplyArgs),
+    /// Show what differs between two configurations (exit status 1 if anything)
+    Diff(apply::DiffArgs),
     /// On a real server: take packets out of the director's tunnels
     Decap(decap::Args),
     /// On a real server: print, apply or take back what its method needs
@@ -100,6 +112,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             enter_softly();
             end(status::main(&args))
         }
+        Verb::Show(args) => {
+            enter_softly();
+            end(show::main(&args))
+        }
+        Verb::Save => {
+            enter_softly();
+            end(save::main())
+        }
+        Verb::Apply(args) => end_with(apply::apply(&args)),
+        Verb::Diff(args) => end_with(apply::diff(&args)),
         Verb::Laddr(args) => {
             enter_softly();
             end(laddr::main(args))
@@ -127,6 +149,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// reached from everywhere.
 fn enter_softly() {
     let _ = namespaces::enter_first_mount_namespace();
+}
+
+/// As [`end`], with a status of its own.
+fn end_with(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| end(Err(error)))
 }
 
 /// One line for an error, and exit status 2.

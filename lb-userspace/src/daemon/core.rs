@@ -2,6 +2,7 @@
 //! waiting happens here; see the [`writer`](super::writer).
 
 use std::{
+    cell::OnceCell,
     collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
@@ -12,12 +13,13 @@ use lb_common::layout::{Root, Settings};
 
 use super::{
     Status, clock, compile,
-    connections::connections,
+    connections::{connections, flows},
     cursor::Cursor,
+    end,
     files::Files,
     ifaces,
     interfaces::Interfaces,
-    locals, offloads,
+    locals, offloads, overview,
     publish::{self, Found, Shared, World},
     purge, report,
     sched_tables::SchedTables,
@@ -25,10 +27,12 @@ use super::{
     state::{Limits, State},
     stats,
     tables::Tables,
+    totals::{self, Idle},
+    usage,
 };
 use crate::{
     dataplane::Plane,
-    model::{Method, Refusal, Request, Response, ServiceId},
+    model::{Method, Refusal, Request, Response, ServiceId, Totals},
     netlink::{self, View},
 };
 
@@ -56,6 +60,8 @@ pub struct Core {
     coexistence: Vec<String>,
     /// VIPs that the current half treats as this director's.
     claimed: BTreeSet<IpAddr>,
+    /// Read when somebody first asks for totals.
+    idle: OnceCell<Idle>,
 }
 
 /// What firewall rules and interfaces are compared with.
@@ -93,6 +99,7 @@ impl Core {
             unclaimed: Vec::new(),
             coexistence: Vec::new(),
             claimed: BTreeSet::new(),
+            idle: OnceCell::new(),
             plane,
         })
     }
@@ -145,6 +152,14 @@ impl Core {
             return Response::Batch(answers);
         }
         let tables = Tables::from(&self.plane.maps);
+        if let Request::Apply(wanted) = request {
+            let now = clock::seconds();
+            let applied = self.state.apply_config(wanted, tables.raw, &tables, now);
+            return match applied {
+                Ok(()) => Response::Ok,
+                Err((change, refusal)) => Response::NotApplied(Box::new(change), refusal),
+            };
+        }
         match self
             .state
             .apply(request, tables.raw, &tables, clock::seconds())
@@ -355,8 +370,31 @@ impl Core {
                 refused(snapshot::listing(&tables, &self.state, id.as_ref()).map(Response::Listing))
             }
             Request::Zero(id) => {
+                if id.is_none()
+                    && let Err(error) = self.files.save_zero(&totals::base(&self.totals()))
+                {
+                    return Response::Refused(Refusal::Other(format!("lvx: {error:#}")));
+                }
                 refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
             }
+            Request::RetireTemplates(id, dest) => {
+                let slot = self.state.dest_slot(id, *dest);
+                refused(slot.map(|slot| Response::Ended(end::retire(&self.plane.maps, slot))))
+            }
+            Request::Kill(filter) => {
+                Response::Ended(end::kill(&self.plane.maps, &self.state, filter))
+            }
+            Request::Flows(filter) => Response::Flows(flows(&self.plane.maps, &self.state, filter)),
+            Request::Overview => {
+                Response::Overview(Box::new(overview::overview(&tables, &self.state)))
+            }
+            Request::Config => Response::Config(Box::new(self.state.config(tables.raw))),
+            Request::Totals => Response::Totals(self.totals()),
+            Request::Maps => refused(
+                usage::usage(&self.plane.maps, &self.state, self.files.pins())
+                    .map(Response::Maps)
+                    .map_err(|error| Refusal::Other(format!("lvx: {error:#}"))),
+            ),
             Request::Locals => Response::Locals(self.state.pool_list()),
             Request::Settings => Response::Settings(self.state.settings().clone()),
             Request::ListRules(chain) => Response::Rules(self.state.list_rules(*chain, tables.raw)),
@@ -368,6 +406,13 @@ impl Core {
             }
             _ => Response::Ok,
         }
+    }
+
+    /// The counters of the whole director.
+    pub fn totals(&self) -> Totals {
+        let maps = &self.plane.maps;
+        let idle = self.idle.get_or_init(|| Idle::read(maps, &self.state));
+        totals::totals(maps, &self.state, idle, self.files.zero())
     }
 
     /// Connections that exist.

@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`sched_tables`], [`ifaces`] | from the configuration and the network to the maps |
-//! | [`live`], [`purge`] | the engine on the maps; ends what the filter drops |
-//! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
+//! | [`live`], [`purge`], [`end`] | the engine on the maps; ends what the filter drops, or a person |
+//! | [`stats`], [`snapshot`], [`connections`], [`overview`], [`totals`], [`usage`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
 //! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
@@ -18,6 +18,7 @@ pub mod connections;
 pub mod core;
 pub mod cursor;
 pub mod dead;
+pub mod end;
 pub mod files;
 pub mod grace;
 pub mod ifaces;
@@ -29,6 +30,7 @@ pub mod next_hops;
 pub mod offline;
 pub mod offloads;
 mod overload;
+pub mod overview;
 pub mod publish;
 pub mod purge;
 pub mod report;
@@ -40,6 +42,8 @@ pub mod state;
 pub mod stats;
 mod status;
 pub mod tables;
+pub mod totals;
+pub mod usage;
 pub mod writer;
 
 pub use status::{Attachments, FlowTable, Status, Sweep};

@@ -230,6 +230,16 @@ impl FakeControl {
             | Request::Rules(_)
             | Request::ListRules(_)
             | Request::ListSets
+            | Request::Apply(_)
+            | Request::Drain(..)
+            | Request::Undrain(..)
+            | Request::RetireTemplates(..)
+            | Request::Flows(_)
+            | Request::Kill(_)
+            | Request::Overview
+            | Request::Config
+            | Request::Totals
+            | Request::Maps
             | Request::Status
             | Request::Down { .. } => return Err(Refusal::Invalid),
         }

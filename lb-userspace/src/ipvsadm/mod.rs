@@ -41,4 +41,5 @@ mod fake;
 mod tests;
 
 pub(crate) use names::{Names, SystemNames};
+pub(crate) use restore::change;
 pub use run::{Control, Io, run, run_restore, run_save};

@@ -1,8 +1,10 @@
 //! `-R`: one command a line, without quotes.
 
 use super::{
-    command::Command,
+    command::{Command, build},
     grammar::CommandId,
+    line::Line,
+    names::SystemNames,
     run::{Outcome, Session},
 };
 use crate::model::Request;
@@ -84,6 +86,23 @@ impl Session<'_, '_> {
         } else {
             self.changes(std::mem::take(batch))
         }
+    }
+}
+
+/// The change that one line of a saved table asks for; nothing where the line is
+/// empty or a comment.
+///
+/// # Errors
+/// What is wrong with the line.
+pub(crate) fn change(line: &str) -> Result<Option<Request>, String> {
+    let words = words(line);
+    if words.is_empty() {
+        return Ok(None);
+    }
+    match Line::parse("ipvsadm", &words, &SystemNames).and_then(build) {
+        Ok(Command::Change(_, request)) if request.is_change() => Ok(Some(request)),
+        Ok(_) => Err(format!("{}: not a line of a saved table", words[0])),
+        Err(failure) => Err(failure.text.trim_end().to_owned()),
     }
 }
 

@@ -9,10 +9,8 @@ use crate::{
 
 /// Whether the first line that says something is a command.
 pub(super) fn looks_like(text: &str) -> bool {
-    let lines = text.lines().map(str::trim);
-    let first = lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .next();
+    let mut lines = text.lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
     first.is_some_and(|line| line.starts_with('-') || line.starts_with("ipvsadm"))
 }
 

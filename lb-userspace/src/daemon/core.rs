@@ -19,7 +19,7 @@ use super::{
     files::Files,
     ifaces,
     interfaces::Interfaces,
-    locals, offloads, overview,
+    locals, offloads, overview, procfs,
     publish::{self, Found, Shared, World},
     purge, report,
     sched_tables::SchedTables,
@@ -27,12 +27,12 @@ use super::{
     state::{Limits, State},
     stats,
     tables::Tables,
-    totals::{self, Idle},
+    totals::{self, Idle, Totals},
     usage,
 };
 use crate::{
     dataplane::Plane,
-    model::{Method, Refusal, Request, Response, ServiceId, Totals},
+    model::{Method, ProcFile, Refusal, Request, Response, ServiceId},
     netlink::{self, View},
 };
 
@@ -40,6 +40,9 @@ use crate::{
 const HEARTBEAT_WORD: usize = 7;
 /// Words of that record.
 const SETTINGS_WORDS: usize = size_of::<Settings>() / 8;
+
+/// Cells in use above which connections are not written into `--proc-dir`.
+const MOST_LISTED: u64 = 1 << 16;
 
 /// Seconds without a daemon after which rates start from where they were.
 const ESTIMATOR_PAUSE: u64 = 4;
@@ -157,7 +160,10 @@ impl Core {
             let applied = self.state.apply_config(wanted, tables.raw, &tables, now);
             return match applied {
                 Ok(()) => Response::Ok,
-                Err((change, refusal)) => Response::NotApplied(Box::new(change), refusal),
+                Err(refused) => {
+                    let (change, refusal) = *refused;
+                    Response::NotApplied(Box::new(change), refusal)
+                }
             };
         }
         match self
@@ -389,7 +395,7 @@ impl Core {
                 Response::Overview(Box::new(overview::overview(&tables, &self.state)))
             }
             Request::Config => Response::Config(Box::new(self.state.config(tables.raw))),
-            Request::Totals => Response::Totals(self.totals()),
+            Request::Proc(file) => Response::Text(self.proc_file(*file)),
             Request::Maps => refused(
                 usage::usage(&self.plane.maps, &self.state, self.files.pins())
                     .map(Response::Maps)
@@ -408,11 +414,34 @@ impl Core {
         }
     }
 
-    /// The counters of the whole director.
-    pub fn totals(&self) -> Totals {
+    /// The text of a file of `/proc/net`.
+    fn proc_file(&self, file: ProcFile) -> String {
+        let zero = self.files.zero();
+        procfs::text(file, &self.plane.maps, &self.state, self.idle(), zero)
+    }
+
+    /// The texts of all of them. That of the connections is left out when they
+    /// are too many to be written every other second.
+    pub fn proc_files(&self) -> Vec<(ProcFile, Option<String>)> {
+        let tables = report::flow_tables(&self.plane.maps);
+        let many = tables.iter().map(|table| table.used).sum::<u64>() > MOST_LISTED;
+        let files = ProcFile::ALL.into_iter();
+        files
+            .map(|file| {
+                let left_out = many && file == ProcFile::IpVsConn;
+                (file, (!left_out).then(|| self.proc_file(file)))
+            })
+            .collect()
+    }
+
+    fn idle(&self) -> &Idle {
+        let read = || Idle::read(&self.plane.maps, &self.state);
+        self.idle.get_or_init(read)
+    }
+
+    fn totals(&self) -> Totals {
         let maps = &self.plane.maps;
-        let idle = self.idle.get_or_init(|| Idle::read(maps, &self.state));
-        totals::totals(maps, &self.state, idle, self.files.zero())
+        totals::totals(maps, &self.state, self.idle(), self.files.zero())
     }
 
     /// Connections that exist.

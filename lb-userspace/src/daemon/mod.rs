@@ -6,7 +6,7 @@
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`sched_tables`], [`ifaces`] | from the configuration and the network to the maps |
 //! | [`live`], [`purge`], [`end`] | the engine on the maps; ends what the filter drops, or a person |
-//! | [`stats`], [`snapshot`], [`connections`], [`overview`], [`totals`], [`usage`], [`report`] | from the maps to what is shown |
+//! | [`stats`], [`snapshot`], [`connections`], [`overview`], [`totals`], [`usage`], [`procfs`], [`proc_dir`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
 //! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
@@ -31,6 +31,8 @@ pub mod offline;
 pub mod offloads;
 mod overload;
 pub mod overview;
+pub mod proc_dir;
+pub mod procfs;
 pub mod publish;
 pub mod purge;
 pub mod report;

@@ -9,10 +9,10 @@ use super::{
     connections::{connections, flows},
     core::refuse_down,
     files::Files,
-    offloads, overview, report, snapshot,
+    offloads, overview, procfs, report, snapshot,
     state::{Limits, State},
     tables::Tables,
-    totals::{self, Idle},
+    totals::Idle,
     usage,
 };
 use crate::{
@@ -79,11 +79,11 @@ impl Offline {
                 Ok(Response::Overview(Box::new(overview)))
             }
             Request::Config => Ok(Response::Config(Box::new(self.state.config(&self.maps)))),
-            Request::Totals => {
+            Request::Proc(file) => {
                 let idle = Idle::read(&self.maps, &self.state);
                 let zero = self.files.zero();
-                let totals = totals::totals(&self.maps, &self.state, &idle, zero);
-                Ok(Response::Totals(totals))
+                let text = procfs::text(*file, &self.maps, &self.state, &idle, zero);
+                Ok(Response::Text(text))
             }
             Request::Maps => {
                 let usage = usage::usage(&self.maps, &self.state, self.files.pins())?;

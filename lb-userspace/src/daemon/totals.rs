@@ -9,8 +9,19 @@ use super::{
 };
 use crate::{
     dataplane::Maps,
-    model::{Counters, Totals},
+    model::{Counters, Rates},
 };
+
+/// What `ip_vs_stats` and `ip_vs_stats_percpu` are about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Of every server that there is or was, less what `-Z` took off.
+    pub total: Counters,
+    /// Rates: the sums of the services'.
+    pub rates: Rates,
+    /// By CPU, since the data plane was created.
+    pub cpus: Vec<Counters>,
+}
 
 /// What the slots of servers that have no server, and had none lately, counted
 /// once. Reading them all takes a system call each, so it is done once.

@@ -238,7 +238,7 @@ impl FakeControl {
             | Request::Kill(_)
             | Request::Overview
             | Request::Config
-            | Request::Totals
+            | Request::Proc(_)
             | Request::Maps
             | Request::Status
             | Request::Down { .. } => return Err(Refusal::Invalid),

@@ -6,17 +6,18 @@ mod config;
 mod flow;
 mod local;
 mod overview;
+mod report;
 mod request;
 mod rule;
 mod service;
 mod settings;
 mod snapshot;
-mod totals;
 
 pub use config::{Config, ServiceConfig};
 pub use flow::{End, Flow, FlowFilter};
 pub use local::{LocalRange, Pool};
 pub use overview::{DestState, Overview, Removed, Way};
+pub use report::{MapUsage, ProcFile};
 pub use request::{Refusal, Request, Response};
 pub use rule::{
     Addresses, Chain, ListedRule, Match, Ports, Prefix, PrefixSet, Rule, RuleChange, Target, number,
@@ -27,4 +28,3 @@ pub use service::{
 };
 pub use settings::{Effect, MAX_TIMEOUT, PREFIX, SYSCTLS, Settings, Sysctl, Timeouts, sysctl};
 pub use snapshot::{Connection, Counters, DestSnapshot, Listing, Rates, ServiceSnapshot};
-pub use totals::{MapUsage, Totals};

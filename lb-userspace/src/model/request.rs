@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Chain, Config, Connection, Dest, DestId, Flow, FlowFilter, ListedRule, Listing, LocalRange,
-    MapUsage, Overview, Pool, PrefixSet, RuleChange, ServiceId, ServiceSpec, Settings, Timeouts,
-    Totals,
+    MapUsage, Overview, Pool, PrefixSet, ProcFile, RuleChange, ServiceId, ServiceSpec, Settings,
+    Timeouts,
 };
 use crate::daemon::Status;
 
@@ -60,8 +60,8 @@ pub enum Request {
     Overview,
     /// `lvx save`, `lvx diff`: the whole configuration.
     Config,
-    /// `lvx proc ip_vs_stats`.
-    Totals,
+    /// `lvx proc`.
+    Proc(ProcFile),
     /// `lvx maps`.
     Maps,
     /// `-L`, `-S`: one service or all.
@@ -111,7 +111,7 @@ impl Request {
             | Self::Kill(_)
             | Self::Overview
             | Self::Config
-            | Self::Totals
+            | Self::Proc(_)
             | Self::Maps
             | Self::List(_)
             | Self::Connections
@@ -143,8 +143,8 @@ pub enum Response {
     Overview(Box<Overview>),
     /// Answer to [`Request::Config`].
     Config(Box<Config>),
-    /// Answer to [`Request::Totals`].
-    Totals(Totals),
+    /// Answer to [`Request::Proc`].
+    Text(String),
     /// Answer to [`Request::Maps`].
     Maps(Vec<MapUsage>),
     /// Answer to [`Request::Batch`]: one for each change that was tried.

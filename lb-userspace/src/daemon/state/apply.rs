@@ -78,7 +78,7 @@ impl State {
             | Request::Kill(_)
             | Request::Overview
             | Request::Config
-            | Request::Totals
+            | Request::Proc(_)
             | Request::Maps
             | Request::Zero(_)
             | Request::List(_)

@@ -40,13 +40,13 @@ impl State {
         stats: &dyn RawStats,
         loads: &dyn Loads,
         now: u64,
-    ) -> Result<(), (Request, Refusal)> {
+    ) -> Result<(), Box<(Request, Refusal)>> {
         let changes = changes(&self.config(stats), wanted);
         let before = self.clone();
         for change in changes {
             if let Err(refusal) = self.apply(&change, stats, loads, now) {
                 *self = before;
-                return Err((change, refusal));
+                return Err(Box::new((change, refusal)));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | [`model`] | services and servers as people configure them; requests and answers |
 //! | [`ipvsadm`] | the `ipvsadm` grammar and its listings: arguments to requests, answers to text |
+//! | [`config`] | configurations as files (`lvx.toml`), and the difference of two |
 //! | [`netlink`] | where servers are: routes, neighbours, links; what bypasses netfilter |
 //! | [`dataplane`] | the loaded program and its maps, the only module that knows aya |
 //! | [`rules`] | mark and filter rules: their words, their text, what packets read |
@@ -17,6 +18,7 @@
 mod address;
 pub mod capture;
 pub mod cli;
+pub mod config;
 pub mod daemon;
 pub mod dataplane;
 pub mod ipvsadm;

@@ -40,6 +40,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "ldirectord", needed: Always, sign: Program("ldirectord"), reason: "a test has it drive lvx; never started as a service" },
     Package { name: "iptables", needed: Always, sign: Program("iptables-save"), reason: "tests of what lvx says about packet filters" },
     Package { name: "nftables", needed: Always, sign: Program("nft"), reason: "tests of what lvx says about packet filters" },
+    Package { name: "prometheus-node-exporter", needed: Always, sign: Program("prometheus-node-exporter"), reason: "tests of the files that 'lvx run --proc-dir' keeps; never started as a service" },
     Package { name: "qemu-system-x86", needed: Always, sign: Program("qemu-system-x86_64"), reason: "the virtual machine that has the kernel's IPVS" },
     Package { name: "busybox-static", needed: Always, sign: Program("busybox"), reason: "the shell of that machine" },
     Package { name: "kmod", needed: Always, sign: Program("depmod"), reason: "finds the modules that its kernel needs" },

@@ -1,22 +1,30 @@
 //! The verbs of `lvx`, one file each, and the names that the binary answers to.
 
+mod apply;
 mod capture;
+mod conns;
 mod decap;
 mod down;
+mod drain;
+mod files;
 mod gather;
 mod ipvsadm;
 mod laddr;
+mod maps;
 mod migrate;
 mod rs_setup;
 mod rules;
 mod run;
+mod save;
+mod show;
 mod status;
 mod sysctl;
+mod terminal;
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     daemon::namespaces,
@@ -41,6 +49,26 @@ enum Verb {
     Status(status::Args),
     /// Show or save packets as they came and as lvx left them, and why
     Capture(capture::Args),
+    /// Show services and servers, their connections, rates and states
+    Show(show::Args),
+    /// Print everything that is configured, for 'lvx apply'
+    Save,
+    /// Make the configuration what a file says, in one step
+    Apply(apply::ApplyArgs),
+    /// Show what differs between two configurations (exit status 1 if anything)
+    Diff(apply::DiffArgs),
+    /// List, count or end connections
+    Conns(conns::Args),
+    /// Let a server's connections end: no new ones, also of persistent clients
+    Drain(drain::Args),
+    /// Show how full the maps are, and their memory
+    Maps(maps::Args),
+    /// Print a file as the kernel's /proc/net has it
+    Proc(files::ProcArgs),
+    /// Print what completes words in a shell
+    Completions(files::CompletionArgs),
+    /// Print a manual page: 'lvx man | man -l -'
+    Man(files::ManArgs),
     /// On a real server: take packets out of the director's tunnels
     Decap(decap::Args),
     /// On a real server: print, apply or take back what its method needs
@@ -110,6 +138,31 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             enter_softly();
             end(status::main(&args))
         }
+        Verb::Show(args) => {
+            enter_softly();
+            end(show::main(&args))
+        }
+        Verb::Save => {
+            enter_softly();
+            end(save::main())
+        }
+        Verb::Conns(args) => {
+            enter_softly();
+            end(conns::main(&args))
+        }
+        Verb::Drain(args) => end_with(drain::main(&args)),
+        Verb::Maps(args) => {
+            enter_softly();
+            end(maps::main(&args))
+        }
+        Verb::Proc(args) => {
+            enter_softly();
+            end(files::proc(&args))
+        }
+        Verb::Completions(args) => end(files::completions(&args, &mut Cli::command())),
+        Verb::Man(args) => end(files::man(&args, &Cli::command())),
+        Verb::Apply(args) => end_with(apply::apply(&args)),
+        Verb::Diff(args) => end_with(apply::diff(&args)),
         Verb::Laddr(args) => {
             enter_softly();
             end(laddr::main(args))
@@ -138,6 +191,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// reached from everywhere.
 fn enter_softly() {
     let _ = namespaces::enter_first_mount_namespace();
+}
+
+/// As [`end`], with a status of its own.
+fn end_with(result: Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| end(Err(error)))
 }
 
 /// One line for an error, and exit status 2.

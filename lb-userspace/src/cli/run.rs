@@ -1,4 +1,7 @@
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+};
 
 use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
@@ -47,6 +50,9 @@ pub(super) struct Args {
     /// Which service addresses to act on: those of this machine, or all
     #[arg(long, value_enum, default_value_t = Scope::Local)]
     vip_scope: Scope,
+    /// Keep the kernel's /proc/net/ip_vs… files as DIR/net/ip_vs…
+    #[arg(long, value_name = "DIR")]
+    proc_dir: Option<PathBuf>,
 }
 
 /// How to attach, as it is typed.
@@ -84,6 +90,8 @@ pub(super) fn main(args: Args) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         anyhow::bail!("permission denied: lvx run needs root");
     }
+    // Relative to where it was typed.
+    let proc_dir = args.proc_dir.map(std::path::absolute).transpose()?;
     namespaces::enter_first_mount_namespace()?;
     if let Some(name) = &args.netns {
         namespaces::enter_network_namespace(name)?;
@@ -92,6 +100,7 @@ pub(super) fn main(args: Args) -> Result<()> {
         interfaces: args.interface,
         mode: args.mode.into(),
         any_vip: args.vip_scope == Scope::Any,
+        proc_dir,
         sizes: Sizes {
             connections: args.connections,
             connections6: args

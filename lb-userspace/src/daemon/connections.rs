@@ -1,6 +1,7 @@
 //! Tracked connections, read from the flow tables while packets write them.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::atomic::Ordering,
 };
@@ -11,52 +12,95 @@ use lb_common::{
     engine::CALL_KEY,
     family::{V4, V6},
     flow::{BLOCK, CONTROLLED, Control, FlowCell, StateWord, Times, word},
-    layout::DestEntry,
+    layout::{DestEntry, ForwardMethod},
     tables::Cell,
     time::{TICK_SHIFT, Tick},
 };
 
+use super::state::State;
 use crate::{
     dataplane::{Mapping, Maps},
-    model::{Connection, Family},
+    model::{Connection, Family, Flow, FlowFilter, Method, ServiceId},
 };
+
+/// A cell that was in use when it was read.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its place in the table.
+    pub index: u32,
+    /// Its state then.
+    pub state: StateWord,
+    /// Slot of its server.
+    pub slot: u32,
+    /// What `-L -c` shows.
+    pub connection: Connection,
+    method: Method,
+}
 
 /// Every live connection, in the order of the tables, IPv4's first.
 pub fn connections(maps: &Maps) -> Vec<Connection> {
-    let now = Maps::now();
-    let calls = |call| maps.call(call);
-    let mut all = read(
-        &maps.flow4,
-        &maps.blocks4,
-        Family::V4,
-        &maps.dests,
-        &calls,
-        now,
-    );
-    all.extend(read(
-        &maps.flow6,
-        &maps.blocks6,
-        Family::V6,
-        &maps.dests,
-        &calls,
-        now,
-    ));
-    all
+    let families = [Family::V4, Family::V6].into_iter();
+    let found = families.flat_map(|family| found(maps, family));
+    found.map(|found| found.connection).collect()
 }
 
-fn read<C: Pod>(
-    flows: &Mapping<C>,
-    blocks: &Mapping<u64>,
+/// The connections that `filter` asks for.
+pub fn flows(maps: &Maps, state: &State, filter: &FlowFilter) -> Vec<Flow> {
+    let owners = owners(state);
+    let families = [Family::V4, Family::V6].into_iter();
+    let flows = families.flat_map(|family| found(maps, family));
+    let flows = flows.map(|found| flow_of(&found, &owners));
+    flows.filter(|flow| filter.matches(flow)).collect()
+}
+
+/// Which service the server in each slot belongs to, or did.
+pub type Owners = HashMap<u32, ServiceId>;
+
+/// The owners of every slot in use.
+pub fn owners(state: &State) -> Owners {
+    let nodes = state.services().flat_map(|(id, service)| {
+        let nodes = service.dests.iter();
+        nodes.map(|node| (node.slot, *id))
+    });
+    let trash = state.trash();
+    nodes
+        .chain(trash.map(|trashed| (trashed.slot, trashed.service)))
+        .collect()
+}
+
+/// What is shown of a cell.
+pub fn flow_of(found: &Found, owners: &Owners) -> Flow {
+    Flow {
+        connection: found.connection.clone(),
+        owner: owners.get(&found.slot).copied(),
+        method: found.method,
+        template: found.state.is_template(),
+    }
+}
+
+/// The connections and templates of a family, one by one as they are read.
+pub fn found(maps: &Maps, family: Family) -> Box<dyn Iterator<Item = Found> + '_> {
+    let (dests, now) = (&maps.dests, Maps::now());
+    let calls = |call| maps.call(call);
+    match family {
+        Family::V4 => Box::new(read(&maps.flow4, &maps.blocks4, family, dests, calls, now)),
+        Family::V6 => Box::new(read(&maps.flow6, &maps.blocks6, family, dests, calls, now)),
+    }
+}
+
+fn read<'a, C: Pod>(
+    flows: &'a Mapping<C>,
+    blocks: &'a Mapping<u64>,
     family: Family,
-    dests: &Mapping<DestEntry>,
-    calls: Calls<'_>,
+    dests: &'a Mapping<DestEntry>,
+    calls: impl Fn([u64; 2]) -> Option<String> + 'a,
     now: Tick,
-) -> Vec<Connection> {
+) -> impl Iterator<Item = Found> + 'a {
     let occupied = (0..blocks.len()).filter(|block| blocks.get(*block) != 0);
     let cells = occupied.flat_map(|block| block * BLOCK..((block + 1) * BLOCK).min(flows.len()));
-    cells
-        .filter_map(|index| connection(FlowCell(Words { flows, index }), family, dests, calls, now))
-        .collect()
+    cells.filter_map(move |index| {
+        connection(FlowCell(Words { flows, index }), family, dests, &calls, now)
+    })
 }
 
 /// Tells the Call-ID that stands behind two words of a template's key.
@@ -68,7 +112,7 @@ fn connection<C: Pod>(
     dests: &Mapping<DestEntry>,
     calls: Calls<'_>,
     now: Tick,
-) -> Option<Connection> {
+) -> Option<Found> {
     let state = cell.state();
     let (times, dest) = (cell.times(), cell.dest());
     let (client, mut service, mut ports) = key(cell, family);
@@ -102,6 +146,13 @@ fn connection<C: Pod>(
     let deadline = deadline(cell, state, times, now)?;
     let protocol = (ports >> 32) as u8;
     let slot = dest as u32;
+    let method = match ForwardMethod::from_bits((dest >> 32) as u8 & 7) {
+        ForwardMethod::Masq => Method::Masq,
+        ForwardMethod::Local => Method::Local,
+        ForwardMethod::Tunnel => Method::Tunnel,
+        ForwardMethod::Fullnat => Method::Fullnat,
+        ForwardMethod::Route => Method::Route,
+    };
     let dest = (slot < dests.len()).then(|| dests.get(slot))?;
     let service_port = if state.is_retired() {
         u16::MAX
@@ -115,7 +166,7 @@ fn connection<C: Pod>(
         6 => v6(a | b << 32, c | d << 32),
         _ => v4(dest.addr[0]),
     };
-    Some(Connection {
+    let connection = Connection {
         protocol,
         expires: (left / 1_000_000_000) as u32,
         state: state_name(state, protocol)?.into(),
@@ -131,6 +182,13 @@ fn connection<C: Pod>(
             },
         ),
         pe,
+    };
+    Some(Found {
+        index: cell.0.index,
+        state,
+        slot,
+        connection,
+        method,
     })
 }
 
@@ -307,7 +365,9 @@ mod tests {
         // A block without cells is not looked at.
         flows.set(2 * BLOCK, cell(live(), 6, long));
         blocks.set(1, 5);
-        let rows = read(&flows, &blocks, Family::V4, &servers(), &|_| None, NOW);
+        let servers = servers();
+        let rows = read(&flows, &blocks, Family::V4, &servers, |_| None, NOW);
+        let rows: Vec<_> = rows.map(|found| found.connection).collect();
         let brief: Vec<_> = rows
             .iter()
             .map(|row| (row.protocol, row.state.as_str()))
@@ -341,7 +401,9 @@ mod tests {
             flows.set(index, words);
         }
         blocks.set(0, 2);
-        let rows = read(&flows, &blocks, Family::V6, &servers(), &|_| None, NOW);
+        let servers = servers();
+        let rows = read(&flows, &blocks, Family::V6, &servers, |_| None, NOW);
+        let rows: Vec<_> = rows.map(|found| found.connection).collect();
         let ends: Vec<_> = rows
             .iter()
             .map(|row| [row.client, row.service, row.dest].map(|end| format!("{end:?}")))

@@ -2,6 +2,7 @@
 //! waiting happens here; see the [`writer`](super::writer).
 
 use std::{
+    cell::OnceCell,
     collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, atomic::Ordering},
@@ -12,13 +13,13 @@ use lb_common::layout::{Root, Settings};
 
 use super::{
     Status, clock, compile,
-    connections::connections,
+    connections::{connections, flows},
     cursor::Cursor,
-    defence,
+    defence, end,
     files::Files,
     ifaces,
     interfaces::Interfaces,
-    locals, offloads,
+    locals, offloads, overview, procfs,
     publish::{self, Found, Shared, World},
     purge, report,
     sched_tables::SchedTables,
@@ -26,10 +27,12 @@ use super::{
     state::{Limits, State},
     stats,
     tables::Tables,
+    totals::{self, Idle, Totals},
+    usage,
 };
 use crate::{
     dataplane::Plane,
-    model::{Method, Refusal, Request, Response, ServiceId},
+    model::{Method, ProcFile, Refusal, Request, Response, ServiceId},
     netlink::{self, View},
 };
 
@@ -37,6 +40,9 @@ use crate::{
 const HEARTBEAT_WORD: usize = 7;
 /// Words of that record.
 const SETTINGS_WORDS: usize = size_of::<Settings>() / 8;
+
+/// Cells in use above which connections are not written into `--proc-dir`.
+const MOST_LISTED: u64 = 1 << 16;
 
 /// Seconds without a daemon after which rates start from where they were.
 const ESTIMATOR_PAUSE: u64 = 4;
@@ -57,6 +63,8 @@ pub struct Core {
     coexistence: Vec<String>,
     /// VIPs that the current half treats as this director's.
     claimed: BTreeSet<IpAddr>,
+    /// Read when somebody first asks for totals.
+    idle: OnceCell<Idle>,
 }
 
 /// What firewall rules and interfaces are compared with.
@@ -94,6 +102,7 @@ impl Core {
             unclaimed: Vec::new(),
             coexistence: Vec::new(),
             claimed: BTreeSet::new(),
+            idle: OnceCell::new(),
             plane,
         })
     }
@@ -171,6 +180,17 @@ impl Core {
             _ => {}
         }
         let tables = Tables::from(&self.plane.maps);
+        if let Request::Apply(wanted) = request {
+            let now = clock::seconds();
+            let applied = self.state.apply_config(wanted, tables.raw, &tables, now);
+            return match applied {
+                Ok(()) => Response::Ok,
+                Err(refused) => {
+                    let (change, refusal) = *refused;
+                    Response::NotApplied(Box::new(change), refusal)
+                }
+            };
+        }
         match self
             .state
             .apply(request, tables.raw, &tables, clock::seconds())
@@ -443,8 +463,31 @@ impl Core {
                 refused(snapshot::listing(&tables, &self.state, id.as_ref()).map(Response::Listing))
             }
             Request::Zero(id) => {
+                if id.is_none()
+                    && let Err(error) = self.files.save_zero(&totals::base(&self.totals()))
+                {
+                    return Response::Refused(Refusal::Other(format!("lvx: {error:#}")));
+                }
                 refused(stats::zero(&tables, &self.state, id.as_ref()).map(|()| Response::Ok))
             }
+            Request::RetireTemplates(id, dest) => {
+                let slot = self.state.dest_slot(id, *dest);
+                refused(slot.map(|slot| Response::Ended(end::retire(&self.plane.maps, slot))))
+            }
+            Request::Kill(filter) => {
+                Response::Ended(end::kill(&self.plane.maps, &self.state, filter))
+            }
+            Request::Flows(filter) => Response::Flows(flows(&self.plane.maps, &self.state, filter)),
+            Request::Overview => {
+                Response::Overview(Box::new(overview::overview(&tables, &self.state)))
+            }
+            Request::Config => Response::Config(Box::new(self.state.config(tables.raw))),
+            Request::Proc(file) => Response::Text(self.proc_file(*file)),
+            Request::Maps => refused(
+                usage::usage(&self.plane.maps, &self.state, self.files.pins())
+                    .map(Response::Maps)
+                    .map_err(|error| Refusal::Other(format!("lvx: {error:#}"))),
+            ),
             Request::Locals => Response::Locals(self.state.pool_list()),
             Request::Settings => Response::Settings(self.state.settings().clone()),
             Request::ListRules(chain) => Response::Rules(self.state.list_rules(*chain, tables.raw)),
@@ -456,6 +499,36 @@ impl Core {
             }
             _ => Response::Ok,
         }
+    }
+
+    /// The text of a file of `/proc/net`.
+    fn proc_file(&self, file: ProcFile) -> String {
+        let zero = self.files.zero();
+        procfs::text(file, &self.plane.maps, &self.state, self.idle(), zero)
+    }
+
+    /// The texts of all of them. That of the connections is left out when they
+    /// are too many to be written every other second.
+    pub fn proc_files(&self) -> Vec<(ProcFile, Option<String>)> {
+        let tables = report::flow_tables(&self.plane.maps);
+        let many = tables.iter().map(|table| table.used).sum::<u64>() > MOST_LISTED;
+        let files = ProcFile::ALL.into_iter();
+        files
+            .map(|file| {
+                let left_out = many && file == ProcFile::IpVsConn;
+                (file, (!left_out).then(|| self.proc_file(file)))
+            })
+            .collect()
+    }
+
+    fn idle(&self) -> &Idle {
+        let read = || Idle::read(&self.plane.maps, &self.state);
+        self.idle.get_or_init(read)
+    }
+
+    fn totals(&self) -> Totals {
+        let maps = &self.plane.maps;
+        totals::totals(maps, &self.state, self.idle(), self.files.zero())
     }
 
     /// Connections that exist.

@@ -24,13 +24,14 @@ use super::{
     offloads::TurnedOff,
     state::{Limits, State},
 };
-use crate::netns;
+use crate::{model::Counters, netns};
 
 const ROOT: &str = "/run/lvx";
 const BPFFS: &str = "/run/lvx/bpf";
 const DECAP: &str = "decap";
 const INTERFACES: &str = "interfaces.json";
 const OFFLOADS: &str = "offloads.json";
+const TOTALS: &str = "totals.json";
 
 /// The files of one network namespace: keyed by its cookie, because inode
 /// numbers are used again.
@@ -317,6 +318,19 @@ impl Files {
         self.read(OFFLOADS)
     }
 
+    /// Remembers what the totals were when they were shown as zero.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save_zero(&self, totals: &Counters) -> Result<()> {
+        self.store(&self.dir.join(TOTALS), &serde_json::to_vec(totals)?)
+    }
+
+    /// The totals that are shown as zero.
+    pub fn zero(&self) -> Counters {
+        self.read(TOTALS)
+    }
+
     /// A file that only remembers: what cannot be read is empty.
     fn read<T: DeserializeOwned + Default>(&self, name: &str) -> T {
         let text = fs::read(self.dir.join(name)).unwrap_or_default();
@@ -326,7 +340,7 @@ impl Files {
     /// Removes everything, once the data plane is gone. The caller holds the lock.
     pub fn clear(&self) {
         self.keep_only(0);
-        for name in [INTERFACES, OFFLOADS, "new", "lvx.sock", "lock"] {
+        for name in [INTERFACES, OFFLOADS, TOTALS, "new", "lvx.sock", "lock"] {
             let _ = fs::remove_file(self.dir.join(name));
         }
         self.forget_empty();

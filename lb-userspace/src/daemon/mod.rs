@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | [`state`] | services, servers, the trash; requests to changes; the saved text |
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`sched_tables`], [`ifaces`] | from the configuration and the network to the maps |
-//! | [`live`], [`purge`], [`defence`] | the engine on the maps; ends what the filter drops, and what is half-open when room is short |
-//! | [`stats`], [`snapshot`], [`connections`], [`report`] | from the maps to what is shown |
+//! | [`live`], [`purge`], [`end`], [`defence`] | the engine on the maps; ends what the filter drops, a person, or what is half-open when room is short |
+//! | [`stats`], [`snapshot`], [`connections`], [`overview`], [`totals`], [`usage`], [`procfs`], [`proc_dir`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
 //! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
@@ -19,6 +19,7 @@ pub mod core;
 pub mod cursor;
 pub mod dead;
 pub mod defence;
+pub mod end;
 pub mod files;
 pub mod grace;
 pub mod ifaces;
@@ -30,6 +31,9 @@ pub mod next_hops;
 pub mod offline;
 pub mod offloads;
 mod overload;
+pub mod overview;
+pub mod proc_dir;
+pub mod procfs;
 pub mod publish;
 pub mod purge;
 pub mod report;
@@ -41,6 +45,8 @@ pub mod state;
 pub mod stats;
 mod status;
 pub mod tables;
+pub mod totals;
+pub mod usage;
 pub mod writer;
 
 pub use status::{Attachments, FlowTable, Status, Sweep};

@@ -6,12 +6,14 @@ use lb_common::layout::Root;
 
 use super::{
     Status,
-    connections::connections,
+    connections::{connections, flows},
     core::refuse_down,
     files::Files,
-    offloads, report, snapshot,
+    offloads, overview, procfs, report, snapshot,
     state::{Limits, State},
     tables::Tables,
+    totals::Idle,
+    usage,
 };
 use crate::{
     dataplane::{Maps, remove},
@@ -71,6 +73,22 @@ impl Offline {
                 Ok(Response::Rules(self.state.list_rules(*chain, &self.maps)))
             }
             Request::ListSets => Ok(Response::Sets(self.state.list_sets())),
+            Request::Flows(filter) => Ok(Response::Flows(flows(&self.maps, &self.state, filter))),
+            Request::Overview => {
+                let overview = overview::overview(&Tables::from(&self.maps), &self.state);
+                Ok(Response::Overview(Box::new(overview)))
+            }
+            Request::Config => Ok(Response::Config(Box::new(self.state.config(&self.maps)))),
+            Request::Proc(file) => {
+                let idle = Idle::read(&self.maps, &self.state);
+                let zero = self.files.zero();
+                let text = procfs::text(*file, &self.maps, &self.state, &idle, zero);
+                Ok(Response::Text(text))
+            }
+            Request::Maps => {
+                let usage = usage::usage(&self.maps, &self.state, self.files.pins())?;
+                Ok(Response::Maps(usage))
+            }
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
             _ => bail!("lvx: the daemon is not running: {START}"),
         }

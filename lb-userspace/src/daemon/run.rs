@@ -1,6 +1,6 @@
 //! `lvx run`: puts the parts together.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use sd_notify::NotifyState;
@@ -15,6 +15,7 @@ use super::{
     grace,
     interfaces::Interfaces,
     offloads::Offloads,
+    proc_dir::ProcDir,
     report, server,
     writer::{self, End, Inputs},
 };
@@ -34,6 +35,8 @@ pub struct Wanted {
     pub any_vip: bool,
     /// Sizes of a new data plane.
     pub sizes: Sizes,
+    /// `--proc-dir`.
+    pub proc_dir: Option<PathBuf>,
 }
 
 /// Requests that may wait for the writer before clients wait to hand theirs over.
@@ -79,6 +82,7 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         .await
         .context("cannot watch the network")?;
     interfaces.check(&network.view())?;
+    let proc_dir = wanted.proc_dir.as_deref().map(ProcDir::new).transpose()?;
     let existed = files.has_pins();
     let started = start(wanted, interfaces, files, &network, &targets).await;
     let mut core = match started {
@@ -111,6 +115,7 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         jobs: jobs_seen,
         view: network.subscribe(),
         targets,
+        proc_dir,
         stop: stopped,
     };
     let end = writer::run(&mut core, inputs).await;

@@ -14,6 +14,7 @@ use super::{
     clock,
     core::{Core, Surroundings},
     grace,
+    proc_dir::ProcDir,
 };
 use crate::{
     model::{Refusal, Request, Response},
@@ -56,6 +57,8 @@ pub struct Inputs {
     pub view: watch::Receiver<Arc<View>>,
     /// Addresses to resolve.
     pub targets: watch::Sender<BTreeSet<IpAddr>>,
+    /// Where the kernel's files are kept, if that was asked for.
+    pub proc_dir: Option<ProcDir>,
     /// Resolves when the daemon should stop.
     pub stop: oneshot::Receiver<()>,
 }
@@ -70,6 +73,7 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
         let _ = spawn_blocking(grace::wait).await;
         core.purge();
     }
+    keep_files(core, &mut inputs);
     let mut grace = Some(spawn_blocking(grace::wait));
     let mut waiting = Vec::new();
     let mut network = false;
@@ -93,7 +97,10 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
                 changed.map_err(|_| anyhow::anyhow!("the network cannot be watched any more"))?;
                 network = true;
             }
-            _ = estimator.tick() => core.estimate(),
+            _ = estimator.tick() => {
+                core.estimate();
+                keep_files(core, &mut inputs);
+            }
             _ = heartbeat.tick() => {
                 core.beat();
                 core.defend();
@@ -121,6 +128,7 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
             .map(|job: Job| (core.change(&job.request), job.answer))
             .collect();
         let result = commit(core, &mut inputs, &mut network).await;
+        keep_files(core, &mut inputs);
         if let Err(error) = &result {
             tracing::error!("{error:#}");
         }
@@ -141,6 +149,13 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
         }
         grace = Some(spawn_blocking(grace::wait));
         look_out.reset_after(LOOK_OUT_SOON);
+    }
+}
+
+/// Writes what `--proc-dir` asks for.
+fn keep_files(core: &Core, inputs: &mut Inputs) {
+    if let Some(dir) = &mut inputs.proc_dir {
+        dir.put(&core.proc_files());
     }
 }
 

@@ -257,6 +257,15 @@ impl Maps {
         Ok(bytemuck::cast(sum))
     }
 
+    /// Counters of the server in `slot`, CPU by CPU.
+    ///
+    /// # Errors
+    /// When the kernel refuses the look-up.
+    pub fn dest_stats_by_cpu(&self, slot: u32) -> Result<Vec<Stats>> {
+        let cpus = self.dest_stats.get(&slot, 0)?;
+        Ok(cpus.iter().map(|cpu| bytemuck::cast(*cpu)).collect())
+    }
+
     /// Packets and bytes of the filter rule in `slot`, summed over CPUs.
     ///
     /// # Errors
@@ -311,6 +320,52 @@ impl Maps {
         });
         tick_of(now)
     }
+}
+
+/// A pinned map as the kernel accounts for it.
+#[derive(Clone, Debug)]
+pub struct PinnedMap {
+    /// Name of the pin.
+    pub name: String,
+    /// Most entries.
+    pub entries: u32,
+    /// Bytes of memory.
+    pub bytes: u64,
+}
+
+/// Every map that is pinned in a directory, by name.
+///
+/// # Errors
+/// When the directory or a map cannot be read.
+pub fn pinned_maps(pins: &Path) -> Result<Vec<PinnedMap>> {
+    let context = || format!("cannot read {}", pins.display());
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(pins).with_context(context)? {
+        let path = entry.with_context(context)?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        // Programs and links are in there too.
+        let Ok(info) = MapInfo::from_pin(&path) else {
+            continue;
+        };
+        let fd = info.fd()?;
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&fd));
+        let account = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+        let bytes = account
+            .lines()
+            .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+        all.push(PinnedMap {
+            entries: info.max_entries(),
+            bytes: bytes
+                .with_context(|| format!("the kernel does not tell how large {name} is"))?,
+            name,
+        });
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
 }
 
 /// The map pinned as `name`.

@@ -13,7 +13,10 @@ mod plane;
 pub use capture::Capture;
 pub use decap::{Decap, DecapState, Wanted, decap_state};
 pub use mapping::Mapping;
-pub use maps::{DEFAULT_RULES, FILTER_RULES, Maps, Sizes, default_connections6, rule_words};
+pub use maps::{
+    DEFAULT_RULES, FILTER_RULES, Maps, PinnedMap, Sizes, default_connections6, pinned_maps,
+    rule_words,
+};
 pub use object::{BUILD_ID, Loaded, ProgramFacts, Rejected, program_name, rejected};
 pub use plane::{Attached, Mode, Plane, any_attached, remove};
 

@@ -226,6 +226,16 @@ impl FakeControl {
             | Request::Rules(_)
             | Request::ListRules(_)
             | Request::ListSets
+            | Request::Apply(_)
+            | Request::Drain(..)
+            | Request::Undrain(..)
+            | Request::RetireTemplates(..)
+            | Request::Flows(_)
+            | Request::Kill(_)
+            | Request::Overview
+            | Request::Config
+            | Request::Proc(_)
+            | Request::Maps
             | Request::Status
             | Request::Capture(_)
             | Request::EndCapture(_)

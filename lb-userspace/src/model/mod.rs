@@ -2,14 +2,22 @@
 //! daemon about them. Everything here is plain data that also travels over the
 //! control socket and stands in the saved configuration.
 
+mod config;
+mod flow;
 mod local;
+mod overview;
+mod report;
 mod request;
 mod rule;
 mod service;
 mod settings;
 mod snapshot;
 
+pub use config::{Config, ServiceConfig};
+pub use flow::{End, Flow, FlowFilter};
 pub use local::{LocalRange, Pool};
+pub use overview::{DestState, Overview, Removed, Way};
+pub use report::{MapUsage, ProcFile};
 pub use request::{Refusal, Request, Response};
 pub use rule::{
     Addresses, Chain, ListedRule, Match, Ports, Prefix, PrefixSet, Rule, RuleChange, Target, number,

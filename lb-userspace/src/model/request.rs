@@ -1,8 +1,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Chain, Connection, Dest, DestId, ListedRule, Listing, LocalRange, Pool, PrefixSet, RuleChange,
-    ServiceId, ServiceSpec, Settings, Timeouts,
+    Chain, Config, Connection, Dest, DestId, Flow, FlowFilter, ListedRule, Listing, LocalRange,
+    MapUsage, Overview, Pool, PrefixSet, ProcFile, RuleChange, ServiceId, ServiceSpec, Settings,
+    Timeouts,
 };
 use crate::daemon::Status;
 
@@ -45,6 +46,28 @@ pub enum Request {
     /// The same, but one that is refused ends it and undoes all
     /// (`-R --strict`); the answers end with the refusal then.
     Strict(Vec<Request>),
+    /// `lvx apply`: makes the configuration what this one says, all of it or
+    /// nothing.
+    Apply(Box<Config>),
+    /// `lvx drain`: weight 0.
+    Drain(ServiceId, DestId),
+    /// `lvx drain --undo`: the weight that it had before.
+    Undrain(ServiceId, DestId),
+    /// Takes the persistence templates of a server out of the look-ups, so that
+    /// its clients are scheduled anew.
+    RetireTemplates(ServiceId, DestId),
+    /// `lvx conns`.
+    Flows(FlowFilter),
+    /// `lvx conns --kill`: ends connections.
+    Kill(FlowFilter),
+    /// `lvx show`.
+    Overview,
+    /// `lvx save`, `lvx diff`: the whole configuration.
+    Config,
+    /// `lvx proc`.
+    Proc(ProcFile),
+    /// `lvx maps`.
+    Maps,
     /// `-L`, `-S`: one service or all.
     List(Option<ServiceId>),
     /// `-L -c`.
@@ -87,9 +110,19 @@ impl Request {
             | Self::SetTimeouts(_)
             | Self::SetSysctl(..)
             | Self::Rules(_)
+            | Self::Apply(_)
+            | Self::Drain(..)
+            | Self::Undrain(..)
             | Self::Batch(_)
             | Self::Strict(_) => true,
             Self::Zero(_)
+            | Self::RetireTemplates(..)
+            | Self::Flows(_)
+            | Self::Kill(_)
+            | Self::Overview
+            | Self::Config
+            | Self::Proc(_)
+            | Self::Maps
             | Self::List(_)
             | Self::Connections
             | Self::Locals
@@ -112,6 +145,20 @@ pub enum Response {
     Ok,
     /// Not done, and nothing changed.
     Refused(Refusal),
+    /// Answer to [`Request::Apply`]: this change was refused, and nothing done.
+    NotApplied(Box<Request>, Refusal),
+    /// Answer to [`Request::Kill`] and [`Request::RetireTemplates`]: how many.
+    Ended(u64),
+    /// Answer to [`Request::Flows`].
+    Flows(Vec<Flow>),
+    /// Answer to [`Request::Overview`].
+    Overview(Box<Overview>),
+    /// Answer to [`Request::Config`].
+    Config(Box<Config>),
+    /// Answer to [`Request::Proc`].
+    Text(String),
+    /// Answer to [`Request::Maps`].
+    Maps(Vec<MapUsage>),
     /// Answer to [`Request::Batch`] and [`Request::Strict`]: one for each that was tried.
     Batch(Vec<Response>),
     /// Answer to [`Request::List`].

@@ -48,6 +48,12 @@ impl Prefix {
         self.len == 0
     }
 
+    /// Whether an address lies in it.
+    pub fn contains(self, addr: IpAddr) -> bool {
+        let (first, last) = self.span();
+        Family::of(addr) == self.family() && (first..=last).contains(&number(addr))
+    }
+
     /// Bits behind the prefix.
     pub fn host_bits(self) -> u32 {
         bits(self.addr) - u32::from(self.len)

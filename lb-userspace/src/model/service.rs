@@ -1,6 +1,7 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    str::FromStr,
 };
 
 use lb_common::layout::{self, ForwardMethod};
@@ -116,12 +117,70 @@ impl fmt::Display for ServiceId {
 }
 
 impl ServiceId {
+    /// As lvx's own verbs say and read it: `tcp:10.0.0.1:80`, `udp:[fd00::1]:53`,
+    /// `mark:7`, `mark6:7`.
+    pub fn name(self) -> String {
+        match self {
+            Self::Address {
+                protocol,
+                addr,
+                port,
+            } => {
+                let protocol = protocol.name().to_ascii_lowercase();
+                format!("{protocol}:{}", SocketAddr::new(addr, port))
+            }
+            Self::Mark {
+                mark,
+                family: Family::V4,
+            } => format!("mark:{mark}"),
+            Self::Mark {
+                mark,
+                family: Family::V6,
+            } => format!("mark6:{mark}"),
+        }
+    }
+
     /// Family of the packets it is for.
     pub fn family(self) -> Family {
         match self {
             Self::Address { addr, .. } => Family::of(addr),
             Self::Mark { family, .. } => family,
         }
+    }
+}
+
+impl FromStr for ServiceId {
+    type Err = String;
+
+    /// Reads [`ServiceId::name`]; without a protocol it is TCP.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{text}' is no service: tcp:ADDRESS:PORT, udp:…, sctp:…, mark:NUMBER or mark6:NUMBER"
+            )
+        };
+        let mark = |digits: &str, family| {
+            let mark = match digits.strip_prefix("0x") {
+                Some(digits) => u32::from_str_radix(digits, 16).ok(),
+                None => digits.parse().ok(),
+            };
+            let mark = mark.filter(|mark| *mark != 0).ok_or_else(wrong)?;
+            Ok(Self::Mark { mark, family })
+        };
+        let (protocol, at) = match text.split_once(':') {
+            Some(("mark", digits)) => return mark(digits, Family::V4),
+            Some(("mark6", digits)) => return mark(digits, Family::V6),
+            Some(("tcp", at)) => (Protocol::Tcp, at),
+            Some(("udp", at)) => (Protocol::Udp, at),
+            Some(("sctp", at)) => (Protocol::Sctp, at),
+            _ => (Protocol::Tcp, text),
+        };
+        let at: SocketAddr = at.parse().map_err(|_| wrong())?;
+        Ok(Self::Address {
+            protocol,
+            addr: at.ip(),
+            port: at.port(),
+        })
     }
 }
 
@@ -175,6 +234,17 @@ impl Method {
             Self::Tunnel => ForwardMethod::Tunnel,
             Self::Route => ForwardMethod::Route,
             Self::Fullnat => ForwardMethod::Fullnat,
+        }
+    }
+
+    /// As lvx's own verbs say and read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Masq => "nat",
+            Self::Local => "local",
+            Self::Tunnel => "tunnel",
+            Self::Route => "dr",
+            Self::Fullnat => "fullnat",
         }
     }
 
@@ -249,6 +319,12 @@ pub struct DestId {
     pub port: u16,
 }
 
+impl fmt::Display for DestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", SocketAddr::new(self.addr, self.port))
+    }
+}
+
 /// The parameters of a server: what `-a` and `-e` set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestSpec {
@@ -275,4 +351,36 @@ pub struct Dest {
     /// Its parameters.
     #[serde(flatten)]
     pub spec: DestSpec,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_services_are_read_back() {
+        for text in [
+            "tcp:10.0.0.1:80",
+            "udp:[fd00::1]:53",
+            "sctp:10.0.0.1:0",
+            "mark:7",
+            "mark6:4294967295",
+        ] {
+            assert_eq!(text.parse::<ServiceId>().unwrap().name(), text);
+        }
+        let tcp: ServiceId = "10.0.0.1:80".parse().unwrap();
+        assert_eq!(tcp.name(), "tcp:10.0.0.1:80");
+        assert_eq!("mark:0x10".parse::<ServiceId>().unwrap().name(), "mark:16");
+        for wrong in [
+            "",
+            "10.0.0.1",
+            "tcp:x:80",
+            "mark:0",
+            "mark:-1",
+            "icmp:10.0.0.1:8",
+        ] {
+            let error = wrong.parse::<ServiceId>().unwrap_err();
+            assert!(error.contains("is no service"), "{error}");
+        }
+    }
 }

@@ -7,4 +7,6 @@ mod text;
 
 pub use compile::{Compiled, Destinations, IfaceNames, Source, compile};
 pub use parse::{Command, command, rule};
-pub use text::{list, save};
+pub use text::{list, save, words};
+
+pub(crate) use import::split;

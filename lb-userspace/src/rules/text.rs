@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::model::{Addresses, Chain, Family, ListedRule, Match, Ports, Rule, Target};
 
 /// The rule as `-S` prints it and `-A` reads it.
-pub(super) fn words(rule: &Rule) -> String {
+pub fn words(rule: &Rule) -> String {
     let mut out = String::new();
     let mut family_is_told = false;
     for (end, letter, side) in [(&rule.src, 's', "src"), (&rule.dst, 'd', "dst")] {

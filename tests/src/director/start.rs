@@ -1,4 +1,7 @@
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::lab::{Namespace, tool};
 
@@ -10,6 +13,7 @@ pub struct Start {
     connections: Option<u64>,
     connections6: Option<u64>,
     by_ip_netns_exec: bool,
+    proc_dir: Option<PathBuf>,
 }
 
 impl Default for Start {
@@ -20,6 +24,7 @@ impl Default for Start {
             connections: Some(16_384),
             connections6: None,
             by_ip_netns_exec: false,
+            proc_dir: None,
         }
     }
 }
@@ -53,6 +58,13 @@ impl Start {
         self
     }
 
+    /// With `--proc-dir`.
+    #[must_use]
+    pub fn proc_dir(mut self, dir: &Path) -> Self {
+        self.proc_dir = Some(dir.to_owned());
+        self
+    }
+
     /// By `ip netns exec`, which also gives it a mount namespace of its own.
     #[must_use]
     pub fn by_ip_netns_exec(mut self) -> Self {
@@ -74,6 +86,9 @@ impl Start {
         }
         if let Some(connections) = self.connections6 {
             words.extend(["--connections6".to_owned(), connections.to_string()]);
+        }
+        if let Some(dir) = &self.proc_dir {
+            words.extend(["--proc-dir".to_owned(), dir.display().to_string()]);
         }
         words
     }

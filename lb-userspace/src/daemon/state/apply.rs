@@ -69,8 +69,18 @@ impl State {
                 Ok(())
             }
             Request::Rules(change) => self.change_rules(change, stats),
-            Request::Batch(_)
+            Request::Drain(id, dest) => self.drain(*id, *dest, false),
+            Request::Undrain(id, dest) => self.drain(*id, *dest, true),
+            Request::Apply(_)
+            | Request::Batch(_)
             | Request::Strict(_)
+            | Request::RetireTemplates(..)
+            | Request::Flows(_)
+            | Request::Kill(_)
+            | Request::Overview
+            | Request::Config
+            | Request::Proc(_)
+            | Request::Maps
             | Request::Zero(_)
             | Request::List(_)
             | Request::Connections
@@ -236,7 +246,7 @@ impl State {
         Ok(())
     }
 
-    fn edit_dest(&mut self, id: ServiceId, dest: Dest) -> Result<(), Refusal> {
+    pub(super) fn edit_dest(&mut self, id: ServiceId, dest: Dest) -> Result<(), Refusal> {
         let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
         supported_dest(id, &dest)?;
         let position = service.position(dest.id).ok_or(Refusal::NoSuchDest)?;

@@ -1,6 +1,7 @@
 //! The configuration as the daemon holds it.
 
 mod apply;
+mod config;
 mod locals;
 mod placement;
 mod rules;

@@ -46,6 +46,11 @@ impl Slots {
         self.recent.push(slot);
     }
 
+    /// Slots from here on were not used since this was made.
+    pub(super) fn ever_used(&self) -> u32 {
+        self.fresh
+    }
+
     /// Says that no packet can still be using what was given back.
     pub(super) fn settle(&mut self) {
         self.free.append(&mut self.recent);

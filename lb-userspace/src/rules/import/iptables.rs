@@ -207,7 +207,7 @@ fn only_a_comment(words: &[String], jump: usize) -> bool {
 }
 
 /// The words of a line: blanks part them, quotes hold them together.
-pub(super) fn split(line: &str) -> Result<Vec<String>, String> {
+pub(crate) fn split(line: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quoted = false;

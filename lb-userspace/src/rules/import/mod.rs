@@ -4,6 +4,8 @@ mod ipset;
 mod iptables;
 mod nft;
 
+pub(crate) use iptables::split;
+
 use crate::model::{PrefixSet, Rule};
 
 /// Rules that were taken, and what was not.

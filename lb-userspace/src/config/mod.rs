@@ -1,0 +1,40 @@
+//! Configurations as files, and what lies between two of them.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `changes` | the requests that lead from one configuration to another |
+//! | `difference` | the same as lines for people |
+//! | `toml` | `lvx.toml`: reads it, with places for errors |
+//! | `saved` | reads the commands that `ipvsadm -S` wrote |
+//! | `text` | writes `lvx.toml` |
+//! | `place` | line and column, and errors that have them |
+
+mod changes;
+mod difference;
+mod place;
+mod saved;
+mod text;
+mod toml;
+
+pub use changes::changes;
+pub use difference::{Line, difference};
+pub use place::{Fault, Places};
+pub use text::{family as family_name, text};
+pub use toml::flag_names;
+
+use crate::model::Config;
+
+/// Reads a file: `lvx.toml`, or commands as `ipvsadm -S` writes them.
+///
+/// # Errors
+/// What is wrong and where, in the order of the file.
+pub fn read(text: &str) -> Result<(Config, Places), Vec<Fault>> {
+    if saved::looks_like(text) {
+        saved::read(text)
+    } else {
+        toml::read(text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

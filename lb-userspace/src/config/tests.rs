@@ -1,0 +1,342 @@
+use super::{difference, read, text};
+use crate::model::{Config, Request, ServiceId};
+
+const WHOLE: &str = r#"[timeouts]
+tcp = 600
+tcp-fin = 120
+udp = 30
+
+[sysctl]
+conn_reuse_mode = 0
+sloppy_tcp = 1
+
+[[set]]
+name = "bad"
+family = "ipv4"
+members = [
+  "10.66.0.0/16",
+  "10.77.0.1/32",
+]
+
+[[set]]
+name = "none"
+family = "ipv6"
+members = []
+
+[rules]
+mark = [
+  "-d 10.0.0.1/32 -p tcp -m multiport --dports 80,443 -j MARK --set-xmark 0x7/0xffffffff",
+  "-d fd00::1/128 -j MARK --set-xmark 0x1/0xff",
+]
+filter = [
+  '''-m set --match-set bad src -m comment --comment "it's \"bad\"" -j DROP''',
+]
+
+[[local]]
+address = "10.9.0.16/28"
+ports = "1024-65535"
+
+[[local]]
+address = "10.9.0.5"
+service = "tcp:10.0.0.1:80"
+
+[[service]]
+tcp = "10.0.0.1:80"
+scheduler = "sh"
+flags = ["sh-fallback", "sh-port"]
+persistent = 300
+netmask = "255.255.255.0"
+toa = true
+server = [
+  { address = "192.168.0.20:8080", method = "fullnat", weight = 5, upper = 100, lower = 50 },
+  { address = "192.168.0.3:80", method = "nat", weight = 0 },
+]
+
+[[service]]
+udp = "[fd00::1]:0"
+scheduler = "wlc"
+persistent = 60
+netmask = 64
+one-packet = true
+server = [
+  { address = "[fd00::2]:0", method = "dr", weight = 1 },
+  { address = "10.0.0.7:0", method = "tunnel", weight = 1, tunnel = "gue", tunnel-port = 6080, tunnel-checksum = "remote" },
+  { address = "10.0.0.8:0", method = "tunnel", weight = 1, tunnel = "gre", tunnel-checksum = "full" },
+  { address = "10.0.0.9:0", method = "tunnel", weight = 1 },
+]
+
+[[service]]
+mark = 7
+scheduler = "rr"
+
+[[service]]
+mark = 7
+family = "ipv6"
+scheduler = "rr"
+"#;
+
+fn config(text: &str) -> Config {
+    let read = read(text).unwrap_or_else(|faults| panic!("{faults:?}\n{text}"));
+    read.0
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let whole = config(WHOLE);
+    assert_eq!(text(&whole), WHOLE);
+    let empty = "service = []\n\nlocal = []\n\nset = []\n\n[timeouts]\ntcp = 900\ntcp-fin = 120\nudp = 300\n\n[sysctl]\n\n[rules]\nmark = []\nfilter = []\n";
+    assert_eq!(text(&config(empty)), empty);
+    assert_eq!(config(""), Config::default(), "what is not spoken of");
+}
+
+#[test]
+fn short_forms() {
+    let config = config(
+        r#"
+        [[service]]
+        tcp = "10.0.0.1:80"
+        [[service.server]]
+        address = "192.168.0.3"
+        [[service.server]]
+        address = "192.168.0.4"
+        method = "nat"
+        weight = 3
+        [rules]
+        mark = ["-A -d 10.0.0.1,10.0.0.2 -p tcp -j MARK --set-mark 3"]
+        "#,
+    );
+    let services = config.services.unwrap();
+    assert_eq!(services[0].spec.scheduler, "wlc");
+    let dests: Vec<_> = services[0]
+        .dests
+        .iter()
+        .map(|dest| (dest.id.to_string(), dest.spec.weight))
+        .collect();
+    assert_eq!(
+        dests,
+        [("192.168.0.3:80".into(), 1), ("192.168.0.4:80".into(), 3)]
+    );
+    assert_eq!(
+        config.marks.unwrap().len(),
+        2,
+        "two addresses are two rules"
+    );
+}
+
+#[test]
+fn faults_have_their_place() {
+    let service = |lines: &str| format!("[[service]]\ntcp = \"10.0.0.1:80\"\n{lines}");
+    let server = |keys: &str| service(&format!("server = [{{ {keys} }}]"));
+    for (text, want) in [
+        ("[[service]\n".to_owned(), "1:"),
+        ("nonsense = 1\n".into(), "1:1: unknown field `nonsense`"),
+        (
+            "[[service]]\nscheduler = \"rr\"\n".into(),
+            "1:1: this service has none of tcp, udp, sctp and mark",
+        ),
+        (
+            service("udp = \"10.0.0.1:80\""),
+            "3:7: a service has one of",
+        ),
+        (service("scheduler = \"rrr\""), "3:13: no scheduler rrr"),
+        (
+            service("scheduler = 7"),
+            "3:13: invalid type: integer `7`, expected a string",
+        ),
+        (
+            service("flags = [\"sh-port\"]"),
+            "3:10: wlc has no flag sh-port",
+        ),
+        (service("persistent = 0"), "3:14: persistence is from 1"),
+        (service("netmask = 33"), "3:11: a mask like"),
+        (
+            service("one-packet = true"),
+            "3:14: one-packet scheduling is for UDP",
+        ),
+        (
+            service("[[service]]\ntcp = \"10.0.0.1:80\""),
+            "4:7: tcp:10.0.0.1:80 is in line 2 already",
+        ),
+        (
+            "[[service]]\ntcp = \"10.0.0.1\"\n".into(),
+            "2:7: `10.0.0.1' is not ADDRESS:PORT",
+        ),
+        (
+            "[[service]]\ntcp = \"10.0.0.1:0\"\n".into(),
+            "2:7: a service of any port (0) needs",
+        ),
+        ("[[service]]\nmark = 0\n".into(), "2:8: a mark is not 0"),
+        (server("weight = 1"), "3:11: missing field `address`"),
+        (
+            server("address = \"192.168.0.3:81\""),
+            "3:23: dr does not translate ports",
+        ),
+        (server("address = \"fd00::3\""), "3:23: only a tunnel leads"),
+        (server("address = \"x\""), "3:23: `x' is neither"),
+        (
+            server("address = \"192.168.0.3\", weight = 3000000000"),
+            "3:47: at most 2147483647",
+        ),
+        (
+            server("address = \"192.168.0.3\", weight = -1"),
+            "3:47: invalid value: integer `-1`",
+        ),
+        (
+            server("address = \"192.168.0.3\", lower = 3"),
+            "3:46: the lower threshold",
+        ),
+        (
+            server("address = \"192.168.0.3\", tunnel = \"gre\""),
+            "3:47: this goes with method",
+        ),
+        (
+            server("address = \"192.168.0.3\", method = \"tunnel\", tunnel = \"gue\""),
+            "3:23: tunnel = \"gue\" needs",
+        ),
+        (
+            server("address = \"192.168.0.3\", method = \"bridge\""),
+            "3:47: unknown variant `bridge`",
+        ),
+        (
+            server("address = \"192.168.0.3\" }, { address = \"192.168.0.3:80\""),
+            "3:52: server 192.168.0.3:80 is in line 3 already",
+        ),
+        ("[timeouts]\ntcp = 0\n".into(), "2:7: a time-out is from 1"),
+        ("[sysctl]\nnosuch = 0\n".into(), "2:1: no setting nosuch"),
+        (
+            "[sysctl]\ndrop_entry = 1\n".into(),
+            "2:1: not supported yet",
+        ),
+        ("[rules]\nmark = [\n  \"-j NOSUCH\",\n]\n".into(), "3:3: "),
+        ("[rules]\nmark = [\"-j DROP\"]\n".into(), "2:9: "),
+        (
+            "[[local]]\naddress = \"10.0.0.300\"\n".into(),
+            "2:11: `10.0.0.300' is not an address",
+        ),
+        (
+            "[[local]]\naddress = \"10.0.0.3\"\nports = \"9-1\"\n".into(),
+            "3:9: two ports",
+        ),
+        (
+            "[[local]]\naddress = \"10.0.0.3\"\nservice = \"x\"\n".into(),
+            "3:11: `x' is no service",
+        ),
+        (
+            "[[set]]\nname = \"a\"\nfamily = \"ipv4\"\nmembers = [\"::1\"]\n".into(),
+            "4:12: ::1/128 is of the other family",
+        ),
+        (
+            "# a rule file\n-A -t 10.0.0.1:80\n  -a -t 10.0.0.1:81 -r 10.0.0.2\n".into(),
+            "3:3: Service not defined",
+        ),
+        (
+            "-A -t 10.0.0.1:0 -s rr\n".into(),
+            "1:1: Zero port specified",
+        ),
+        ("-A -t 10.0.0.1:80 -s rr\n-L -n\n".into(), "2:1: "),
+    ] {
+        let faults = read(&text).expect_err(&text);
+        let got = faults[0].to_string();
+        assert!(got.starts_with(want), "{text}\nwanted {want}\ngot    {got}");
+    }
+    // Not the first alone.
+    let two = service("scheduler = \"rrr\"\npersistent = 0\n");
+    assert_eq!(read(&two).unwrap_err().len(), 2);
+}
+
+#[test]
+fn a_saved_table_is_a_configuration_of_services() {
+    let saved = "# saved\nipvsadm -A -t 10.0.0.1:80 -s rr\n-a -t 10.0.0.1:80 -r 192.168.0.1:80 -m -w 2 -x 9\n\
+                 -E -t 10.0.0.1:80 -s wrr\n-A -f 9\n-D -f 9\n--set 10 0 0\n";
+    let config = config(saved);
+    let services = config.services.unwrap();
+    assert_eq!(services.len(), 1);
+    assert_eq!(services[0].spec.scheduler, "wrr");
+    assert_eq!(services[0].dests[0].spec.u_threshold, 9);
+    assert_eq!(config.timeouts.unwrap().tcp, 10);
+    assert!(config.marks.is_none() && config.pools.is_none());
+}
+
+fn lines(from: &str, to: &str) -> Vec<String> {
+    let lines = difference(&config(from), &config(to));
+    lines
+        .iter()
+        .map(|line| format!("{} {}", line.sign, line.text))
+        .collect()
+}
+
+#[test]
+fn differences_for_people() {
+    assert!(lines(WHOLE, WHOLE).is_empty());
+    assert!(
+        lines(WHOLE, "").is_empty(),
+        "sections that are not there are not compared"
+    );
+    let to = WHOLE
+        .replace("udp = 30\n", "udp = 300\n")
+        .replace("sloppy_tcp = 1\n", "")
+        .replace("  \"10.77.0.1/32\",\n", "  \"10.78.0.1/32\",\n")
+        .replace("  \"-d fd00::1/128 -j MARK --set-xmark 0x1/0xff\",\n", "")
+        .replace("address = \"10.9.0.5\"", "address = \"10.9.0.6\"")
+        .replace("weight = 5, upper = 100", "weight = 6, upper = 100")
+        .replace("weight = 0 }", "weight = 1 }")
+        .replace(
+            "scheduler = \"sh\"\nflags = [\"sh-fallback\", \"sh-port\"]\n",
+            "scheduler = \"wrr\"\n",
+        )
+        .replace(
+            "  { address = \"10.0.0.9:0\", method = \"tunnel\", weight = 1 },\n",
+            "  { address = \"10.0.0.10:0\", method = \"tunnel\", weight = 1 },\n",
+        )
+        .replace("[[service]]\nmark = 7\nscheduler = \"rr\"\n\n", "")
+        + "\n[[service]]\nmark = 8\nscheduler = \"lc\"\n";
+    assert_eq!(
+        lines(WHOLE, &to),
+        [
+            "- service mark:7",
+            "- server 10.0.0.9:0 of udp:[fd00::1]:0",
+            "~ service tcp:10.0.0.1:80: scheduler \"sh\", flags [\"sh-fallback\", \"sh-port\"], persistent 300, netmask \"255.255.255.0\", toa true -> scheduler \"wrr\", persistent 300, netmask \"255.255.255.0\", toa true",
+            "~ server 192.168.0.20:8080 of tcp:10.0.0.1:80: weight 5 -> weight 6",
+            "~ server 192.168.0.3:80 of tcp:10.0.0.1:80: weight 0 -> weight 1",
+            "+ server 10.0.0.10:0 of udp:[fd00::1]:0: method tunnel, weight 1",
+            "+ service mark:8: scheduler \"lc\"",
+            "- local 10.9.0.5 of tcp:10.0.0.1:80",
+            "+ local 10.9.0.6 of tcp:10.0.0.1:80",
+            "~ time-out udp: 30 -> 300",
+            "~ sysctl sloppy_tcp: 1 -> 0",
+            "- 10.77.0.1/32 in set bad",
+            "+ 10.78.0.1/32 in set bad",
+            "- mark -d fd00::1/128 -j MARK --set-xmark 0x1/0xff",
+        ]
+    );
+    let back = lines(&to, WHOLE);
+    assert!(
+        back.contains(&"+ service mark:7: scheduler \"rr\"".to_owned()),
+        "{back:?}"
+    );
+}
+
+#[test]
+fn a_change_knows_its_place() {
+    let (_, places) = read(WHOLE).unwrap();
+    let id: ServiceId = "tcp:10.0.0.1:80".parse().unwrap();
+    let line = |request: &Request| {
+        let (line, _) = places.of(request);
+        WHOLE.lines().nth(line - 1).unwrap().to_owned()
+    };
+    let config = config(WHOLE);
+    let service = &config.services.as_ref().unwrap()[0];
+    assert_eq!(
+        line(&Request::AddService(id, service.spec.clone())),
+        "tcp = \"10.0.0.1:80\""
+    );
+    assert!(line(&Request::AddDest(id, service.dests[1])).contains("192.168.0.3:80"));
+    assert_eq!(
+        line(&Request::SetSysctl("sloppy_tcp".into(), 1)),
+        "sloppy_tcp = 1"
+    );
+    assert_eq!(
+        line(&Request::AddLocal(Some(id), Vec::new())),
+        "address = \"10.9.0.5\""
+    );
+}

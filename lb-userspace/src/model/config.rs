@@ -1,0 +1,44 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Dest, Pool, PrefixSet, Rule, ServiceId, ServiceSpec, Timeouts};
+
+/// A configuration, or those sections of one that a file holds. A section that
+/// is absent is not spoken of; one that is there is complete.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    /// Services with their servers, in the order in which they are added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<Vec<ServiceConfig>>,
+    /// Every pool of local addresses, the director's and those of services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pools: Option<Vec<Pool>>,
+    /// Time-outs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<Timeouts>,
+    /// Settings that are not the default, by name without `net.ipv4.vs.`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sysctls: Option<BTreeMap<String, i64>>,
+    /// Mark rules, IPv4's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marks: Option<Vec<Rule>>,
+    /// Filter rules, IPv4's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filters: Option<Vec<Rule>>,
+    /// Sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sets: Option<Vec<PrefixSet>>,
+}
+
+/// A service with its servers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceConfig {
+    /// Its key.
+    pub id: ServiceId,
+    /// Its parameters.
+    pub spec: ServiceSpec,
+    /// Its servers, the oldest first.
+    pub dests: Vec<Dest>,
+}

@@ -1,5 +1,6 @@
 //! Recipe R6 with real curls: a client of a persistent service stays with its
-//! server, by port or by all ports; and settings outlive the daemon.
+//! server, by port, by mark or by all ports, and by hash without records; and
+//! settings outlive the daemon.
 
 use std::{
     thread,
@@ -7,6 +8,19 @@ use std::{
 };
 
 use lvx_tests::{director::Director, http, lab::OneArm, listing::connections};
+
+/// Waits for the end of all connections and templates, bounded.
+#[track_caller]
+fn wait_until_all_is_over(director: &Director<'_>) {
+    let limit = Instant::now() + Duration::from_secs(30);
+    while !connections(&director.ipvsadm(&["-Lnc"]).ok())
+        .unwrap()
+        .is_empty()
+    {
+        assert!(Instant::now() < limit, "connections and template stay");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
 
 #[test]
 fn ten_requests_go_to_one_server_and_to_another_after_the_time_out() {
@@ -35,14 +49,7 @@ fn ten_requests_go_to_one_server_and_to_another_after_the_time_out() {
     assert_eq!(template.state, "ASSURED");
     assert_eq!(template.service, "192.168.0.200:80");
     assert_eq!(template.dest, "192.168.0.20:80");
-    let limit = Instant::now() + Duration::from_secs(30);
-    while !connections(&director.ipvsadm(&["-Lnc"]).ok())
-        .unwrap()
-        .is_empty()
-    {
-        assert!(Instant::now() < limit, "connections and template stay");
-        thread::sleep(Duration::from_millis(200));
-    }
+    wait_until_all_is_over(&director);
     for _ in 0..3 {
         assert_eq!(http::curl(&lab.client.ns, &url).unwrap(), "rs1");
     }
@@ -73,6 +80,73 @@ fn all_ports_of_a_client_go_to_one_server() {
         ),
         "{list}"
     );
+}
+
+#[test]
+fn http_and_https_of_a_client_go_to_one_server() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    director.configure(
+        "-A -f 10 -s wrr -p 4
+         -a -f 10 -r 192.168.0.10 -g
+         -a -f 10 -r 192.168.0.20 -g
+         --set 0 1 0",
+    );
+    let rule = "mark -A -d 192.168.0.200 -p tcp -m multiport --ports 80,443 -j MARK --set-mark 10";
+    let words: Vec<_> = rule.split(' ').collect();
+    director.lvx(&words).ok();
+    let get = |port| http::curl(&lab.client.ns, &format!("http://{}:{port}/", OneArm::VIP));
+    for _ in 0..5 {
+        assert_eq!(get(80).unwrap(), "rs2");
+        assert_eq!(get(443).unwrap(), "rs2");
+    }
+    let list = director.ipvsadm(&["-Ln", "--persistent-conn"]).ok();
+    assert!(list.contains("FWM  10 wrr persistent 4\n"), "{list}");
+    // One template for both ports. Of the connections some may be over.
+    assert!(
+        list.contains("  -> 192.168.0.20:0               1         1 "),
+        "{list}"
+    );
+    assert!(
+        list.contains(
+            "  -> 192.168.0.10:0               1         0           0          0         \n"
+        ),
+        "{list}"
+    );
+    wait_until_all_is_over(&director);
+    // Another server, whichever port comes first.
+    assert_eq!(get(443).unwrap(), "rs1");
+    assert_eq!(get(80).unwrap(), "rs1");
+}
+
+#[test]
+fn by_hash_a_client_stays_with_its_server_without_a_record() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    director.configure(
+        "-A -t 192.168.0.200:80 -s sh
+         -a -t 192.168.0.200:80 -r 192.168.0.10:80 -g
+         -a -t 192.168.0.200:80 -r 192.168.0.20:80 -g",
+    );
+    let url = format!("http://{}/", OneArm::VIP);
+    let get = || http::curl(&lab.client.ns, &url).unwrap();
+    let server = get();
+    for _ in 0..9 {
+        assert_eq!(get(), server);
+    }
+    let rows = connections(&director.ipvsadm(&["-Lnc"]).ok()).unwrap();
+    assert_eq!(rows.len(), 10, "connections and nothing else");
+    assert!(rows.iter().all(|row| !row.source.ends_with(":0")));
+    // Without its server, to the other one; then back.
+    let (own, other) = if server == "rs2" {
+        ("192.168.0.20", "rs1")
+    } else {
+        ("192.168.0.10", "rs2")
+    };
+    director.configure(&format!("-d -t 192.168.0.200:80 -r {own}:80"));
+    assert_eq!(get(), other);
+    director.configure(&format!("-a -t 192.168.0.200:80 -r {own}:80 -g"));
+    assert_eq!(get(), server);
 }
 
 #[test]

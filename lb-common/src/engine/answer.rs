@@ -78,14 +78,17 @@ fn make<F: Family, P: Packet, T: Tables>(
             (1280, 48)
         };
         let whole = facts.l3_len.wrapping_add(around);
-        tables.count_dest(
-            facts.slot(),
-            Stats {
-                out_packets: 1,
-                out_bytes: if whole < longest { whole } else { longest },
-                ..Stats::default()
-            },
-        );
+        let mut stats = Stats {
+            out_packets: 1,
+            out_bytes: if whole < longest { whole } else { longest },
+            ..Stats::default()
+        };
+        if let Answer::Told { .. } = what {
+            // And there, what a tunnel's error quotes of the client's packet.
+            stats.out_packets = 2;
+            stats.out_bytes = stats.out_bytes.wrapping_add(facts.l3_len);
+        }
+        tables.count_dest(facts.slot(), stats);
     }
     Some(())
 }

@@ -140,7 +140,7 @@ fn packet_len<F: Family, P: Packet>(packet: &P, l3: u32) -> Option<u32> {
 
 /// Type and code (above it) that tell the sender of a packet of family `F` what an
 /// error of family `outer` says: the same or, from one family to the other, the
-/// closest (RFC 7915).
+/// closest (RFC 7915); 0 when there is none.
 #[inline(always)]
 const fn translated<F: Family>(outer: u8, kind: u8, code: u8) -> u16 {
     let (kind, code) = if outer == F::VERSION {
@@ -150,6 +150,8 @@ const fn translated<F: Family>(outer: u8, kind: u8, code: u8) -> u16 {
             (3, 4) => (2, 0),
             (3, 3) => (1, 4),
             (3, _) => (1, 3),
+            // Source quench: IPv6 has none.
+            (4, _) => (0, 0),
             _ => (3, code),
         }
     } else {

@@ -77,7 +77,7 @@ pub fn carried<F: Family, P: Packet>(packet: &P, facts: &mut Facts) -> Option<()
     let (kind, code) = (first as u8, (first >> 8) as u8);
     let outer = at.wrapping_add(ICMP_LEN);
     let (mtu, l4, protocol, src, dst) = if F::VERSION == 4 {
-        if kind != 3 && kind != 11 {
+        if kind != 3 && kind != 4 && kind != 11 {
             return None;
         }
         let words = packet.read::<[u32; 5]>(outer)?;

@@ -207,12 +207,17 @@ fn the_client_learns_the_path_mtu<F: Family>() {
         }
         let around = lab.around();
         let big: (u8, u8) = if F::VERSION == 4 { (3, 4) } else { (2, 0) };
-        let packets = lab.bed.tables.stats(DIRECT).out_packets;
+        let before = lab.bed.tables.stats(DIRECT);
         let (kind, code, mtu, quoted) = lab.told(&lab.too_big(1400));
         assert_eq!((kind, code), big);
         assert_eq!(mtu, 1400 - around);
         assert_eq!(quoted, lab.inner());
-        assert_eq!(lab.bed.tables.stats(DIRECT).out_packets, packets + 1);
+        // The kernel counts the message, and what it is about once more.
+        let after = lab.bed.tables.stats(DIRECT);
+        let quoted = quoted.len() as u64;
+        let headers = if F::VERSION == 4 { 28 } else { 48 };
+        assert_eq!(after.out_packets, before.out_packets + 2);
+        assert_eq!(after.out_bytes, before.out_bytes + headers + 2 * quoted);
         assert_eq!(lab.path(), Some(1400));
 
         // What does not fit is answered here from now on, what fits goes.
@@ -269,10 +274,21 @@ fn other_errors_reach_the_client<F: Family>() {
             assert_eq!((told.0, told.1, told.2), (wanted.0, wanted.1, 0));
             assert_eq!(told.3, lab.inner());
         }
+        if lab.outer == 4 {
+            // Source quench, of which IPv6 has none.
+            let quench = lab.error(4, 0, 0);
+            if same {
+                assert_eq!(lab.told(&quench).0, 4);
+            } else {
+                let (verdict, reason, _) = lab.bed.run(&quench);
+                let wanted = (Verdict::Drop, Reason::DroppedTunnelError);
+                assert_eq!((verdict, reason), wanted);
+            }
+        }
         assert_eq!(lab.path(), None);
         // Queries, redirects and the rest are the stack's.
         let others: &[u8] = if lab.outer == 4 {
-            &[0, 4, 5, 8, 12]
+            &[0, 5, 8, 12]
         } else {
             &[4, 5, 100, 128, 137]
         };

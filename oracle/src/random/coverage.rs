@@ -110,7 +110,7 @@ impl Service {
         let flags = match &packet.transport {
             Transport::Tcp(_) | Transport::Sctp(_) => words[4].to_owned(),
             Transport::Udp => "datagram".to_owned(),
-            Transport::Icmp(_) | Transport::Tunnel(_) => "message".to_owned(),
+            Transport::Icmp(_) | Transport::Tunnel(..) => "message".to_owned(),
         };
         let mut events = vec![flags.clone()];
         let before = self

@@ -6,13 +6,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Extension, Flags, Icmp, Packet, Transport, chunks};
+use super::{Extension, Flags, Icmp, Packet, Transport, Wrap, chunks};
 
 /// Addresses by name.
 pub(super) type Names = BTreeMap<String, IpAddr>;
 
 /// What is wrong: the words end an error `FILE:LINE: …`.
 type Wrong<T> = Result<T, String>;
+
+/// What a packet may begin with.
+const PROTOCOLS: [&str; 7] = ["tcp", "udp", "sctp", "icmp", "ipip", "gue", "gre"];
 
 /// So much of a packet an error quotes, unless it says otherwise.
 const QUOTE: u16 = 500;
@@ -22,7 +25,7 @@ pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
     let [protocol, from, ">", to, ref rest @ ..] = *words else {
         return Err("expected FROM:PORT > TO:PORT".to_owned());
     };
-    let ported = matches!(protocol, "tcp" | "udp" | "sctp");
+    let ported = matches!(protocol, "tcp" | "udp" | "sctp" | "gue");
     let end = |word| {
         if ported {
             endpoint(word, names)
@@ -34,6 +37,10 @@ pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
     if from.is_ipv4() != to.is_ipv4() {
         return Err("expected two addresses of one family".to_owned());
     }
+    // A tunnel's own fields stand before the packet within.
+    let tunnel = matches!(protocol, "ipip" | "gue" | "gre");
+    let within = |word: &&str| tunnel && PROTOCOLS.contains(word);
+    let (rest, inner) = rest.split_at(rest.iter().position(within).unwrap_or(rest.len()));
     let mut rest = rest.iter().copied();
     let transport = match protocol {
         "tcp" => {
@@ -45,13 +52,13 @@ pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
         "udp" => Transport::Udp,
         "sctp" => Transport::Sctp(chunks::types(rest.next().unwrap_or_default())?),
         "icmp" => Transport::Icmp(message(rest.next().unwrap_or_default())?),
-        "ipip" => {
-            let inner: Vec<_> = rest.by_ref().collect();
-            Transport::Tunnel(Box::new(packet(&inner, names)?))
-        }
+        "ipip" => Transport::Tunnel(Wrap::Ipip, carried(inner, names)?),
+        "gue" => Transport::Tunnel(Wrap::Gue, carried(inner, names)?),
+        "gre" => Transport::Tunnel(Wrap::Gre, carried(inner, names)?),
         _ => {
             return Err(format!(
-                "expected tcp, udp, sctp, icmp or ipip, not {protocol:?}"
+                "expected {}, not {protocol:?}",
+                PROTOCOLS.join(", ")
             ));
         }
     };
@@ -75,6 +82,14 @@ pub(super) fn packet(words: &[&str], names: &Names) -> Wrong<Packet> {
         return Err("expected id N, by which the pieces belong together".to_owned());
     }
     Ok(packet)
+}
+
+/// The packet in a tunnel.
+fn carried(words: &[&str], names: &Names) -> Wrong<Box<Packet>> {
+    if words.is_empty() {
+        return Err("expected the packet within behind a tunnel's ends and fields".to_owned());
+    }
+    Ok(Box::new(packet(words, names)?))
 }
 
 fn options<'a>(

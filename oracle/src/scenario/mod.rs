@@ -103,7 +103,7 @@ pub struct Packet {
     pub tos: u8,
     /// Don't-fragment flag, IPv4.
     pub df: bool,
-    /// UDP without a checksum; SCTP with a wrong one.
+    /// UDP, GUE or GRE without a checksum; SCTP with a wrong one.
     pub no_checksum: bool,
     /// IPv4 identification, IPv6 flow label (and identification of fragments);
     /// without, the packet's number.
@@ -136,8 +136,19 @@ pub enum Transport {
     Sctp(Vec<u8>),
     /// ICMP, or ICMPv6.
     Icmp(Icmp),
-    /// Another packet: IP in IP.
-    Tunnel(Box<Packet>),
+    /// Another packet, in a tunnel.
+    Tunnel(Wrap, Box<Packet>),
+}
+
+/// What a tunnel puts between its IP header and the packet within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrap {
+    /// Nothing: IP in IP.
+    Ipip,
+    /// UDP, to the tunnel's port, and four bytes of GUE.
+    Gue,
+    /// GRE, with its checksum if the packet has one.
+    Gre,
 }
 
 /// An ICMP message.

@@ -8,7 +8,7 @@ use super::{Action, RuleChain, Scenario, Step, fields};
 
 /// What a line may begin with.
 const WORDS: &str = "about, legs, mtu, crowded, vip, server, client, sysctl, ipvsadm, mark, filter, tcp, udp, sctp, \
-                     icmp, ipip, flows, clients, wait, snapshot or deviates";
+                     icmp, ipip, gue, gre, flows, clients, wait, snapshot or deviates";
 
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
     let mut reader = Reader {
@@ -98,7 +98,7 @@ impl Reader {
                     .collect();
                 Action::Rules(chain, words)
             }
-            ["tcp" | "udp" | "sctp" | "icmp" | "ipip", ..] => {
+            ["tcp" | "udp" | "sctp" | "icmp" | "ipip" | "gue" | "gre", ..] => {
                 Action::Packet(fields::packet(&words, &self.names)?)
             }
             ["flows", ..] if self.scenario.crowded => {
@@ -273,6 +273,11 @@ mod tests {
                 "icmp A > A 3/1 about udp A:1",
                 "x.scn:3: expected FROM:PORT > TO:PORT",
             ),
+            (
+                "ipip A > A df",
+                "x.scn:3: expected the packet within behind",
+            ),
+            ("gue A > A udp A:1 > A:2", "x.scn:3: expected ADDRESS:PORT"),
             ("udp A:1 > A:2 mtu 5", "x.scn:3: expected mtu in an icmp"),
             ("udp A:1 > A:2 frag 1/2", "x.scn:3: expected id N"),
             ("udp A:1 > A:2 frag 3/2 id 1", "x.scn:3: expected frag K/N"),

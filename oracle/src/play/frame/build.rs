@@ -9,7 +9,7 @@ use etherparse::{
 
 use lb_common::host::{frame::sctp_chunk, sums::crc32c};
 
-use crate::scenario::{Extension, Icmp, Packet, Transport};
+use crate::scenario::{Extension, Icmp, Packet, Transport, Wrap};
 
 /// Sequence and acknowledgement number and window of every segment: nobody
 /// here looks at them.
@@ -156,13 +156,10 @@ fn payload(packet: &Packet, number: u16) -> (IpNumber, Vec<u8>) {
             };
             (protocol, icmp(message, number), Some(2))
         }
-        Transport::Tunnel(inner) => {
-            let protocol = if inner.to.is_ipv4() {
-                IpNumber::IPV4
-            } else {
-                IpNumber::IPV6
-            };
-            return (protocol, whole(inner, number));
+        Transport::Tunnel(wrap, inner) => {
+            let (protocol, bytes) = tunnel(packet, *wrap, inner, number);
+            let sum_at = (protocol == IpNumber::UDP && !packet.no_checksum).then_some(6);
+            (protocol, bytes, sum_at)
         }
     };
     bytes.extend_from_slice(&data);
@@ -174,6 +171,40 @@ fn payload(packet: &Packet, number: u16) -> (IpNumber, Vec<u8>) {
         bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     }
     (protocol, bytes)
+}
+
+/// What a tunnel's IP header carries; a UDP header still without its checksum.
+fn tunnel(packet: &Packet, wrap: Wrap, inner: &Packet, number: u16) -> (IpNumber, Vec<u8>) {
+    let (protocol, ethertype) = if inner.to.is_ipv4() {
+        (IpNumber::IPV4, [8, 0])
+    } else {
+        (IpNumber::IPV6, [0x86, 0xdd])
+    };
+    let inner = whole(inner, number);
+    match wrap {
+        Wrap::Ipip => (protocol, inner),
+        Wrap::Gue => {
+            let gue = [0, protocol.0, 0, 0];
+            let udp = UdpHeader {
+                source_port: packet.from.port(),
+                destination_port: packet.to.port(),
+                length: (UdpHeader::LEN + gue.len() + inner.len()) as u16,
+                checksum: 0,
+            };
+            (IpNumber::UDP, [&udp.to_bytes()[..], &gue, &inner].concat())
+        }
+        Wrap::Gre => {
+            let mut header = vec![0, 0, ethertype[0], ethertype[1]];
+            if !packet.no_checksum {
+                header[0] = 0x80;
+                let sum = Sum16BitWords::new().add_slice(&header).add_slice(&inner);
+                let sum = sum.ones_complement().to_be();
+                header.extend(sum.to_be_bytes());
+                header.extend([0; 2]);
+            }
+            (IpNumber::GRE, [header, inner].concat())
+        }
+    }
 }
 
 /// An SCTP packet; the data is in its first chunk. Without a checksum, it is a

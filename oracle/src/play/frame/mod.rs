@@ -152,6 +152,50 @@ mod tests {
     }
 
     #[test]
+    fn tunnel_frames_show_their_headers_and_the_packet_within() {
+        let within = "9.9.9.9 > 10.9.9.1 ttl 64 id 7 len 28 udp 1 > 2 data 0";
+        let within6 = "2001:db8::9 > 2001:db8::1 ttl 64 label 7 len 8 udp 1 > 2 data 0";
+        for (text, shown) in [
+            (
+                "ipip 10.8.0.9 > 10.8.0.1 df ttl 63 udp 9.9.9.9:1 > 10.9.9.1:2",
+                format!("10.8.0.9 > 10.8.0.1 ttl 63 id 7 df len 48 ipip [{within}]"),
+            ),
+            (
+                "gue 10.8.0.9:5 > 10.8.0.1:6080 udp 9.9.9.9:1 > 10.9.9.1:2",
+                format!(
+                    "10.8.0.9 > 10.8.0.1 ttl 64 id 7 len 60 udp > 6080 checksum right gue 00040000 \
+                     [{within}]"
+                ),
+            ),
+            (
+                "gue 10.8.0.9:5 > 10.8.0.1:6080 nosum udp [2001:db8::9]:1 > [2001:db8::1]:2",
+                format!(
+                    "10.8.0.9 > 10.8.0.1 ttl 64 id 7 len 80 udp > 6080 checksum none gue 00290000 \
+                     [{within6}]"
+                ),
+            ),
+            (
+                "gre 10.8.0.9 > 10.8.0.1 udp 9.9.9.9:1 > 10.9.9.1:2",
+                format!(
+                    "10.8.0.9 > 10.8.0.1 ttl 64 id 7 len 56 gre 80000800 checksum right [{within}]"
+                ),
+            ),
+            (
+                "gre 10.8.0.9 > 10.8.0.1 nosum udp 9.9.9.9:1 > 10.9.9.1:2",
+                format!(
+                    "10.8.0.9 > 10.8.0.1 ttl 64 id 7 len 52 gre 00000800 checksum none [{within}]"
+                ),
+            ),
+        ] {
+            let frame = build(&packet(text), 7, ([1; 6], [2; 6]));
+            let sent = Sent {
+                frame: frame.clone(),
+            };
+            assert_eq!(show(&frame, &sent), shown);
+        }
+    }
+
+    #[test]
     fn the_identification_of_another_packet_is_not_shown() {
         let frame = build(
             &packet("udp 1.2.3.4:1 > 10.9.9.1:53 len 3"),

@@ -22,6 +22,8 @@ fn help_fits_a_screen() {
         &["run", "--help"],
         &["down", "--help"],
         &["status", "--help"],
+        &["migrate", "--help"],
+        &["migrate", "check", "--help"],
         &["laddr", "--help"],
         &["laddr", "add", "--help"],
         &["laddr", "del", "--help"],

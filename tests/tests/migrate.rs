@@ -41,7 +41,7 @@ struct Files(tempfile::TempDir);
 
 impl Files {
     fn new() -> Self {
-        let files = Self(tempfile::tempdir().unwrap());
+        let files = Self(tempfile::tempdir().expect("a directory"));
         files.write("rules", RULES);
         files.write("order", ORDER);
         files.write("clients", "10.0.0.0/8:2000 500\n[2001:db8::/32]:9 3\n");
@@ -49,7 +49,7 @@ impl Files {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.path().join(name), text).unwrap();
+        fs::write(self.0.path().join(name), text).expect("a file");
     }
 
     /// `lvx migrate check` with these words; files by their names here.
@@ -65,7 +65,7 @@ impl Files {
         let words: Vec<String> = words.iter().map(path).collect();
         let mut all = vec!["migrate", "check"];
         all.extend(words.iter().map(String::as_str));
-        lvx(&lab.director.ns, &all).unwrap()
+        lvx(&lab.director.ns, &all).expect("lvx can be run")
     }
 }
 

@@ -21,6 +21,11 @@ use crate::{
     },
 };
 
+const CHECK_HELP: &str = "\
+No kernel is asked: its side is computed from the rules, by its tables of sh, dh and mh; lvx's
+side are the running director's own tables. Where state decides (rr, wrr, lc, ...) the rules are
+compared. Exit status: 0 all equal, 1 something differs, 2 an error.";
+
 /// Arguments of `lvx migrate`.
 #[derive(ClapArgs)]
 pub(super) struct Args {
@@ -31,10 +36,7 @@ pub(super) struct Args {
 #[derive(Subcommand)]
 enum Verb {
     /// Compare where clients go by a kernel's saved rules, and by lvx
-    ///
-    /// No kernel is asked: its side is computed from the rules, by its tables of sh, dh and mh.
-    /// lvx's side are the running director's own tables. Exit status: 0 all equal, 1 something
-    /// differs, 2 an error. State decides for rr, wrr, lc and so on: their rules are compared.
+    #[command(after_help = CHECK_HELP)]
     Check(Check),
 }
 
@@ -43,10 +45,10 @@ enum Verb {
 struct Check {
     /// What 'ipvsadm-save' or 'ipvsadm-save -n' printed; - is standard input
     rules: String,
-    /// Clients, a line each: ADDRESS, ADDRESS:PORT, or ADDRESS/LENGTH COUNT; - is standard input
+    /// Clients, a line each: ADDRESS, ADDRESS:PORT or ADDRESS/LENGTH COUNT; - is standard input
     #[arg(required = true)]
     clients: String,
-    /// The kernel's /proc/net/ip_vs: the order of its servers, which ipvsadm-save does not keep
+    /// The kernel's /proc/net/ip_vs: the order of its servers, which a saved table lacks
     #[arg(long, value_name = "FILE")]
     order: Option<String>,
     /// What lvx would do with these rules, instead of what runs

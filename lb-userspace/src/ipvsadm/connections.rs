@@ -125,7 +125,13 @@ UDP 00:57  NONE        10.0.0.100:0       10.0.0.1:5060      192.168.1.1:5060 si
             pe: Some(("sip".to_owned(), "8436@09".to_owned())),
             ..connection(17, 57, "NONE", ends)
         };
-        let shown = |persistent| render(&[call.clone()], persistent, Style { names: None });
+        let shown = |persistent| {
+            render(
+                std::slice::from_ref(&call),
+                persistent,
+                Style { names: None },
+            )
+        };
         assert_eq!(shown(true), want);
         assert!(shown(false).ends_with("192.168.1.1:5060\n"));
     }

@@ -133,7 +133,10 @@ fn methods_and_tunnels_survive_the_text() {
     };
     assert_eq!(brief(&read), brief(&state));
     assert_eq!(
-        (read.trash()[0].dest, read.trash()[0].masq),
+        (
+            read.trash().next().unwrap().dest,
+            read.trash().next().unwrap().masq
+        ),
         (dests[0], true)
     );
     // Text of before NAT was there has no word about it.

@@ -27,7 +27,7 @@ use lvx_tests::{
 };
 
 /// How long ldirectord may take until the table is as it should be.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Stands at /sbin/ipvsadm: lvx, and what it was asked and said in a file.
 const WRAPPER: &str = r#"#!/bin/sh
@@ -50,7 +50,7 @@ exit $status
 
 /// The check of the UDP servers: up while their web server answers.
 const ANSWERS: &str =
-    "#!/bin/sh\nexec curl --silent --output /dev/null --max-time 1 http://$3:8080/\n";
+    "#!/bin/sh\nexec curl --silent --output /dev/null --max-time 8 http://$3:8080/\n";
 
 /// The laboratory of the life cycles: a director, and two servers, the first
 /// of which has two addresses.

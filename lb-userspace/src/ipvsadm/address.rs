@@ -61,8 +61,9 @@ pub(super) fn ipv4(text: &str, names: &dyn Names) -> Option<Ipv4Addr> {
 /// An address, with a port unless there is none.
 ///
 /// `10.0.0.1:80`, `name:http`, `[2001:db8::1]:80`, or without a port
-/// `10.0.0.1`, `2001:db8::1`. A bracket always wants a port, a host name is
-/// looked up as IPv4 only, and digits alone are never an address. Service
+/// `10.0.0.1`, `2001:db8::1`. A bracket always wants a port (but `[10.0.0.1]:80` is
+/// read as `10.0.0.1`), a host name is looked up as IPv4 only, and digits alone are
+/// never an address. Service
 /// names need the protocol to be known.
 pub(super) fn endpoint(
     text: &str,
@@ -73,10 +74,18 @@ pub(super) fn endpoint(
         let by_number = number(text, 0..=0xffff).and_then(|value| u16::try_from(value).ok());
         by_number.or_else(|| names.port(text, protocol?))
     };
+    let host_port = |text: &str| match text.rsplit_once(':') {
+        Some((host, after)) => Some((ipv4(host, names)?.into(), Some(port(after)?))),
+        None => Some((ipv4(text, names)?.into(), None)),
+    };
     if let Some(rest) = text.strip_prefix('[') {
         let (inner, after) = rest.split_once(']')?;
-        let address: Ipv6Addr = inner.parse().ok()?;
-        return Some((address.into(), Some(port(after.strip_prefix(':')?)?)));
+        let after = after.strip_prefix(':')?;
+        return match inner.parse::<Ipv6Addr>() {
+            Ok(address) => Some((address.into(), Some(port(after)?))),
+            // What is in the bracket counts, and not what follows it.
+            Err(_) => host_port(inner),
+        };
     }
     if let Ok(address) = text.parse::<Ipv6Addr>() {
         return Some((address.into(), None));
@@ -84,10 +93,7 @@ pub(super) fn endpoint(
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    match text.rsplit_once(':') {
-        Some((host, after)) => Some((ipv4(host, names)?.into(), Some(port(after)?))),
-        None => Some((ipv4(text, names)?.into(), None)),
-    }
+    host_port(text)
 }
 
 #[cfg(test)]
@@ -121,6 +127,11 @@ mod tests {
             ("[2001:db8::1]:80", v4("2001:db8::1", Some(80))),
             ("2001:db8::1", v4("2001:db8::1", None)),
             ("2001:db8::1:90", v4("2001:db8::1:90", None)),
+            ("[10.0.0.1]:80", v4("10.0.0.1", None)),
+            ("[10.0.0.1]:", v4("10.0.0.1", None)),
+            ("[10.0.0.1:81]:80", v4("10.0.0.1", Some(81))),
+            ("[www]:nosuch", v4("10.0.0.9", None)),
+            ("[80]:80", v4("0.0.0.80", None)),
             ("[::]:80", v4("::", Some(80))),
             ("[::ffff:1.2.3.4]:80", v4("::ffff:1.2.3.4", Some(80))),
         ] {
@@ -142,7 +153,9 @@ mod tests {
             "10.0.0.1:nosuch",
             "[2001:db8::1]",
             "[fe80::1%eth0]:80",
-            "[10.0.0.1]:80",
+            "[10.0.0.1]",
+            "[10.0.0.1]x:80",
+            "[10.0.0.1:80]",
             "[]:80",
             "[::1",
             "[::1]80",

@@ -13,9 +13,10 @@
 //! | `run`, `restore` | asks, prints, exit status |
 //! | `list`, `connections`, `save`, `text`, `numbers`, `sort` | answers to text |
 //!
-//! Different from the original on purpose: marks print unsigned and may be hexadecimal; `#` lines
-//! are comments in `-R`; help and version need no privileges; `[10.0.0.1]:80`
-//! and `[name]:80`, which the original reads as port 0, are refused.
+//! Where the original accepts a line, output and exit status are its own. What is
+//! different turns an error into a success, and has a row in `docs/deviations.md`:
+//! hexadecimal and negative marks, `#` lines in `-R`, help and version without
+//! privileges.
 
 mod address;
 mod command;

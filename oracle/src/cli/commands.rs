@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 use lvx_oracle::{
     commands::{
-        compare::{Compared, compare},
+        compare::{Compared, HELP, compare},
         sequences, shrink,
         stage::{in_guest, on_lvx},
         transcript::{self, Item},
@@ -71,7 +71,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         };
         if args.record || args.keep.is_some() {
             for (path, range) in files {
-                fs::write(&path, transcript::write(&real[range]))
+                fs::write(&path, transcript::write(&short(&real[range])))
                     .with_context(|| format!("cannot write {}", path.display()))?;
             }
         }
@@ -164,6 +164,20 @@ fn sequence(items: &[Item], at: usize) -> &[Item] {
         .rposition(|item| *item == Item::Clear)
         .map_or(0, |clear| clear + 1);
     &items[start..=at]
+}
+
+/// Without the text of the help, which is nobody's to compare.
+fn short(items: &[Item]) -> Vec<Item> {
+    let mut items = items.to_vec();
+    for item in &mut items {
+        if let Item::Step(step) = item
+            && let Some(answer) = &mut step.answer
+            && let Some(at) = answer.stdout.find(HELP)
+        {
+            answer.stdout.truncate(at + HELP.len());
+        }
+    }
+    items
 }
 
 fn this_program() -> Result<PathBuf> {

@@ -31,6 +31,9 @@ pub struct Compared {
     pub differences: Vec<Difference>,
 }
 
+/// How the real ipvsadm's help begins, after the line with the version.
+pub const HELP: &str = "\nUsage:\n";
+
 /// Compares command by command. After a difference, or a row that leaves
 /// another table behind, the rest until the next `@ clear` is skipped.
 #[must_use]
@@ -97,11 +100,14 @@ fn row(step: &Step, real: &Answer, lvx: &Answer) -> Option<(&'static str, bool)>
         return Some(("D-comments", true));
     }
     let same_but_stdout = real.code == lvx.code && real.stderr == lvx.stderr;
-    let title = |answer: &Answer| answer.stdout.lines().next().map(str::to_owned);
     if same_but_stdout && without_size(&real.stdout) == without_size(&lvx.stdout) {
         return Some(("D-size", false));
     }
-    if same_but_stdout && real.stdout.contains("\nUsage:\n") && title(real) == title(lvx) {
+    if same_but_stdout
+        && let Some((real, _)) = real.stdout.split_once(HELP)
+        && let Some((lvx, _)) = lvx.stdout.split_once("\n\nUsage: ")
+        && without_size(real) == without_size(lvx)
+    {
         return Some(("D-help-text", false));
     }
     if same_but_stdout

@@ -4,7 +4,7 @@
 use crate::ipvsadm::fake::{FakeControl, FakeNames};
 use crate::ipvsadm::run::{Io, Session};
 use crate::model::{
-    Dest, DestId, DestSpec, Method, Protocol, Request, ServiceId, ServiceSpec, Tunnel,
+    Dest, DestId, DestSpec, Family, Method, Protocol, Request, ServiceId, ServiceSpec, Tunnel,
 };
 
 fn run(line: &str, input: &str, control: &mut FakeControl) -> (u8, String, String) {
@@ -107,6 +107,30 @@ fn lines_to_requests() {
     );
     assert_eq!(request("-Lnc"), Request::Connections);
     assert_eq!(request("-Sn"), Request::List(None));
+}
+
+/// What the original refuses: D-mark-hex and D-mark-sign.
+#[test]
+fn marks_that_are_written_otherwise() {
+    for (text, wanted) in [
+        ("0x10", 16),
+        ("0xffffffff", u32::MAX),
+        ("-1", u32::MAX),
+        ("-2147483648", 1 << 31),
+        ("4294967295", u32::MAX),
+    ] {
+        let line = format!("-D -f {text}");
+        let mark = ServiceId::Mark {
+            mark: wanted,
+            family: Family::V4,
+        };
+        assert_eq!(request(&line), Request::DeleteService(mark), "{line}");
+    }
+    for text in ["0x", "0x0", "0x+1", "-0", "-6", "-2147483649", "4294967296"] {
+        let (status, _, error) = run(&format!("-D -f {text}"), "", &mut FakeControl::default());
+        let wanted = format!("invalid fwmark value `{text}' specified\n");
+        assert_eq!((status, error), (2, wanted));
+    }
 }
 
 #[test]
@@ -229,6 +253,33 @@ fn without_a_daemon_one_line_says_what_to_do() {
     }
     let restored = run("-R", "-C\n-A -t 10.0.0.1:80 -s rr\n", &mut dead);
     assert_eq!(restored, (2, String::new(), line.to_owned()));
+}
+
+#[test]
+fn a_restore_is_one_request() {
+    let mut control = FakeControl::default();
+    let lines = "-A -t 10.0.0.1:80\n-A -t 10.0.0.1:80\n-S -n\n-A -t 10.0.0.2:80\n-x\n-C\n";
+    let (status, stdout, stderr) = run("-R", lines, &mut control);
+    assert_eq!(
+        (status, stdout.as_str()),
+        (255, "-A -t 10.0.0.1:80 -s wlc\n")
+    );
+    let wanted = "Service already exists\nTry `/sbin/ipvsadm -h' or '/sbin/ipvsadm --help' for more information.\n";
+    assert_eq!(stderr, wanted);
+    // Three changes and a listing; what could not be read and what follows is not asked.
+    let [Request::Batch(requests)] = control.requests.as_slice() else {
+        panic!("{:?}", control.requests)
+    };
+    assert_eq!(requests.len(), 4);
+
+    let mut control = FakeControl::default();
+    let (status, _, stderr) = run("-R --strict", lines, &mut control);
+    assert_eq!(status, 255);
+    assert!(
+        stderr.starts_with("lvx: nothing was changed, because of line 5:\n"),
+        "{stderr}"
+    );
+    assert!(control.requests.is_empty());
 }
 
 #[test]

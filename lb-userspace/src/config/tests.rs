@@ -474,3 +474,30 @@ proptest! {
         }
     }
 }
+
+/// 100,000 servers: nothing in here may take a look at all for each.
+#[test]
+fn a_large_file() {
+    let service = |number: u32| {
+        let [_, a, b, c] = (0x0a00_0000 + number).to_be_bytes();
+        let servers: String = (0..10)
+            .map(|server| {
+                format!("  {{ address = \"10.{a}.{b}.{server}:{c}\", method = \"nat\" }},\n")
+            })
+            .collect();
+        format!("[[service]]\ntcp = \"10.{a}.{b}.{c}:80\"\nserver = [\n{servers}]\n")
+    };
+    let file: String = (0..10_000).map(service).collect();
+    let started = std::time::Instant::now();
+    let whole = config(&file);
+    let none = Config {
+        services: Some(Vec::new()),
+        ..Config::default()
+    };
+    assert_eq!(changes(&none, &whole).len(), 110_000);
+    assert_eq!(changes(&whole, &none).len(), 10_000);
+    assert!(changes(&whole, &config(&text(&whole))).is_empty());
+    let took = started.elapsed();
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+    println!("read twice, written, compared three times: {took:?}");
+}

@@ -226,6 +226,7 @@ fn what_becomes_of_connections_is_told_and_shown() {
         "-A -t 192.168.0.200:80 -s wrr -p 100
          -a -t 192.168.0.200:80 -r 192.168.0.10:80 -g -w 5",
     );
+    director.wait_for_ways().unwrap();
     let mut open = KeptOpen::open(&lab.client.ns, SERVICE, Duration::from_secs(5)).unwrap();
     open.get().unwrap();
     let shown = || {

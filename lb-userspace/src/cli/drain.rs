@@ -28,11 +28,6 @@ const NOT_EMPTY: u8 = 1;
 
 /// Arguments of `lvx drain`.
 #[derive(ClapArgs)]
-#[command(
-    long_about = "Gives the server weight 0, sends its persistent clients elsewhere and waits until its connections have \
-                  ended. Exit status 0: it is empty; 1: time is over, and the number left is printed. The weight stays 0: \
-                  --undo gives it back. A UDP client that goes on sending never ends."
-)]
 pub(super) struct Args {
     /// tcp:10.0.0.1:80, udp:…, sctp:…, mark:7, mark6:7
     #[arg(value_name = "SERVICE")]

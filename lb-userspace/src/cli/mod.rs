@@ -60,6 +60,12 @@ enum Verb {
     /// List, count or end connections
     Conns(conns::Args),
     /// Let a server's connections end: no new ones, also of persistent clients
+    ///
+    /// Gives the server weight 0, sends its persistent clients elsewhere and
+    /// waits until its connections have ended. Exit status 0: it is empty; 1:
+    /// time is over, and the number left is printed. The weight stays 0:
+    /// --undo gives back the one it had. A UDP client that goes on sending
+    /// never ends.
     Drain(drain::Args),
     /// Show how full the maps are, and their memory
     Maps(maps::Args),

@@ -13,15 +13,39 @@ pub struct Fault {
     pub text: String,
 }
 
-impl Fault {
-    /// At a byte of a text.
-    pub(super) fn at(text: &str, offset: usize, what: impl Into<String>) -> Self {
-        let before = &text[..text.floor_char_boundary(offset)];
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+/// A text whose places are found fast: a file may have a hundred thousand
+/// servers.
+#[derive(Clone, Debug)]
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    /// Where each line begins.
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        let newlines = text.match_indices('\n').map(|(at, _)| at + 1);
         Self {
-            line: before.matches('\n').count() + 1,
-            column: before[start..].chars().count() + 1,
-            text: what.into(),
+            text,
+            starts: std::iter::once(0).chain(newlines).collect(),
+        }
+    }
+
+    /// Line and column of a byte.
+    pub(super) fn place(&self, offset: usize) -> (usize, usize) {
+        let offset = self.text.floor_char_boundary(offset);
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = self.starts[line - 1];
+        (line, self.text[start..offset].chars().count() + 1)
+    }
+
+    /// Something wrong at a byte.
+    pub(super) fn fault(&self, offset: usize, text: impl Into<String>) -> Fault {
+        let (line, column) = self.place(offset);
+        Fault {
+            line,
+            column,
+            text: text.into(),
         }
     }
 }
@@ -69,5 +93,21 @@ impl Places {
             _ => None,
         };
         found.copied().unwrap_or((1, 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lines;
+
+    #[test]
+    fn lines_and_columns() {
+        let lines = Lines::of("ab\n\nñx\n");
+        let places: Vec<_> = (0..9).map(|offset| lines.place(offset)).collect();
+        let ends = [(1, 3), (2, 1), (3, 1), (3, 1), (3, 2), (3, 3), (4, 1)];
+        assert_eq!(places[..2], [(1, 1), (1, 2)]);
+        assert_eq!(places[2..], ends);
+        assert_eq!(lines.place(99), (4, 1), "behind the end");
+        assert_eq!(Lines::of("").place(0), (1, 1));
     }
 }

@@ -1,5 +1,12 @@
-use super::{difference, read, text};
-use crate::model::{Config, Request, ServiceId};
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::{changes, difference, read, text};
+use crate::model::{
+    Config, Dest, DestId, DestSpec, Family, Method, Protocol, Request, ServiceConfig, ServiceId,
+    ServiceSpec, Tunnel, TunnelChecksum,
+};
 
 const WHOLE: &str = r#"[timeouts]
 tcp = 600
@@ -339,4 +346,158 @@ fn a_change_knows_its_place() {
         line(&Request::AddLocal(Some(id), Vec::new())),
         "address = \"10.9.0.5\""
     );
+}
+
+fn any_addr(family: Family) -> BoxedStrategy<IpAddr> {
+    match family {
+        Family::V4 => any::<[u8; 4]>().prop_map(IpAddr::from).boxed(),
+        Family::V6 => any::<[u8; 16]>().prop_map(IpAddr::from).boxed(),
+    }
+}
+
+prop_compose! {
+    fn any_dest(id: ServiceId)(
+        addr in any_addr(id.family()),
+        port in any::<u16>(),
+        method in prop::sample::select(vec![Method::Masq, Method::Tunnel, Method::Route, Method::Fullnat]),
+        weight in 0..=i32::MAX as u32,
+        upper in 0..1000_u32,
+        tunnel in prop::sample::select(vec![
+            Tunnel::Ipip,
+            Tunnel::Gue { port: 6080, checksum: TunnelChecksum::Remote },
+            Tunnel::Gre { checksum: TunnelChecksum::Full },
+        ]),
+    ) -> Dest {
+        let own = match id {
+            ServiceId::Address { port, .. } if !method.translates() => port,
+            _ => port,
+        };
+        Dest {
+            id: DestId { addr, port: own },
+            spec: DestSpec {
+                method,
+                weight,
+                u_threshold: upper,
+                l_threshold: upper / 2,
+                tunnel: if method == Method::Tunnel { tunnel } else { Tunnel::Ipip },
+            },
+        }
+    }
+}
+
+fn any_id() -> impl Strategy<Value = ServiceId> {
+    let family = prop::sample::select(vec![Family::V4, Family::V6]);
+    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
+    (family, protocol, 1..=u16::MAX, 0..=u32::MAX).prop_flat_map(
+        |(family, protocol, port, mark)| {
+            any_addr(family).prop_map(move |addr| match mark % 4 {
+                0 => ServiceId::Mark {
+                    mark: mark | 1,
+                    family,
+                },
+                _ => ServiceId::Address {
+                    protocol,
+                    addr,
+                    port,
+                },
+            })
+        },
+    )
+}
+
+fn any_service() -> impl Strategy<Value = ServiceConfig> {
+    any_id().prop_flat_map(|id| {
+        let dests = prop::collection::vec(any_dest(id), 0..4);
+        let scheduler = prop::sample::select(vec!["rr", "sh", "mh", "wlc"]);
+        let masks = match id.family() {
+            Family::V4 => vec![u32::MAX, 0xffff_ff00, 0x8000_0001],
+            Family::V6 => vec![128, 64, 1],
+        };
+        let persistent = prop::option::of(1..1000_u32);
+        (
+            dests,
+            scheduler,
+            persistent,
+            prop::sample::select(masks),
+            0..8_u32,
+        )
+            .prop_map(move |(mut dests, scheduler, persistent, netmask, flags)| {
+                dests.sort_by_key(|dest: &Dest| dest.id);
+                dests.dedup_by_key(|dest| dest.id);
+                let spec = ServiceSpec {
+                    scheduler: scheduler.into(),
+                    sched_flags: flags << 3,
+                    ops: false,
+                    persistent,
+                    netmask,
+                    pe: None,
+                    toa: false,
+                };
+                ServiceConfig { id, spec, dests }
+            })
+    })
+}
+
+fn any_config() -> impl Strategy<Value = Config> {
+    prop::collection::vec(any_service(), 0..5).prop_map(|mut services| {
+        services.sort_by_key(|service| service.id.name());
+        services.dedup_by_key(|service| service.id);
+        Config {
+            services: Some(services),
+            ..Config::default()
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_configuration_is_written_and_read_back(config in any_config()) {
+        let written = text(&config);
+        let read = read(&written).map_err(|faults| TestCaseError::fail(format!("{faults:?}\n{written}")))?;
+        prop_assert_eq!(read.0, config);
+    }
+
+    /// The reader meets anything that is close to a file.
+    #[test]
+    fn no_file_is_too_broken(config in any_config(), at in any::<prop::sample::Index>(), with in "\\PC{0,3}") {
+        let mut written = text(&config);
+        let at = written.floor_char_boundary(at.index(written.len().max(1)));
+        written.insert_str(at.min(written.len()), &with);
+        match read(&written) {
+            Ok((read, _)) => prop_assert!(changes(&Config::default(), &read).len() < 1000),
+            Err(faults) => {
+                let lines = written.lines().count().max(1) + 1;
+                for fault in faults {
+                    prop_assert!((1..=lines).contains(&fault.line) && fault.column > 0, "{}", fault);
+                }
+            }
+        }
+    }
+}
+
+/// 100,000 servers: nothing in here may take a look at all for each.
+#[test]
+fn a_large_file() {
+    let service = |number: u32| {
+        let [_, a, b, c] = (0x0a00_0000 + number).to_be_bytes();
+        let servers: String = (0..10)
+            .map(|server| {
+                format!("  {{ address = \"10.{a}.{b}.{server}:{c}\", method = \"nat\" }},\n")
+            })
+            .collect();
+        format!("[[service]]\ntcp = \"10.{a}.{b}.{c}:80\"\nserver = [\n{servers}]\n")
+    };
+    let file: String = (0..10_000).map(service).collect();
+    let started = std::time::Instant::now();
+    let whole = config(&file);
+    let none = Config {
+        services: Some(Vec::new()),
+        ..Config::default()
+    };
+    assert_eq!(changes(&none, &whole).len(), 110_000);
+    assert_eq!(changes(&whole, &none).len(), 10_000);
+    assert!(changes(&whole, &config(&text(&whole))).is_empty());
+    let took = started.elapsed();
+    assert!(took < std::time::Duration::from_secs(60), "{took:?}");
+    println!("read twice, written, compared three times: {took:?}");
 }

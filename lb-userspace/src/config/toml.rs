@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::{
     changes::family_order,
-    place::{Fault, Places},
+    place::{Fault, Lines, Places},
 };
 use crate::{
     model::{
@@ -154,12 +154,13 @@ struct FileServer {
 /// # Errors
 /// What is wrong and where.
 pub(super) fn read(text: &str) -> Result<(Config, Places), Vec<Fault>> {
+    let lines = Lines::of(text);
     let file: File = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
-        vec![Fault::at(text, at, error.message())]
+        vec![lines.fault(at, error.message())]
     })?;
     let mut reader = Reader {
-        text,
+        lines,
         faults: Vec::new(),
         places: Places::default(),
     };
@@ -175,7 +176,7 @@ pub(super) fn read(text: &str) -> Result<(Config, Places), Vec<Fault>> {
 }
 
 struct Reader<'a> {
-    text: &'a str,
+    lines: Lines<'a>,
     faults: Vec<Fault>,
     places: Places,
 }
@@ -184,12 +185,12 @@ type Span = Range<usize>;
 
 impl Reader<'_> {
     fn fault(&mut self, span: &Span, what: impl Into<String>) {
-        self.faults.push(Fault::at(self.text, span.start, what));
+        let fault = self.lines.fault(span.start, what);
+        self.faults.push(fault);
     }
 
     fn place(&self, span: &Span) -> (usize, usize) {
-        let fault = Fault::at(self.text, span.start, "");
-        (fault.line, fault.column)
+        self.lines.place(span.start)
     }
 
     fn file(&mut self, file: File) -> Config {

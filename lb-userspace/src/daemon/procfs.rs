@@ -272,6 +272,93 @@ FWM  00000007 rr persistent 25000 FFFFFFFF
         );
     }
 
+    /// All forms of a service's line, recorded from Linux 6.12.
+    #[test]
+    fn every_form_of_a_service() {
+        for (id, scheduler, ops, persistent, netmask, want) in [
+            (
+                "udp:[2001:db8::1]:53",
+                "wrr",
+                true,
+                None,
+                128,
+                "UDP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0035 wrr ",
+            ),
+            (
+                "udp:[2001:db8::1]:54",
+                "wrr",
+                true,
+                Some(10),
+                64,
+                "UDP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0036 wrr persistent 2500 40000000",
+            ),
+            (
+                "tcp:[2001:db8::1]:80",
+                "wrr",
+                false,
+                None,
+                128,
+                "TCP  [2001:0db8:0000:0000:0000:0000:0000:0001]:0050 wrr ",
+            ),
+            (
+                "sctp:10.0.0.1:99",
+                "sh",
+                false,
+                None,
+                u32::MAX,
+                "SCTP  0A000001:0063 sh  ",
+            ),
+            (
+                "udp:10.0.0.1:53",
+                "lblcr",
+                true,
+                None,
+                u32::MAX,
+                "UDP  0A000001:0035 lblcr ops  ",
+            ),
+            (
+                "tcp:10.0.0.1:80",
+                "rr",
+                false,
+                None,
+                u32::MAX,
+                "TCP  0A000001:0050 rr  ",
+            ),
+            (
+                "mark6:4294967295",
+                "rr",
+                false,
+                Some(100),
+                48,
+                "FWM  FFFFFFFF rr persistent 25000 30000000",
+            ),
+            (
+                "mark:8",
+                "rr",
+                true,
+                None,
+                u32::MAX,
+                "FWM  00000008 rr ops ",
+            ),
+            (
+                "mark:9",
+                "rr",
+                true,
+                Some(100),
+                0xffff_0000,
+                "FWM  00000009 rr ops persistent 25000 FFFF0000",
+            ),
+            ("mark6:11", "rr", false, None, 128, "FWM  0000000B rr "),
+        ] {
+            let spec = ServiceSpec {
+                scheduler: scheduler.into(),
+                ..spec(persistent, netmask, ops)
+            };
+            let line = service_line(id.parse().unwrap(), &spec);
+            assert_eq!(line, format!("{want}\n"));
+        }
+    }
+
     #[test]
     fn connections_as_the_kernel_prints_them() {
         let one = |protocol, state: &str, expires, ends: [(&str, u16); 3]| {

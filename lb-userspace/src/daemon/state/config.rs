@@ -85,3 +85,163 @@ impl State {
         self.dest_slots.ever_used()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_common::layout::Stats;
+
+    use super::*;
+    use crate::{
+        config,
+        daemon::state::{Limits, Service},
+    };
+
+    /// Nothing counts, nothing refers.
+    struct Idle;
+
+    impl RawStats for Idle {
+        fn raw(&self, _: u32) -> Stats {
+            Stats::default()
+        }
+    }
+
+    impl Loads for Idle {
+        fn references(&self, _: u32) -> u64 {
+            0
+        }
+    }
+
+    const LIMITS: Limits = Limits {
+        services: 3,
+        dests: 4,
+        table: 16,
+        sched_tables: 1,
+        seed: 1,
+        rules: 1 << 12,
+    };
+
+    fn wanted(text: &str) -> Config {
+        config::read(text)
+            .unwrap_or_else(|faults| panic!("{faults:?}"))
+            .0
+    }
+
+    fn apply(state: &mut State, text: &str) -> Result<(), Box<(Request, Refusal)>> {
+        state.apply_config(&wanted(text), &Idle, &Idle, 0)
+    }
+
+    const TWO: &str = "[[service]]\ntcp = \"10.0.0.1:80\"\nscheduler = \"mh\"\n\
+                       server = [{ address = \"10.1.0.1\", weight = 3 }, { address = \"10.1.0.2\" }]\n\
+                       [[service]]\nmark = 7\n[sysctl]\nsloppy_tcp = 1\n";
+
+    #[test]
+    fn a_refused_configuration_leaves_everything_as_it_was() {
+        let mut state = State::new(LIMITS);
+        apply(&mut state, TWO).unwrap();
+        state.finish();
+        let before = state.to_text();
+        for (text, refused) in [
+            // The last of many services does not fit.
+            (
+                "[timeouts]\ntcp = 5\n[[service]]\nmark = 1\n[[service]]\nmark = 2\n[[service]]\nmark = 3\n[[service]]\nmark = 4\n",
+                "the table of services is full",
+            ),
+            (
+                "[[service]]\ntcp = \"10.0.0.1:80\"\nserver = [{ address = \"224.0.0.1\" }]\n",
+                "Invalid operation",
+            ),
+            (
+                "[[service]]\nmark = 9\nscheduler = \"mh\"\n[[service]]\nmark = 8\nscheduler = \"mh\"\n",
+                "mh services",
+            ),
+            (
+                "[rules]\nfilter = [\"-m set --match-set no src -j DROP\"]\n",
+                "there is no set no",
+            ),
+        ] {
+            let error = apply(&mut state, text).unwrap_err().1.to_string();
+            assert!(error.contains(refused), "{error}");
+            assert!(!state.is_dirty(), "{refused}");
+            assert_eq!(state.to_text(), before, "{refused}");
+        }
+        // And what it has given back in between is nobody else's.
+        apply(&mut state, "service = []\n").unwrap();
+        assert_eq!(state.services().len(), 0);
+        assert_eq!(state.settings().sysctls.len(), 1, "that was not spoken of");
+    }
+
+    #[test]
+    fn what_stays_keeps_its_slot_and_place() {
+        let mut state = State::new(LIMITS);
+        apply(&mut state, TWO).unwrap();
+        state.finish();
+        let slots = |state: &State| -> Vec<_> {
+            let service: &Service = state.service(&"tcp:10.0.0.1:80".parse().unwrap()).unwrap();
+            let nodes = service.dests.iter();
+            nodes
+                .map(|node| (node.dest.id.to_string(), node.slot))
+                .collect()
+        };
+        let old = slots(&state);
+        assert_eq!(old[0].0, "10.1.0.2:80", "the newest first");
+        // In another order, with another weight, and one more.
+        let other = TWO.replace(
+            "{ address = \"10.1.0.1\", weight = 3 }, { address = \"10.1.0.2\" }",
+            "{ address = \"10.1.0.3\" }, { address = \"10.1.0.2\" }, { address = \"10.1.0.1\", weight = 4 }",
+        );
+        apply(&mut state, &other).unwrap();
+        let new = slots(&state);
+        assert_eq!(new[1..], old);
+        assert_eq!(new[0].0, "10.1.0.3:80");
+        let again = wanted(&config::text(&state.config(&Idle)));
+        state.finish();
+        state.apply_config(&again, &Idle, &Idle, 0).unwrap();
+        assert!(!state.is_dirty(), "what it says is what it is");
+    }
+
+    #[test]
+    fn a_weight_goes_and_comes_back() {
+        let mut state = State::new(LIMITS);
+        apply(&mut state, TWO).unwrap();
+        let id = "tcp:10.0.0.1:80".parse().unwrap();
+        let dest = |addr: &str| DestId {
+            addr: addr.parse().unwrap(),
+            port: 80,
+        };
+        let weight = |state: &State| {
+            let mut nodes = state.service(&id).unwrap().dests.iter();
+            let node = nodes.find(|node| node.dest.id == dest("10.1.0.1"));
+            node.unwrap().dest.spec.weight
+        };
+        let mut ask = |request| {
+            state
+                .apply(&request, &Idle, &Idle, 0)
+                .map(|()| weight(&state))
+        };
+        let server = dest("10.1.0.1");
+        assert_eq!(
+            ask(Request::Undrain(id, server)),
+            Ok(3),
+            "it was not drained"
+        );
+        assert_eq!(ask(Request::Drain(id, server)), Ok(0));
+        assert_eq!(ask(Request::Drain(id, server)), Ok(0));
+        assert_eq!(ask(Request::Undrain(id, server)), Ok(3));
+        let nobody = dest("10.1.0.9");
+        assert_eq!(ask(Request::Drain(id, nobody)), Err(Refusal::NoSuchDest));
+        let none = "tcp:10.0.0.9:80".parse().unwrap();
+        assert_eq!(
+            ask(Request::Drain(none, server)),
+            Err(Refusal::NoSuchService)
+        );
+        apply(&mut state, &TWO.replace("weight = 3", "weight = 0")).unwrap();
+        let fresh = TWO.replace("10.1.0.2", "10.1.0.4").replace(
+            "address = \"10.1.0.4\"",
+            "address = \"10.1.0.4\", weight = 0",
+        );
+        apply(&mut state, &fresh).unwrap();
+        let undo = Request::Undrain(id, dest("10.1.0.4"));
+        let error = state.apply(&undo, &Idle, &Idle, 0).unwrap_err().to_string();
+        assert!(error.contains("added with weight 0"), "{error}");
+    }
+}

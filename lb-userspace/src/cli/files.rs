@@ -105,7 +105,15 @@ fn page(command: &Command) -> Result<String> {
 
 /// A line that troff prints as it is.
 fn literal(line: &str) -> String {
-    let line = line.replace('\\', "\\e").replace('-', "\\-");
+    let line: String = line
+        .chars()
+        .map(|letter| match letter {
+            '\\' => "\\e".into(),
+            '-' => "\\-".into(),
+            letter if letter.is_ascii() => letter.to_string(),
+            letter => format!("\\[u{:04X}]", u32::from(letter)),
+        })
+        .collect();
     if line.starts_with(['.', '\'']) {
         format!("\\&{line}")
     } else {
@@ -130,7 +138,7 @@ mod tests {
                 "{text}"
             );
         }
-        assert_eq!(literal(".x -y \\z"), "\\&.x \\-y \\ez");
+        assert_eq!(literal(".x -y \\z…"), "\\&.x \\-y \\ez\\[u2026]");
     }
 
     /// A screen has 24 lines.

@@ -33,7 +33,14 @@ use crate::{
 
 /// The Linux Virtual Server on XDP.
 #[derive(Parser)]
-#[command(name = "lvx", version, disable_help_subcommand = true)]
+#[command(
+    name = "lvx",
+    version,
+    disable_help_subcommand = true,
+    // Every verb has its line, and a screen has 24.
+    override_usage = "lvx <COMMAND>   ('lvx <COMMAND> --help' says more)",
+    help_template = "{about}. {usage-heading} {usage}\n\n{subcommands}"
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -9,6 +9,7 @@ pub struct Start {
     mode: Option<String>,
     connections: Option<u64>,
     connections6: Option<u64>,
+    room: Option<(u32, u32)>,
     by_ip_netns_exec: bool,
 }
 
@@ -19,6 +20,7 @@ impl Default for Start {
             mode: None,
             connections: Some(16_384),
             connections6: None,
+            room: None,
             by_ip_netns_exec: false,
         }
     }
@@ -53,6 +55,13 @@ impl Start {
         self
     }
 
+    /// With `--services` and `--dests`; else the defaults of lvx.
+    #[must_use]
+    pub fn room(mut self, services: u32, dests: u32) -> Self {
+        self.room = Some((services, dests));
+        self
+    }
+
     /// By `ip netns exec`, which also gives it a mount namespace of its own.
     #[must_use]
     pub fn by_ip_netns_exec(mut self) -> Self {
@@ -74,6 +83,10 @@ impl Start {
         }
         if let Some(connections) = self.connections6 {
             words.extend(["--connections6".to_owned(), connections.to_string()]);
+        }
+        if let Some((services, dests)) = self.room {
+            words.extend(["--services".to_owned(), services.to_string()]);
+            words.extend(["--dests".to_owned(), dests.to_string()]);
         }
         words
     }

@@ -23,7 +23,7 @@ fn replay(paths: &[impl AsRef<Path>]) -> Compared {
     let mut recorded = Vec::new();
     for path in paths {
         let path = checkout().join(path);
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect("the checkout is whole, and this is root");
         recorded.push(Item::Clear);
         recorded
             .extend(read(&text).unwrap_or_else(|error| panic!("{}: {error:#}", path.display())));
@@ -31,7 +31,7 @@ fn replay(paths: &[impl AsRef<Path>]) -> Compared {
     let unanswered = |item: &Item| matches!(item, Item::Step(step) if step.answer.is_none());
     assert!(!recorded.iter().any(unanswered), "record it first");
     let agent = Path::new(env!("CARGO_BIN_EXE_lvx-oracle"));
-    let played = on_lvx(agent, &recorded).unwrap();
+    let played = on_lvx(agent, &recorded).expect("the checkout is whole, and this is root");
     let compared = compare(&recorded, &played);
     let shown: String = compared.differences.iter().map(|it| it.show()).collect();
     assert!(
@@ -45,7 +45,8 @@ fn replay(paths: &[impl AsRef<Path>]) -> Compared {
 
 /// Every row that a replay has used is one of `docs/deviations.md`.
 fn rows_are_documented(compared: &Compared) {
-    let rows = fs::read_to_string(checkout().join("docs/deviations.md")).unwrap();
+    let rows = fs::read_to_string(checkout().join("docs/deviations.md"))
+        .expect("the checkout is whole, and this is root");
     for id in compared.rows.keys() {
         assert!(rows.contains(&format!("| {id} |")), "{id}");
     }

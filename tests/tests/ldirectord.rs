@@ -68,19 +68,20 @@ fn cable(director: &Namespace, port: &str, server: &Namespace) {
             "link add {port} type veth peer name eth0 netns {}\nlink set {port} up",
             server.name()
         ))
-        .unwrap();
+        .expect("the laboratory works");
 }
 
 /// The director and the two servers.
 fn hosts(lab: &Lab) -> [Namespace; 3] {
-    let [director, one, two] = ["director", "one", "two"].map(|role| lab.namespace(role).unwrap());
+    let [director, one, two] =
+        ["director", "one", "two"].map(|role| lab.namespace(role).expect("the laboratory works"));
     for ns in [&director, &one] {
-        ns.enable_ipv6().unwrap();
+        ns.enable_ipv6().expect("the laboratory works");
     }
     // Where the clients would be.
     director
         .ip("link add eth0 type veth peer name clients\nlink set eth0 up\nlink set clients up")
-        .unwrap();
+        .expect("the laboratory works");
     cable(&director, "eth1", &one);
     cable(&director, "eth2", &two);
     director
@@ -89,30 +90,31 @@ addr add 2001:db8::1/64 dev eth0 nodad
 addr add 192.168.1.254/24 dev eth1
 addr add fd00:1::fe/64 dev eth1 nodad
 addr add 192.168.2.254/24 dev eth2")
-        .unwrap();
+        .expect("the laboratory works");
     one.ip("link set eth0 up
 addr add 192.168.1.1/24 dev eth0
 addr add 192.168.1.2/24 dev eth0
 addr add fd00:1::1/64 dev eth0 nodad")
-        .unwrap();
+        .expect("the laboratory works");
     two.ip("link set eth0 up\naddr add 192.168.2.1/24 dev eth0")
-        .unwrap();
+        .expect("the laboratory works");
     [director, one, two]
 }
 
 fn script(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(path, text).expect("the laboratory works");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("the laboratory works");
 }
 
 impl<'lab> Scene<'lab> {
     fn new(lab: &Lab, [director, one, two]: &'lab [Namespace; 3]) -> Self {
         let start = Start::default().interfaces(&["eth0", "eth1", "eth2"]);
-        let director = Director::start_with(director, start).unwrap();
+        let director = Director::start_with(director, start).expect("the laboratory works");
         let dir = lab.dir().to_owned();
-        fs::create_dir(dir.join("programs")).unwrap();
-        let lvx = fs::canonicalize(binary().unwrap()).unwrap();
-        symlink(lvx, dir.join("programs/ipvsadm")).unwrap();
+        fs::create_dir(dir.join("programs")).expect("the laboratory works");
+        let lvx = fs::canonicalize(binary().expect("the laboratory works"))
+            .expect("the laboratory works");
+        symlink(lvx, dir.join("programs/ipvsadm")).expect("the laboratory works");
         let place = dir.display().to_string();
         script(&dir.join("wrapper"), &WRAPPER.replace("DIR", &place));
         script(&dir.join("true"), "#!/bin/sh\n");
@@ -131,7 +133,8 @@ impl<'lab> Scene<'lab> {
 
     fn up(&mut self, server: usize) {
         let name = format!("xxxx{server}");
-        self.nginx[server] = Some(nginx(self.servers[server], &name, &[8080, 443]).unwrap());
+        self.nginx[server] =
+            Some(nginx(self.servers[server], &name, &[8080, 443]).expect("the laboratory works"));
     }
 
     fn down(&mut self, server: usize) {
@@ -144,7 +147,7 @@ impl<'lab> Scene<'lab> {
     fn start(&mut self, config: &str) {
         let place = self.dir.display().to_string();
         let path = self.dir.join("lab.cf");
-        fs::write(&path, config.replace("DIR", &place)).unwrap();
+        fs::write(&path, config.replace("DIR", &place)).expect("the laboratory works");
         let ipvsadm = Path::new("/sbin/ipvsadm");
         assert!(
             ipvsadm.exists() && Path::new("/usr/sbin/ldirectord").exists(),
@@ -158,7 +161,10 @@ impl<'lab> Scene<'lab> {
         command.env("PERL_HASH_SEED", "0");
         command.env("PERL_PERTURB_KEYS", "0");
         let ns = self.director.ns();
-        self.ldirectord = Some(ns.spawn("ldirectord", command).unwrap());
+        self.ldirectord = Some(
+            ns.spawn("ldirectord", command)
+                .expect("the laboratory works"),
+        );
     }
 
     /// Waits until the table has these servers, as `ADDRESS:PORT WEIGHT` in the
@@ -199,8 +205,8 @@ impl<'lab> Scene<'lab> {
         let mut commands = OpenOptions::new()
             .append(true)
             .open(self.dir.join("commands"))
-            .unwrap();
-        writeln!(commands, "# {what}").unwrap();
+            .expect("the laboratory works");
+        writeln!(commands, "# {what}").expect("the laboratory works");
     }
 
     fn log(&self) -> String {
@@ -212,9 +218,10 @@ impl<'lab> Scene<'lab> {
 
     /// SIGTERM: it takes its services away.
     fn stop(&mut self) {
-        let mut ldirectord = self.ldirectord.take().unwrap();
+        let mut ldirectord = self.ldirectord.take().expect("the laboratory works");
         let pid = nix::unistd::Pid::from_raw(ldirectord.pid() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)
+            .expect("the laboratory works");
         assert!(
             ldirectord.wait(PATIENCE).is_some(),
             "it does not end: {}",
@@ -227,12 +234,12 @@ impl<'lab> Scene<'lab> {
     /// What was asked and answered, against what the real ipvsadm answered.
     fn compare(&self, name: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("ldirectord/{name}.txt"));
-        let commands = fs::read_to_string(self.dir.join("commands")).unwrap();
+        let commands = fs::read_to_string(self.dir.join("commands")).expect("the laboratory works");
         if std::env::var_os("LVX_RECORD").is_some() {
-            fs::write(&path, format!("@ clear\n{commands}")).unwrap();
+            fs::write(&path, format!("@ clear\n{commands}")).expect("the laboratory works");
             return;
         }
-        let recorded = fs::read_to_string(&path).unwrap();
+        let recorded = fs::read_to_string(&path).expect("the laboratory works");
         let (recorded, commands) = (plain(&recorded), plain(&commands));
         let differs = recorded.iter().zip(&commands).position(|(a, b)| a != b);
         if let Some(at) = differs.or((recorded.len() != commands.len()).then_some(0)) {

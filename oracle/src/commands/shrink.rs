@@ -10,16 +10,16 @@ use super::{
 /// Rounds of leaving commands out; each plays all candidates at once.
 const ROUNDS: usize = 4;
 
+/// Gives the transcripts of the real ipvsadm and of lvx.
+pub type Play<'a> = dyn Fn(&[Item]) -> Result<(Vec<Item>, Vec<Item>)> + 'a;
+
 /// Leaves out commands before the last of `sequence`, which is the one that
 /// differs, as long as it does. `play` gives both transcripts of what it is
 /// handed.
 ///
 /// # Errors
 /// Those of `play`.
-pub fn shrink(
-    sequence: &[Item],
-    play: &dyn Fn(&[Item]) -> Result<(Vec<Item>, Vec<Item>)>,
-) -> Result<(Vec<Item>, Option<Difference>)> {
+pub fn shrink(sequence: &[Item], play: &Play<'_>) -> Result<(Vec<Item>, Option<Difference>)> {
     let mut kept: Vec<Item> = sequence.to_vec();
     let mut difference = None;
     for _ in 0..ROUNDS {

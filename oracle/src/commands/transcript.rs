@@ -96,7 +96,7 @@ impl Step {
         };
         let mut line = self.words.iter().map(quoted).collect::<Vec<_>>().join(" ");
         if !self.input.is_empty() {
-            let input = self.input.trim_end_matches('\n');
+            let input = self.input.strip_suffix('\n').unwrap_or(&self.input);
             line += " << ";
             line += &input.replace('\n', "|").replace('\r', "\\r");
         }

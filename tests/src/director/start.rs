@@ -12,6 +12,7 @@ pub struct Start {
     mode: Option<String>,
     connections: Option<u64>,
     connections6: Option<u64>,
+    room: Option<(u32, u32)>,
     by_ip_netns_exec: bool,
     proc_dir: Option<PathBuf>,
 }
@@ -23,6 +24,7 @@ impl Default for Start {
             mode: None,
             connections: Some(16_384),
             connections6: None,
+            room: None,
             by_ip_netns_exec: false,
             proc_dir: None,
         }
@@ -65,6 +67,13 @@ impl Start {
         self
     }
 
+    /// With `--services` and `--dests`; else the defaults of lvx.
+    #[must_use]
+    pub fn room(mut self, services: u32, dests: u32) -> Self {
+        self.room = Some((services, dests));
+        self
+    }
+
     /// By `ip netns exec`, which also gives it a mount namespace of its own.
     #[must_use]
     pub fn by_ip_netns_exec(mut self) -> Self {
@@ -89,6 +98,10 @@ impl Start {
         }
         if let Some(dir) = &self.proc_dir {
             words.extend(["--proc-dir".to_owned(), dir.display().to_string()]);
+        }
+        if let Some((services, dests)) = self.room {
+            words.extend(["--services".to_owned(), services.to_string()]);
+            words.extend(["--dests".to_owned(), dests.to_string()]);
         }
         words
     }

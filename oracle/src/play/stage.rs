@@ -217,7 +217,7 @@ impl Stage {
                         bail!("lvx sysctl -w {setting}: {answer}");
                     }
                 }
-                Ok(Directing::Lvx(director))
+                Ok(Directing::Lvx(Box::new(director)))
             }
         }
     }
@@ -250,7 +250,7 @@ pub enum Directing<'stage> {
     /// The kernel's IPVS, in this namespace.
     Kernel(&'stage Namespace),
     /// lvx.
-    Lvx(Director<'stage>),
+    Lvx(Box<Director<'stage>>),
 }
 
 impl Directing<'_> {

@@ -14,7 +14,7 @@ use lvx_tests::{director::Director, http, lab::OneArm, listing::connections};
 fn wait_until_all_is_over(director: &Director<'_>) {
     let limit = Instant::now() + Duration::from_secs(30);
     while !connections(&director.ipvsadm(&["-Lnc"]).ok())
-        .unwrap()
+        .expect("a listing")
         .is_empty()
     {
         assert!(Instant::now() < limit, "connections and template stay");

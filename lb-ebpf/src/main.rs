@@ -18,11 +18,7 @@ mod tables;
 use aya_ebpf::{bindings::xdp_action, helpers::bpf_redirect, macros::xdp, programs::XdpContext};
 use lb_common::engine::{self, Verdict};
 
-use crate::{
-    packet::XdpPacket,
-    stages::GlobalStages,
-    tables::BpfTables,
-};
+use crate::{packet::XdpPacket, stages::GlobalStages, tables::BpfTables};
 
 /// The data plane. `frags`: frames larger than a page come in pieces, with the
 /// headers in the first.

@@ -103,8 +103,7 @@ pub static TEXT: PerCpuArray<[u64; (SEARCHED as usize + TEXT_LEN) / 8]> =
 /// Call-IDs by what stands for them in the key of a template, for listings. A loss
 /// is harmless, so the oldest may make room.
 #[map]
-pub static CALLS: LruHashMap<[u64; 2], [u8; TEXT_LEN]> =
-    LruHashMap::with_max_entries(16_384, 0);
+pub static CALLS: LruHashMap<[u64; 2], [u8; TEXT_LEN]> = LruHashMap::with_max_entries(16_384, 0);
 /// Bytes that are kept of a text: a Call-ID and an end of line.
 pub const TEXT_LEN: usize = LONGEST_CALL_ID as usize + 1;
 #[map]

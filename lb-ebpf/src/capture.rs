@@ -148,7 +148,7 @@ fn send(frame: &Frame) -> u64 {
     let mut kept = u64::from(frame.head.kept).wrapping_sub(1);
     // SAFETY: as in `copy`; the verifier does not know what the record holds.
     unsafe { asm!("{kept} &= 2047", kept = inout(reg) kept, options(nostack)) };
-    let size = kept.wrapping_add(1 + size_of::<Head>() as u64);
+    let size = kept.wrapping_add(1).wrapping_add(size_of::<Head>() as u64);
     // SAFETY: the frame has so many bytes, behind one another.
     let refused = unsafe {
         bpf_ringbuf_output(

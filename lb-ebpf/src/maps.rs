@@ -98,7 +98,7 @@ pub static FACTS: PerCpuArray<Facts> = PerCpuArray::with_max_entries(2, 0);
 pub static BYTES: PerCpuArray<[u64; 128]> = PerCpuArray::with_max_entries(2, 0);
 /// Bytes of the packet at hand, to be searched, and room behind them.
 #[map]
-pub static TEXT: PerCpuArray<[u64; (SEARCHED as usize + TEXT_LEN) / 8]> =
+pub static TEXT: PerCpuArray<[u64; (SEARCHED as usize + TEXT_LEN) >> 3]> =
     PerCpuArray::with_max_entries(1, 0);
 /// Call-IDs by what stands for them in the key of a template, for listings. A loss
 /// is harmless, so the oldest may make room.

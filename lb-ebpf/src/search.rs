@@ -40,6 +40,10 @@ impl Searched for XdpPacket {
         Some(())
     }
 
+    #[allow(
+        clippy::needless_borrows_for_generic_args,
+        reason = "a text by value would lie on the stack"
+    )]
     #[inline(always)]
     fn keep_text(&self, key: [u64; 2], start: u64) {
         let Some(text) = maps::TEXT.get_ptr_mut(0) else {

@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// open to write commands now and then must see them done.
 const PAUSE: u16 = 1_000;
 /// Bytes read by one call.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 1 << 16;
 
 /// A file is given whole. Of a pipe everything up to a pause of a second is; of
 /// anything else (a terminal, a socket) what is there.

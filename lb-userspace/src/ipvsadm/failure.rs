@@ -13,6 +13,8 @@ pub(super) const REFUSED: u8 = 255;
 pub(super) struct Failure {
     pub(super) text: String,
     pub(super) status: u8,
+    /// Whether it ends a restore.
+    pub(super) ends: bool,
 }
 
 impl Failure {
@@ -21,22 +23,26 @@ impl Failure {
         Self {
             text: text.into(),
             status: USAGE,
+            ends: true,
         }
     }
 
-    /// What popt or the kernel refuses.
-    pub(super) fn refusal(text: impl Into<String>) -> Self {
+    /// What popt finds wrong with an option. A restore goes on with the next line.
+    pub(super) fn option(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
             status: REFUSED,
+            ends: false,
         }
     }
 
     /// Where to find help.
     pub(super) fn try_help(argv0: &str) -> Self {
-        Self::refusal(format!(
-            "Try `{argv0} -h' or '{argv0} --help' for more information."
-        ))
+        Self {
+            text: format!("Try `{argv0} -h' or '{argv0} --help' for more information."),
+            status: REFUSED,
+            ends: true,
+        }
     }
 
     /// An option is missing.

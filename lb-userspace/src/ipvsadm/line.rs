@@ -118,7 +118,7 @@ impl Line {
                     line.take(option.id, argument, names)?;
                 }
                 Err(stop) => {
-                    return Err(Failure::refusal(format!(
+                    return Err(Failure::option(format!(
                         "{}: {}",
                         words.last(),
                         stop.text()

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::model::{Request, Response};
 
-/// A line that asks for something, with its number.
-type Asked = (usize, Command);
+/// A line with its number: what it asks for, or an error after which others follow.
+type Asked = (usize, Result<Command, Failure>);
 
 /// What ends a restore before its input does.
 #[derive(Debug)]
@@ -24,8 +24,8 @@ enum End {
 impl Session<'_, '_> {
     /// Carries out the lines of standard input in their order, each for
     /// itself. An error in a line's grammar ends everything with its status
-    /// (what came before stays done); a refusal is printed and the next line
-    /// follows. The status is that of the last line carried out.
+    /// (what came before stays done); a refusal, or an option that popt does not
+    /// understand, is told and the next line follows. The status is that of the last line.
     ///
     /// The lines that the reader of standard input gives at once become one
     /// transaction: packets meet the table before it or the table after it. Queries
@@ -50,7 +50,7 @@ impl Session<'_, '_> {
             for piece in arrived.split_inclusive(|byte| *byte == b'\n') {
                 line.extend_from_slice(piece);
                 if piece.ends_with(b"\n") {
-                    end = self.read_line(&line, number, &mut asked);
+                    end = self.read_line(&line, number, strict, &mut asked);
                     line.clear();
                     number += 1;
                 }
@@ -60,7 +60,7 @@ impl Session<'_, '_> {
             }
             if last {
                 // The last line may lack its end.
-                end = self.read_line(&line, number, &mut asked);
+                end = self.read_line(&line, number, strict, &mut asked);
             }
             if strict {
                 match end {
@@ -83,7 +83,13 @@ impl Session<'_, '_> {
     }
 
     /// What a line asks joins the others.
-    fn read_line(&self, line: &[u8], number: usize, asked: &mut Vec<Asked>) -> Option<End> {
+    fn read_line(
+        &self,
+        line: &[u8],
+        number: usize,
+        strict: bool,
+        asked: &mut Vec<Asked>,
+    ) -> Option<End> {
         let words = words(&String::from_utf8_lossy(line));
         if words.is_empty() {
             return None;
@@ -91,11 +97,11 @@ impl Session<'_, '_> {
         match self.parse(&words) {
             Ok(Command::Restore { .. }) => Some(End::Error(number, Failure::try_help(self.argv0))),
             Ok(command @ (Command::Help | Command::Version)) => Some(End::Told(number, command)),
-            Ok(command) => {
-                asked.push((number, command));
+            Err(failure) if failure.ends || strict => Some(End::Error(number, failure)),
+            other => {
+                asked.push((number, other));
                 None
             }
-            Err(failure) => Some(End::Error(number, failure)),
         }
     }
 
@@ -104,26 +110,33 @@ impl Session<'_, '_> {
         let requests = requests(asked);
         // Without a daemon only queries are answered, and each by itself.
         let alone = requests.len() < 2 || !requests.iter().any(Request::is_change);
-        let mut outcome = Outcome::Done(status);
-        if alone {
-            for ((_, command), request) in asked.iter().zip(requests) {
-                outcome = match self.control.request(request) {
-                    Ok(response) => self.answered(command, response),
-                    Err(error) => self.unreachable(&error),
-                };
-                if matches!(outcome, Outcome::Exit(_)) {
-                    break;
-                }
+        let answers = if alone {
+            let mut answers = Vec::new();
+            for request in requests {
+                answers.push(self.control.request(request));
             }
-            return outcome;
-        }
-        let answers = match self.control.request(Request::Batch(requests)) {
-            Ok(Response::Batch(answers)) if answers.len() <= asked.len() => answers,
-            Ok(_) => return self.unexpected(),
-            Err(error) => return self.unreachable(&error),
+            answers
+        } else {
+            match self.control.request(Request::Batch(requests)) {
+                Ok(Response::Batch(answers)) => answers.into_iter().map(Ok).collect(),
+                Ok(_) => return self.unexpected(),
+                Err(error) => return self.unreachable(&error),
+            }
         };
-        for ((_, command), answer) in asked.iter().zip(answers) {
-            outcome = self.answered(command, answer);
+        let mut answers = answers.into_iter();
+        let mut outcome = Outcome::Done(status);
+        for (_, line) in asked {
+            outcome = match line {
+                Ok(command) => match answers.next() {
+                    Some(Ok(response)) => self.answered(command, response),
+                    Some(Err(error)) => self.unreachable(&error),
+                    None => self.unexpected(),
+                },
+                Err(failure) => {
+                    self.fail(failure);
+                    Outcome::Done(failure.status)
+                }
+            };
             if matches!(outcome, Outcome::Exit(_)) {
                 break;
             }
@@ -147,7 +160,8 @@ impl Session<'_, '_> {
         let mut outcome = Outcome::Done(0);
         let refused = |answer: &Response| matches!(answer, Response::Refused(_));
         let failed = answers.last().is_some_and(refused);
-        for ((_, command), answer) in asked.iter().zip(answers) {
+        let commands = asked.iter().filter_map(|(_, line)| line.as_ref().ok());
+        for (command, answer) in commands.zip(answers) {
             // What queries would have shown is not so.
             if !failed || refused(&answer) {
                 outcome = self.answered(command, answer);
@@ -181,7 +195,7 @@ impl Session<'_, '_> {
 fn requests(asked: &[Asked]) -> Vec<Request> {
     asked
         .iter()
-        .filter_map(|(_, command)| command.request())
+        .filter_map(|(_, line)| line.as_ref().ok()?.request())
         .collect()
 }
 

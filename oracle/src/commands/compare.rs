@@ -96,6 +96,14 @@ fn row(step: &Step, real: &Answer, lvx: &Answer) -> Option<(&'static str, bool)>
     if mark("-") && !lvx.stderr.contains("invalid fwmark value") {
         return Some(("D-mark-sign", true));
     }
+    // `-b ,`, attached or not.
+    let commas = |word: &String| {
+        let flags = word.trim_end_matches(',');
+        flags.len() < word.len() && (flags.is_empty() || flags.starts_with('-'))
+    };
+    if real.code == -1 && words.iter().any(commas) {
+        return Some(("D-crash", true));
+    }
     let comment = |line: &str| line.trim_start_matches([' ', '\t']).starts_with('#');
     if step.input.lines().any(comment) && said("Try `ipvsadm -h'") {
         return Some(("D-comments", true));

@@ -282,6 +282,22 @@ fn a_restore_is_one_request() {
     assert!(control.requests.is_empty());
 }
 
+/// Recorded of ipvsadm 1.31: options that popt does not understand do not end a restore.
+#[test]
+fn an_unknown_option_does_not_end_a_restore() {
+    let mut control = FakeControl::default();
+    let lines = "-a -t 10.0.0.1:53 -r 10.0.0.2\n-Af 5 -6 --weigh\n-A -t 10.0.0.1:80 -s\n-A -t 10.0.0.1:81\n-C -n=1\n";
+    let (status, _, stderr) = run("-R", lines, &mut control);
+    let wanted = "Service not defined\n--weigh: unknown option\n-s: missing argument\n\
+                  -n=1: option does not take an argument\n";
+    assert_eq!((status, stderr.as_str()), (255, wanted));
+    assert_eq!(run("-Sn", "", &mut control).1, "-A -t 10.0.0.1:81 -s wlc\n");
+    let (status, _, stderr) = run("-R --strict", "-C\n-Af 5 --weigh\n-C\n", &mut control);
+    let wanted = "lvx: nothing was changed, because of line 2:\n--weigh: unknown option\n";
+    assert_eq!((status, stderr.as_str()), (255, wanted));
+    assert_eq!(run("-Sn", "", &mut control).1, "-A -t 10.0.0.1:81 -s wlc\n");
+}
+
 #[test]
 fn what_is_saved_restores_the_same() {
     let mut control = FakeControl::default();

@@ -176,8 +176,8 @@ fn a_faulty_file_changes_nothing_and_names_the_place() {
             "FILE:20:10: there is no set good",
         ),
         (
-            EVERYTHING.replace("one-packet = true", "one-packet = true\npe = \"sip\""),
-            "FILE:52:7: service udp:192.168.0.200:53: not supported yet: persistence engines",
+            EVERYTHING.replace("one-packet = true", "one-packet = true\npe = \"sap\""),
+            "FILE:52:7: service udp:192.168.0.200:53: Scheduler or persistence engine not found",
         ),
         (
             "-C\n-A -t 192.168.0.200:80\n-A -t 192.168.0.200:80\n".into(),

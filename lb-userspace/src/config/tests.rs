@@ -211,7 +211,7 @@ fn faults_have_their_place() {
         ("[timeouts]\ntcp = 0\n".into(), "2:7: a time-out is from 1"),
         ("[sysctl]\nnosuch = 0\n".into(), "2:1: no setting nosuch"),
         (
-            "[sysctl]\ndrop_entry = 1\n".into(),
+            "[sysctl]\nbackup_only = 1\n".into(),
             "2:1: not supported yet",
         ),
         ("[rules]\nmark = [\n  \"-j NOSUCH\",\n]\n".into(), "3:3: "),

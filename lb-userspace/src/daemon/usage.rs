@@ -109,6 +109,7 @@ fn describe(name: &str, maps: &Maps, state: &State) -> (&'static str, Option<u64
         ),
         "FILTER" => ("addresses that are looked up at all, two halves", None),
         "DESTINATIONS" => ("destinations of lblc and lblcr", None),
+        "CALLS" => ("Call-IDs of SIP, for listings", None),
         "FRAGMENTS" => ("datagrams in fragments", None),
         "ROOT" => ("which half packets read", None),
         "SETTINGS" => ("time-outs, settings, heartbeat", None),

@@ -80,12 +80,18 @@ impl Reader {
             ["deviates", ..] => {
                 return Err("expected deviates ID, one row of docs/deviations.md".to_owned());
             }
-            ["ipvsadm" | "snapshot", ref words @ ..] => Action::Ipvsadm(
-                words
-                    .iter()
-                    .map(|word| fields::replace(word, &self.names))
-                    .collect(),
-            ),
+            ["ipvsadm" | "snapshot", ref words @ ..] => {
+                // The kernel's tool would look the name up, and refuse.
+                if let Some(word) = words.iter().find(|word| self.is_bracketed_name(word)) {
+                    return Err(format!("{word}: brackets come with the address of a name"));
+                }
+                Action::Ipvsadm(
+                    words
+                        .iter()
+                        .map(|word| fields::replace(word, &self.names))
+                        .collect(),
+                )
+            }
             [verb @ ("mark" | "filter"), ref words @ ..] => {
                 let chain = if verb == "mark" {
                     RuleChain::Mark
@@ -176,6 +182,12 @@ impl Reader {
             // Clients are behind a gateway: they have a name only.
             _ => {}
         })
+    }
+
+    /// Whether a word is a name of the scenario in brackets, as IPv6 addresses have.
+    fn is_bracketed_name(&self, word: &str) -> bool {
+        let inner = word.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+        inner.is_some_and(|(name, _)| self.names.contains_key(name))
     }
 
     fn deviates(&mut self, id: &str) -> Result<(), String> {

@@ -73,3 +73,11 @@ fn random_command_lines() {
     assert!(compared.commands > 400, "{}", compared.commands);
     rows_are_documented(&compared);
 }
+
+/// What Debian's ldirectord asked in two life cycles.
+#[test]
+fn ldirectord() {
+    let compared = replay(&["tests/ldirectord/quiescent.txt", "tests/ldirectord/six.txt"]);
+    assert!(compared.commands > 300, "{}", compared.commands);
+    rows_are_documented(&compared);
+}

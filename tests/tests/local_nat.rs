@@ -103,7 +103,7 @@ fn requests(family: &Family) {
     let to = SocketAddr::new(family.vip, 80);
     let url = format!("http://{service}/");
     assert_eq!(http::curl(client, &url).expect("an answer"), "director");
-    let payload = Payload::new(&lab.lab, "large", 20_000_000).expect("a file");
+    let payload = Payload::new(&lab.lab, "large", 100_000_000).expect("a file");
     payload
         .download(client, service, LIMIT)
         .expect("a download");
@@ -122,8 +122,8 @@ fn requests(family: &Family) {
     let stats = director.ipvsadm(&["-Ln", "--stats", "--exact"]).ok();
     let counters = numbers(&stats, &line).expect("a line");
     assert_eq!(counters[0], 3, "{stats}");
-    assert!(counters[3] > 20_000_000, "{stats}");
-    assert!(counters[4] > 20_000_000, "{stats}");
+    assert!(counters[3] > 100_000_000, "{stats}");
+    assert!(counters[4] > 100_000_000, "{stats}");
     // Others' connections with the same listener stay as they are.
     let direct = format!("http://{own}:8080/");
     assert_eq!(http::curl(client, &direct).expect("an answer"), "director");

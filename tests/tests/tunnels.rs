@@ -17,7 +17,7 @@ use lvx_tests::{
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
-const BYTES: u64 = 10 << 20;
+const BYTES: u64 = 100 << 20;
 const VIPS: [(&str, IpAddr); 2] = [
     ("172.25.254.100", IpAddr::V4(Routed::VIP)),
     ("[fd02::100]", IpAddr::V6(Routed::VIP6)),

@@ -24,7 +24,7 @@ use crate::{
     packet::{Packet, Search, Searched},
     reason::Reason,
     sched::mh,
-    tables::{Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Step, Table, Tables},
+    tables::{Cell, DESTINATION_WORDS, Datagram, Destination, Param, Params, Table, Tables},
     time::Tick,
 };
 
@@ -444,14 +444,6 @@ impl<'a> Tables for &'a HostTables {
 
     fn count_number(self, reason: u32) {
         self.reasons[reason as usize].fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
-        for index in 0..count {
-            if !state.step(self, index) {
-                break;
-            }
-        }
     }
 }
 

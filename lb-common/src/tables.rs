@@ -200,6 +200,12 @@ pub trait Tables: Copy {
         self.count_number(reason as u32);
     }
     /// Runs `state.step` with 0, 1, … below `count` until it returns `false`.
-    /// Loops do not nest.
-    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S);
+    /// Loops do not nest. (In the kernel a helper runs them.)
+    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
+        for index in 0..count {
+            if !state.step(self, index) {
+                break;
+            }
+        }
+    }
 }

@@ -127,10 +127,26 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
 
     #[inline(always)]
     fn keep_destination(self, key: &Destination, first: u64, second: u64) {
-        let mut words = [0; DESTINATION_WORDS];
-        (words[0], words[1]) = (first, second);
-        // When there is no room the next connection finds nothing remembered.
-        let _ = maps::DESTINATIONS.insert(key, words, 0);
+        const { assert!(DESTINATION_WORDS == LOOP_WORDS) };
+        // No loop runs now. On the stack it would take a quarter of what 6.1 has for
+        // all nested calls.
+        let Some(scratch) = maps::LOOP.get_ptr_mut(LOOP) else {
+            return;
+        };
+        let words = scratch.cast::<u64>();
+        // SAFETY: this CPU's record of so many words. Volatile: the compiler would
+        // call a function to zero them.
+        unsafe {
+            words.write_volatile(first);
+            words.add(1).write_volatile(second);
+            let mut word = 2;
+            while word < DESTINATION_WORDS {
+                words.add(word).write_volatile(0);
+                word = word.wrapping_add(1);
+            }
+            // When there is no room the next connection finds nothing remembered.
+            let _ = maps::DESTINATIONS.insert(key, &*scratch, 0);
+        }
     }
 
     #[inline(always)]

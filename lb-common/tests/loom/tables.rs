@@ -5,7 +5,7 @@
 use lb_common::{
     flow::word::TIMES,
     layout::{Root, Stats},
-    tables::{Cell, Datagram, Destination, Param, Params, Step, Table, Tables},
+    tables::{Cell, Datagram, Destination, Param, Params, Table, Tables},
     time::Tick,
 };
 use loom::sync::atomic::{
@@ -135,12 +135,4 @@ impl<'a> Tables for &'a LoomTables {
     fn count_rule(self, _: u32, _: u64) {}
 
     fn count_number(self, _: u32) {}
-
-    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
-        for index in 0..count {
-            if !state.step(self, index) {
-                break;
-            }
-        }
-    }
 }

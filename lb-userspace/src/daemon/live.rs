@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytemuck::Pod;
 use lb_common::{
     layout::{DestEntry, DestLoad, Root, Stats},
-    tables::{Cell, Datagram, Destination, Param, Step, Table, Tables},
+    tables::{Cell, Datagram, Destination, Param, Table, Tables},
     time::Tick,
 };
 
@@ -131,12 +131,4 @@ impl<'a> Tables for Live<'a> {
     fn count_rule(self, _: u32, _: u64) {}
 
     fn count_number(self, _: u32) {}
-
-    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
-        for index in 0..count {
-            if !state.step(self, index) {
-                break;
-            }
-        }
-    }
 }

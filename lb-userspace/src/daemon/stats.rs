@@ -107,20 +107,7 @@ pub fn zero(tables: &Tables<'_>, state: &State, id: Option<&ServiceId>) -> Resul
 
 /// The counters to show.
 pub fn counters(page: &StatsPage, raw: Stats) -> Counters {
-    let Stats {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    } = sub(raw, page.base);
-    Counters {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    }
+    sub(raw, page.base).into()
 }
 
 /// The rates to show: half a unit is added before scaling down.

@@ -63,9 +63,9 @@ pub fn totals(maps: &Maps, state: &State, idle: &Idle, base: Counters) -> Totals
         .iter()
         .fold(Stats::default(), |sum, cpu| add(sum, *cpu));
     Totals {
-        total: counters(sub(sum, stats_of(base))),
+        total: sub(sum, base.into()).into(),
         rates: stats::rates(&averages(&Tables::from(maps), state)),
-        cpus: cpus.into_iter().map(counters).collect(),
+        cpus: cpus.into_iter().map(Counters::from).collect(),
     }
 }
 
@@ -88,43 +88,8 @@ fn by_cpu(maps: &Maps, slot: u32) -> Vec<Stats> {
     })
 }
 
-/// The same, as it is shown and saved.
-pub fn counters(stats: Stats) -> Counters {
-    let Stats {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    } = stats;
-    Counters {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    }
-}
-
-fn stats_of(counters: Counters) -> Stats {
-    let Counters {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    } = counters;
-    Stats {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    }
-}
-
 /// What is to be shown as zero from now on.
 pub fn base(now: &Totals) -> Counters {
-    let sum = now.cpus.iter().map(|cpu| stats_of(*cpu));
-    counters(sum.fold(Stats::default(), add))
+    let sum = now.cpus.iter().map(|cpu| Stats::from(*cpu));
+    sum.fold(Stats::default(), add).into()
 }

@@ -106,14 +106,7 @@ impl Decap {
     pub fn facts(&mut self) -> Result<ProgramFacts> {
         let load_time = self.load_time;
         let info = self.program()?.info()?;
-        Ok(ProgramFacts {
-            name: PROGRAM.to_owned(),
-            id: info.id(),
-            verified: info.verified_instruction_count().unwrap_or_default(),
-            translated: info.size_translated().unwrap_or_default(),
-            jited: info.size_jitted(),
-            load_time,
-        })
+        Ok(ProgramFacts::of(PROGRAM, &info, load_time))
     }
 
     /// Attaches to an interface, or replaces the program behind its pinned link.

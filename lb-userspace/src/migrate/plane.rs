@@ -10,7 +10,7 @@ use lb_common::{
         SchedulerKind, ServiceEntry, ServiceView, Stats,
     },
     sched::{Picked, try_pick},
-    tables::{self, Cell, Datagram, Destination, Param, Step, Table},
+    tables::{self, Cell, Datagram, Destination, Param, Table},
     time::Tick,
 };
 
@@ -324,12 +324,4 @@ impl<'a> tables::Tables for Plane<'a> {
     fn count_rule(self, _: u32, _: u64) {}
 
     fn count_number(self, _: u32) {}
-
-    fn repeat<S: Step<Self>>(self, count: u32, state: &mut S) {
-        for index in 0..count {
-            if !state.step(self, index) {
-                break;
-            }
-        }
-    }
 }

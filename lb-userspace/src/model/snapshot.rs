@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use lb_common::layout::Stats;
 use serde::{Deserialize, Serialize};
 
 use super::{Dest, ServiceId, ServiceSpec};
@@ -17,6 +18,44 @@ pub struct Counters {
     pub in_bytes: u64,
     /// Bytes from servers.
     pub out_bytes: u64,
+}
+
+impl From<Stats> for Counters {
+    fn from(stats: Stats) -> Self {
+        let Stats {
+            conns,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        } = stats;
+        Self {
+            conns,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        }
+    }
+}
+
+impl From<Counters> for Stats {
+    fn from(counters: Counters) -> Self {
+        let Counters {
+            conns,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        } = counters;
+        Self {
+            conns,
+            in_packets,
+            out_packets,
+            in_bytes,
+            out_bytes,
+        }
+    }
 }
 
 /// The five rates, by the kernel's estimator; bytes a second, not bits.

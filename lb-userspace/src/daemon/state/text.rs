@@ -1,7 +1,6 @@
 //! The configuration as text: one JSON document with a service a line.
 
 use anyhow::{Context, Result, bail, ensure};
-use lb_common::layout::Stats;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -135,7 +134,7 @@ impl State {
                 spec: saved.spec,
                 generation: saved.generation,
                 binding: saved.binding,
-                left: stats(saved.left),
+                left: saved.left.into(),
                 dests: nodes.collect(),
                 change: None,
                 line: String::new(),
@@ -186,7 +185,7 @@ pub(super) fn line(id: &ServiceId, service: &Service) -> String {
         slot: service.slot,
         generation: service.generation,
         binding: service.binding,
-        left: counters(service.left),
+        left: service.left.into(),
         dests: service
             .dests
             .iter()
@@ -210,38 +209,4 @@ fn json<T: Serialize>(item: &T) -> String {
 fn distinct(slots: &mut [u32], limit: u32) -> bool {
     slots.sort_unstable();
     slots.windows(2).all(|pair| pair[0] != pair[1]) && slots.last().is_none_or(|last| *last < limit)
-}
-
-fn counters(stats: Stats) -> Counters {
-    let Stats {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    } = stats;
-    Counters {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    }
-}
-
-fn stats(counters: Counters) -> Stats {
-    let Counters {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    } = counters;
-    Stats {
-        conns,
-        in_packets,
-        out_packets,
-        in_bytes,
-        out_bytes,
-    }
 }

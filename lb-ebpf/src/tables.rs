@@ -145,7 +145,8 @@ impl<const LOOP: u32> Tables for BpfTables<LOOP> {
                 word = word.wrapping_add(1);
             }
             // When there is no room the next connection finds nothing remembered.
-            let _ = maps::DESTINATIONS.insert(key, &*scratch, 0);
+            let record = &*scratch;
+            let _ = maps::DESTINATIONS.insert(key, record, 0);
         }
     }
 

@@ -30,6 +30,8 @@ use lvx_tests::kernel::{
 use rand::{Rng as _, SeedableRng, rngs::StdRng};
 
 const PACKETS: u32 = 200_000;
+/// While a server that gets few packets of a kind has got none.
+const MOST: u32 = 2_000_000;
 const SIZES: Sizes = Sizes {
     connections: 4096,
     connections6: 4096,
@@ -80,7 +82,10 @@ fn native_engine_and_loaded_program_agree() {
     let mut out = Vec::new();
     let (mut random_ids, mut sent, mut translated, mut cut) = (0, 0, 0, 0);
     let mut tunnelled: Option<Vec<u8>> = None;
-    for number in 0..PACKETS {
+    let mut number = 0;
+    // What a server seldom gets may be missing still.
+    while number < PACKETS || number < MOST && unmet(&host, &services).is_some() {
+        number += 1;
         let frame = match &tunnelled {
             Some(sent) if rng.random_ratio(1, 12) => Traffic::error_about_tunnel(&mut rng, sent),
             _ => traffic.frame(&mut rng),
@@ -131,7 +136,7 @@ fn native_engine_and_loaded_program_agree() {
             assert_eq!(u64::from(ifindex), egress, "packet {number}");
         }
     }
-    println!("{PACKETS} packets in {:.1?}", started.elapsed());
+    println!("{number} packets in {:.1?}", started.elapsed());
     assert!(random_ids > 100, "{random_ids} identifications were random");
 
     println!("{sent} packets of the stack, {translated} translated, {cut} dropped");
@@ -140,7 +145,7 @@ fn native_engine_and_loaded_program_agree() {
         "{translated} packets of the stack were translated"
     );
     // What the stack sends is counted where it ends.
-    compare_reasons(&kernel, &host, PACKETS - sent + cut);
+    compare_reasons(&kernel, &host, number - sent + cut);
     for slot in 0..rules::slots(&rules) {
         let counted = host.rule(slot);
         let loaded = kernel.maps.rule_stats(slot).expect("a look-up");
@@ -288,6 +293,12 @@ fn compare_servers(kernel: &Unswept, host: &HostTables, services: &[Service]) {
         );
     }
     assert!(paths >= 5, "{paths} servers have a path MTU");
+    assert_eq!(unmet(host, services), None);
+}
+
+/// A server that packets should have reached and have not, or whose replies
+/// should be counted and are not, or the other way round.
+fn unmet(host: &HostTables, services: &[Service]) -> Option<String> {
     let servers = services.iter().flat_map(|service| {
         let claimed = service.claimed;
         // The others may leave a server out.
@@ -295,26 +306,24 @@ fn compare_servers(kernel: &Unswept, host: &HostTables, services: &[Service]) {
         let servers = service.servers.iter();
         servers.map(move |server| (claimed, all, server))
     });
-    for (slot, (claimed, all, server)) in (0..).zip(servers) {
+    let unmet = (0..).zip(servers).find(|&(slot, (claimed, all, server))| {
         let stats = host.stats(slot);
         let taken = claimed && server.weight > 0;
         if !all {
-            assert!(taken || stats.in_packets == 0, "{slot}: {server:?}");
-            continue;
+            return !taken && stats.in_packets > 0;
         }
-        assert_eq!(stats.in_packets > 0, taken, "{slot}: {server:?}");
         let gone = server.reached == Reached::Gone;
         let alone = matches!(server.how, How::Fullnat { pool: false, .. });
         // Of one that is gone, only our own errors to clients are counted; one
         // without a local address has no connection.
-        assert!(
-            gone || alone || (stats.out_packets > 0) == taken,
-            "{slot}: {server:?}"
+        let counted = gone || alone || (stats.out_packets > 0) == taken;
+        let replies = matches!(
+            server.how,
+            How::Nat { .. } | How::Fullnat { pool: true, .. }
         );
-        if let How::Nat { .. } | How::Fullnat { pool: true, .. } = server.how {
-            assert!(gone || stats.out_packets > 10, "{slot}: {server:?}");
-        }
-    }
+        (stats.in_packets > 0) != taken || !counted || replies && !gone && stats.out_packets <= 10
+    });
+    unmet.map(|(slot, (_, _, server))| format!("{slot}: {server:?}, {:?}", host.stats(slot)))
 }
 
 /// Equal cells; answers how many are reverse cells.

@@ -6,7 +6,7 @@ use crate::{
         Packed, Part, Way,
         icmp::{self, Answer},
     },
-    layout::{DestView, ForwardMethod, NextHopView, Stats},
+    layout::{DestFlags, DestView, ForwardMethod, NextHopView, Stats},
     packet::Packet,
     reason::Reason,
     tables::{Cell, Table, Tables},
@@ -47,7 +47,7 @@ fn make<F: Family, P: Packet, T: Tables>(
     tables: T,
     facts: &mut Facts,
 ) -> Option<()> {
-    let what = what(facts)?;
+    let what = what(tables, facts)?;
     if facts.part == Part::Later as u64
         || facts.protocol() == F::ICMP
         || !is_one_host::<F>(facts.src)
@@ -102,7 +102,7 @@ const fn is_counted(what: Answer) -> bool {
 }
 
 #[inline(always)]
-fn what(facts: &Facts) -> Option<Answer> {
+fn what<T: Tables>(tables: T, facts: &Facts) -> Option<Answer> {
     let reason = facts.reason as u32;
     if reason == Reason::DroppedNoServer as u32 {
         Some(Answer::PortUnreachable)
@@ -113,7 +113,10 @@ fn what(facts: &Facts) -> Option<Answer> {
             mtu: facts.mtu as u32,
         })
     } else if reason == Reason::DroppedUnresolved as u32 {
-        Some(Answer::HostUnreachable)
+        // Asked for only now, it may answer before the client repeats itself.
+        let dest = DestView(tables.cell(Table::Dest, facts.slot())?);
+        let is_known = dest.word().has(DestFlags::UNREACHABLE);
+        is_known.then_some(Answer::HostUnreachable)
     } else if reason == Reason::DroppedTunnelError as u32 && facts.error != 0 && facts.way[1] != 0 {
         Some(Answer::Told {
             said: facts.error as u16,

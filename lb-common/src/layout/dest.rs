@@ -32,6 +32,9 @@ impl DestFlags {
     pub const OVERLOAD: u32 = 1 << 4;
     /// Its weight is 0.
     pub const QUIESCED: u32 = 1 << 5;
+    /// It is known that there is no way to the server, so clients are told. With
+    /// neither this nor [`Self::RESOLVED`] it is being asked for.
+    pub const UNREACHABLE: u32 = 1 << 6;
 }
 
 impl DestWord {

@@ -3,6 +3,7 @@
 use lb_common::{
     engine::Verdict,
     host::frame::{Frame, checksum},
+    layout::DestFlags,
     reason::Reason,
     wire::TCP_SYN,
 };
@@ -146,7 +147,19 @@ fn a_local_server_gets_the_packet_as_it_is() {
 #[test]
 fn an_unresolved_server_is_chosen_and_the_packet_dropped() {
     let lab = Lab::with(&[UNRESOLVED]);
-    assert_eq!(lab.reason(&web(1, TCP_SYN)), Reason::DroppedUnresolved);
+    let (verdict, reason, _) = lab.run(&web(1, TCP_SYN));
+    assert_eq!(
+        (verdict, reason),
+        (Verdict::Drop, Reason::DroppedUnresolved),
+        "it may answer in a moment: the client is told nothing and asks again"
+    );
+    lab.dest(UNRESOLVED, Lab::flags(UNRESOLVED) | DestFlags::UNREACHABLE);
+    let (verdict, reason, _) = lab.run(&web(1, TCP_SYN));
+    assert_eq!(
+        (verdict, reason),
+        (Verdict::Transmit, Reason::DroppedUnresolved),
+        "it is known not to answer: the client is told"
+    );
     assert_eq!(lab.load(UNRESOLVED), (1, 0));
     // Once it is resolved, the same connection goes there.
     lab.next_hop(UNRESOLVED, IN, &header(TX));

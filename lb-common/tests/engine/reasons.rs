@@ -139,7 +139,11 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
             (lab, web(1000, TCP_ACK).build())
         }
         Reason::DroppedNoServer => (Lab::with(&[]), syn().build()),
-        Reason::DroppedUnresolved => (lab(UNRESOLVED), syn().build()),
+        Reason::DroppedUnresolved => {
+            let lab = lab(UNRESOLVED);
+            lab.dest(UNRESOLVED, Lab::flags(UNRESOLVED) | DestFlags::UNREACHABLE);
+            (lab, syn().build())
+        }
         Reason::DroppedTtl => frame(Frame { ttl: 1, ..syn() }),
         Reason::DroppedTooBig => (
             lab(NARROW),

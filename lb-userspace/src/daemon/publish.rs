@@ -356,8 +356,9 @@ fn way(
 ) -> DestWord {
     let addr = dest.id.addr;
     let Some(resolution) = world.view.targets.get(&addr) else {
-        let flags = known.flags() & (DestFlags::LOCAL | DestFlags::RESOLVED);
-        if flags == 0 {
+        let kept = DestFlags::LOCAL | DestFlags::RESOLVED | DestFlags::UNREACHABLE;
+        let flags = known.flags() & kept;
+        if flags & (DestFlags::LOCAL | DestFlags::RESOLVED) == 0 {
             unresolved.insert(addr, "not looked up yet".into());
         }
         return DestWord::new(known.next_hop(), flags);
@@ -394,7 +395,11 @@ fn way(
         Err(error) => error.to_string(),
     };
     unresolved.insert(addr, reason);
-    DestWord::default()
+    let flags = match resolution {
+        Resolution::Via { failed: false, .. } => 0,
+        _ => DestFlags::UNREACHABLE,
+    };
+    DestWord::new(0, flags)
 }
 
 fn entry(

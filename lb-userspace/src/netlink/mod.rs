@@ -94,6 +94,8 @@ pub enum Resolution {
         neighbour: IpAddr,
         /// The neighbour's layer-2 address, `None` until it is known.
         mac: Option<[u8; 6]>,
+        /// The neighbour was asked for in vain since it last answered.
+        failed: bool,
         /// Where the device of the route is a bridge, or stands on one: the port
         /// by which the bridge reaches the neighbour, `None` until it is known.
         port: Option<u32>,

@@ -37,10 +37,24 @@ pub(super) struct Neighbour {
     pub(super) external: bool,
     /// Confirmed, or about to be.
     pub(super) fresh: bool,
+    /// Asked for in vain.
+    pub(super) failed: bool,
 }
 
 /// The kernel's neighbour table.
 pub(super) type Table = BTreeMap<Key, Neighbour>;
+
+impl Neighbour {
+    /// This entry after `before`: one that failed and is asked for again, as
+    /// happens each second, has failed until it answers.
+    pub(super) fn after(self, before: Option<&Self>) -> Self {
+        let failed_before = before.is_some_and(|entry| entry.failed);
+        Self {
+            failed: self.failed || failed_before && self.mac.is_none(),
+            ..self
+        }
+    }
+}
 
 /// What to tell the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +171,21 @@ mod tests {
 
     const KEY: Key = (3, IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)));
     const MAC: Option<[u8; 6]> = Some([2, 0, 0, 0, 0, 9]);
+
+    #[test]
+    fn who_failed_has_failed_until_it_answers() {
+        let silent = Neighbour::default();
+        let failed = Neighbour {
+            failed: true,
+            ..silent
+        };
+        let there = Neighbour { mac: MAC, ..silent };
+        assert!(!silent.after(None).failed, "asked for the first time");
+        assert!(failed.after(Some(&silent)).failed);
+        assert!(silent.after(Some(&failed)).failed, "asked for again");
+        assert!(!there.after(Some(&failed)).failed);
+        assert!(!silent.after(Some(&there)).failed);
+    }
 
     fn ours() -> Neighbour {
         Neighbour {

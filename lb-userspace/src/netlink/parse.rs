@@ -205,6 +205,7 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(Key, Neighbour)> 
         }
     }
     let state = message.header.state;
+    entry.failed = state == NeighbourState::Failed;
     entry.fixed = matches!(state, NeighbourState::Permanent | NeighbourState::Noarp);
     entry.fresh = matches!(
         state,

@@ -138,11 +138,13 @@ pub(super) fn resolve(
             link.name
         ));
     }
-    let mac = table.get(&(ifindex, neighbour)).and_then(|entry| entry.mac);
+    let entry = table.get(&(ifindex, neighbour));
+    let mac = entry.and_then(|entry| entry.mac);
     Resolution::Via {
         ifindex,
         neighbour,
         mac,
+        failed: entry.is_some_and(|entry| entry.failed),
         port: mac.and_then(|mac| bridges.port(bridge_below(link, links)?, mac)),
         mtu: mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
         source,
@@ -297,6 +299,7 @@ mod tests {
                     ifindex: 7,
                     neighbour: TARGET,
                     mac: Some(MAC),
+                    failed: false,
                     port: None,
                     mtu,
                     source: None,

@@ -257,6 +257,7 @@ impl Watcher {
                 }
                 M::NewNeighbour(message) => match parse::neighbour(message) {
                     Some((key, entry)) => {
+                        let entry = entry.after(self.table.get(&key));
                         let before = self.table.insert(key, entry);
                         Dirty {
                             view: before != Some(entry) && self.wanted.contains(&key),
@@ -305,7 +306,12 @@ impl Watcher {
             self.view.addresses = self.requests.addresses().await?;
         }
         if dirty.neighbours {
-            self.table = self.requests.neighbours().await?;
+            let now = self.requests.neighbours().await?;
+            let known = std::mem::take(&mut self.table);
+            self.table = now
+                .into_iter()
+                .map(|(key, entry)| (key, entry.after(known.get(&key))))
+                .collect();
             self.bridges = self.requests.bridges().await?;
         }
         self.routes.retain(|target, _| targets.contains(target));

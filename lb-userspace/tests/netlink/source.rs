@@ -84,6 +84,7 @@ fn a_gateway_by_its_link_local_address_serves_both_families() {
                     ifindex: eth0(&view).index,
                     neighbour: PEER_LINK_LOCAL.parse().unwrap(),
                     mac: Some(PEER_MAC),
+                    failed: false,
                     port: None,
                     mtu,
                     source: Some(source.parse().unwrap()),

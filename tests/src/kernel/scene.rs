@@ -229,7 +229,7 @@ fn next_hop(server: &Server, service: &Service, slot: u32) -> NextHop {
 fn dest(server: &Server, service: &Service, slot: u32, locals: u32) -> DestEntry {
     let mut flags = DestFlags::AVAILABLE | DestFlags::RESOLVED;
     match server.reached {
-        Reached::Unresolved => flags &= !DestFlags::RESOLVED,
+        Reached::Unresolved => flags ^= DestFlags::RESOLVED | DestFlags::UNREACHABLE,
         Reached::Local => flags |= DestFlags::LOCAL,
         Reached::Gone => flags &= !DestFlags::AVAILABLE,
         _ => {}

@@ -38,6 +38,7 @@ fn view() -> View {
         ifindex: 2,
         neighbour: "fe80::9".parse().unwrap(),
         mac: Some([2, 0, 0, 0, 0, 9]),
+        failed: false,
         port: None,
         mtu: 1400,
         source: Some("10.8.0.254".parse().unwrap()),

@@ -91,7 +91,12 @@ fn requests(family: &Family, port: u16) {
     assert_eq!(states("TIME_WAIT") + states("CLOSE"), 6, "{listed:?}");
 
     let tally = http::volume(client, to, 400, 8);
-    assert_eq!(tally.failures, Vec::<String>::new());
+    assert_eq!(
+        tally.failures,
+        Vec::<String>::new(),
+        "{}",
+        director.lvx(&["status"])
+    );
     assert_eq!(
         tally.answers.values().copied().collect::<Vec<_>>(),
         [200, 200],

@@ -40,3 +40,9 @@ pub(crate) fn compile(release: bool) -> Result<()> {
     }
     shell::run(&mut command)
 }
+
+/// Builds the tests and the programs that they run, as `cargo test --workspace`
+/// would: for another choice of packages cargo builds some of them twice.
+pub(crate) fn compile_tests() -> Result<()> {
+    shell::run(shell::cargo().args(["build", "--locked", "--workspace", "--bins", "--tests"]))
+}

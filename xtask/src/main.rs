@@ -43,7 +43,7 @@ enum Verb {
     /// Check formatting and lints, the eBPF crate included
     Lint,
     /// Load the programs and hold them against their budgets (needs root)
-    Verify,
+    Verify(verify::Options),
     /// Measure what a packet costs (needs root and a quiet machine)
     Bench(bench::Options),
     /// Play scenarios on the kernel's IPVS and on lvx, and show what differs (needs root)
@@ -71,7 +71,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Demo(options) => demo::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Lint => lint::run(),
-        Verb::Verify => verify::run(),
+        Verb::Verify(options) => verify::run(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Oracle(options) => oracle::run("compare", &options),
         Verb::Commands(options) => oracle::run("commands", &options),

@@ -1,7 +1,7 @@
 //! `cargo xtask oracle` and `cargo xtask vm`: the kernel's IPVS in a virtual
 //! machine, beside lvx.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -41,6 +41,16 @@ pub(crate) fn check(scenarios: &[&str]) -> Result<()> {
 pub(crate) fn devices(only: &[&str]) -> Result<()> {
     build()?;
     shell::run(program("devices").args(only))
+}
+
+/// Boots the machine with this kernel, to run a script and a program in it.
+pub(crate) fn vm(kernel: &str, script: &Path, guest_program: &Path) -> Result<()> {
+    build()?;
+    shell::run(
+        program("vm")
+            .args(["--kernel", kernel])
+            .args([script, guest_program]),
+    )
 }
 
 fn build() -> Result<()> {

@@ -69,13 +69,13 @@ fn run_layer(layer: &'static Layer) -> Report {
     let mut totals = Totals::default();
     let outcome = match &layer.kind {
         Kind::Lint => without_tests(lint::check()),
-        Kind::Verify => without_tests(verify::run()),
+        Kind::Verify { kernels } => without_tests(verify::everywhere(kernels)),
         Kind::Oracle { scenarios } => without_tests(oracle::check(scenarios)),
         Kind::Devices { only } => without_tests(oracle::devices(only)),
         Kind::Cargo { arguments } => {
             // The namespace tests run the programs of the same profile, which
             // `cargo test` alone does not always build.
-            match build::compile(false) {
+            match build::compile_tests() {
                 Ok(()) => watch(
                     shell::cargo().args(["test", "--locked"]).args(*arguments),
                     &mut totals,

@@ -155,6 +155,7 @@ fn results(played: &Played, name: &str, who: &str) -> Result<Results> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::Unplayed;
     use crate::results::StepResult;
 
     #[test]
@@ -212,7 +213,7 @@ mod tests {
             assert!(found.differences.contains("  - x\n  + y\n"));
         }
 
-        let late = played("random-7", Err("too late".to_owned()));
+        let late = played("random-7", Err(Unplayed::Late("too late".to_owned())));
         for played in [late, Played::new()] {
             let error = file.differs(whole, &played).expect_err("an error");
             let error = error.to_string();

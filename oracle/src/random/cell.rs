@@ -71,7 +71,28 @@ const SERVICE_OPTIONS: &[&str] = &["", "", "", "-p 40000"];
 /// Those of an IPv4 service, which may have a mask.
 const SERVICE_OPTIONS4: &[&str] = &["", "", "", "-p 40000", "-p 40000 -M 255.255.255.0"];
 /// Those of a UDP service.
-const SERVICE_OPTIONS_UDP: &[&str] = &["", "", "", "-p 40000", "-o", "-p 40000 -o"];
+const SERVICE_OPTIONS_UDP: &[&str] = &[
+    "",
+    "",
+    "",
+    "-p 40000",
+    "-o",
+    "-p 40000 -o",
+    "-p 40000 --pe sip",
+    "-p 40000 -o --pe sip",
+];
+
+/// SIP messages of a `--pe sip` service; `{call}` is one of a few calls. The last
+/// one has no Call-ID.
+const MESSAGES: &[&str] = &[
+    r"INVITE_sip:x_SIP/2.0\r\nCall-ID:_{call}@x\r\n",
+    r"BYE_sip:x_SIP/2.0\r\nVia:_y\r\ncall-id_:{call}@x\r\n",
+    r"ACK_sip:x_SIP/2.0\r\ni:_{call}@x\r\nTo:_z\r\n",
+    r"INVITE_sip:x_SIP/2.0\r\nCall-ID:_{call}\r\n",
+    r"OPTIONS_sip:x_SIP/2.0\r\nCall-ID:_@{call}\r\n",
+];
+/// Calls of a service.
+const CALLS: usize = 5;
 
 /// How a service's packets may be marked, by rules one after the other (`|`):
 /// `{mark}`, `{protocol}` and `{port}` stand for its own. The mark is below 256.
@@ -241,6 +262,10 @@ impl Cell {
             flows: Vec::new(),
             last: None,
         };
+        // What its NAT servers send finds its call in the kernel (D-sip-replies).
+        if cell.is_sip() && cell.method == "-m" {
+            cell.method = "-g";
+        }
         cell.maps = cell.method == "-m" && dice.percent(50);
         let mut lines = Vec::new();
         if dice.percent(20) {
@@ -261,6 +286,10 @@ impl Cell {
     /// The address of its service.
     pub(super) fn vip(&self) -> String {
         vip(self.number, self.ipv6)
+    }
+
+    fn is_sip(&self) -> bool {
+        self.options.contains("sip")
     }
 
     fn create(&mut self, dice: &mut Dice) -> Vec<String> {
@@ -500,6 +529,10 @@ impl Cell {
                 if flags == "PA" {
                     line += &format!(" len {}", dice.below(64) + 1);
                 }
+            }
+            Kind::Udp if self.is_sip() && dice.percent(90) => {
+                let call = format!("call{}", dice.below(CALLS));
+                line += &format!(" text {}", dice.pick(MESSAGES).replace("{call}", &call));
             }
             Kind::Udp => line += &format!(" len {}", dice.below(64)),
             Kind::Sctp if fresh || self.state == State::There && dice.percent(10) => {

@@ -130,9 +130,11 @@ impl File {
     }
 }
 
-/// The text of a scenario before its first wait.
+/// The text of a scenario before its first gap.
 fn beginning_of(text: &str) -> &str {
-    text.find("\nwait ").map_or(text, |end| &text[..=end])
+    const GAP: &str = "\nsnapshot -Ln\nwait ";
+    text.find(GAP)
+        .map_or(text, |end| &text[..end + GAP.len() - "wait ".len()])
 }
 
 /// The number within its file of the first scenario that differs, from 1 on.

@@ -2,6 +2,14 @@
 
 use super::{dice::Dice, gaps::BURST};
 
+/// The director towards the servers.
+const DIRECTOR: &str = "10.8.0.254";
+/// Types and codes of errors about tunnel packets. Not of those that tell an MTU: what
+/// the first one makes the kernel say differs (D-tunnel-errors).
+const ERRORS: &[&str] = &[
+    "3/0", "3/1", "3/1", "3/2", "3/3", "3/13", "4/0", "11/0", "11/1", "12/0",
+];
+
 /// Names of the servers that there are.
 pub(super) const SERVERS: [&str; 12] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "L", "M"];
 /// Those with IPv6 addresses.
@@ -484,6 +492,46 @@ impl Cell {
         )
     }
 
+    /// Whether an error about a tunnel packet is answered alike: over IPv4, and
+    /// only where no other server can have the connection (D-tunnel-errors).
+    fn has_tunnel(&self) -> bool {
+        self.method.starts_with("-i")
+            && !self.ipv6
+            && self.kind != Kind::Sctp
+            && self.servers.len() == 1
+            && self.gone.is_empty()
+            && self.removed.is_empty()
+    }
+
+    /// An error from the only server about what was sent to it in a tunnel.
+    fn error(&self, port: u16, dice: &mut Dice) -> String {
+        let server = self.servers[0];
+        let tunnel = if let Some((_, gue)) = self.method.split_once("--tun-port ") {
+            let (to, sum) = gue.split_once(' ').unwrap_or((gue, "nosum"));
+            let sum = if sum == "nosum" { " nosum" } else { "" };
+            format!("gue {DIRECTOR}:40000 > {server}:{to}{sum}")
+        } else if self.method.contains("gre") {
+            let sum = if self.method.contains("csum") {
+                ""
+            } else {
+                " nosum"
+            };
+            format!("gre {DIRECTOR} > {server}{sum}")
+        } else {
+            format!("ipip {DIRECTOR} > {server}")
+        };
+        let flags = if self.kind == Kind::Tcp { " PA" } else { "" };
+        format!(
+            "icmp {server} > {DIRECTOR} {} by {server} about {tunnel} df ttl 63 {} {} > V{}:{}{flags} ttl 63 df len {}",
+            dice.pick(ERRORS),
+            self.kind.name(),
+            self.client(port),
+            self.number,
+            self.port(),
+            dice.below(1000)
+        )
+    }
+
     /// A packet of a new flow or of one before.
     pub(super) fn packet(&mut self, dice: &mut Dice) -> String {
         if let Some(last) = &self.last
@@ -509,6 +557,9 @@ impl Cell {
             let line = self.reply(port, dice);
             self.last = Some(line.clone());
             return line;
+        }
+        if !fresh && dice.percent(10) && self.has_tunnel() {
+            return self.error(port, dice);
         }
         let client = self.client(port);
         let start = format!(

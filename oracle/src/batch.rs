@@ -312,3 +312,33 @@ pub fn on_this_machine(scenario: &Scenario, expected: &Results) -> Result<Result
         Instant::now,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_late_is_told_from_what_failed() {
+        let file = |path: &str| (path.to_owned(), b"why".to_vec());
+        let outcome = Outcome {
+            files: [
+                file("lvx/a.late"),
+                file("lvx/b.error"),
+                file("kernel/c.late"),
+            ]
+            .into(),
+            status: 0,
+            console: String::new(),
+            took: Duration::ZERO,
+        };
+        let played = played(&outcome, Engine::Lvx).expect("it is read");
+        let why = || "why".to_owned();
+        assert_eq!(
+            played,
+            Played::from([
+                ("a".to_owned(), Err(Unplayed::Late(why()))),
+                ("b".to_owned(), Err(Unplayed::Failed(why()))),
+            ])
+        );
+    }
+}

@@ -243,3 +243,44 @@ fn found(scenario: &Scenario, live: &Live, uses: &mut Uses) -> Result<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_played_is_tried_alone_and_then_named() {
+        let mut progress = Progress {
+            left: (1..=6).rev().collect(),
+            ..Progress::default()
+        };
+        assert_eq!(progress.next(), [(1, 0), (2, 0), (3, 0)]);
+        assert_eq!(progress.next(), [(4, 0), (5, 0)]);
+        assert_eq!(progress.next(), [(6, 0)]);
+        assert_eq!(progress.next(), []);
+        for tried in 0..ALONE {
+            progress.see(5, tried, Err(anyhow!("late")));
+            assert_eq!(progress.next(), [(5, tried + 1)]);
+        }
+        progress.see(5, ALONE, Err(anyhow!("late")));
+        assert_eq!(progress.next(), []);
+        assert_eq!(
+            (progress.repeats, &progress.given_up[..]),
+            (ALONE, &[5][..])
+        );
+        assert_eq!(progress.coverage.services(), 0);
+    }
+
+    #[test]
+    fn a_difference_is_kept_and_the_rest_goes_on() {
+        let mut progress = Progress {
+            left: vec![2],
+            ..Progress::default()
+        };
+        let scenario = random::scenario(1).expect("it is right");
+        progress.see(1, 0, Ok((scenario, "differs".to_owned())));
+        assert_eq!(progress.bad, [(1, "differs".to_owned())]);
+        assert_eq!(progress.coverage.services(), CELLS);
+        assert_eq!(progress.next(), [(2, 0)]);
+    }
+}

@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// How many random scenarios, at least
     #[arg(long, requires = "seed", default_value_t = 200)]
     pub(super) count: usize,
+    /// Show differences of random scenarios as they are, not made small
+    #[arg(long, requires = "seed")]
+    pub(super) no_shrink: bool,
     /// Plant defects in lvx; random scenarios must find each
     #[arg(long, conflicts_with_all = ["record", "host", "count"])]
     self_check: bool,

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use lvx_tests::{director::Answer, lab::mac_of, packet::Tap};
 
 use crate::{
@@ -51,11 +51,20 @@ impl Pace {
     };
 }
 
+/// The player did not keep a step's time, so what it saw says nothing. Playing
+/// the scenario again may help.
+#[derive(Debug, thiserror::Error)]
+#[error("step `{step}` began {late:?} late: too much happens at the same time")]
+pub struct Late {
+    step: String,
+    late: Duration,
+}
+
 /// Plays a scenario. `start` is called when all is set up and says when the
 /// scenario's time begins. `expected` has results to wait for, where they are known.
 ///
 /// # Errors
-/// When the topology cannot be made, or the player was late.
+/// When the topology cannot be made, or, as [`Late`], the player was late.
 pub fn play(
     scenario: &Scenario,
     engine: Engine,
@@ -139,7 +148,11 @@ impl Player<'_> {
         let late = now.saturating_duration_since(due);
         thread::sleep(due.saturating_duration_since(now));
         if self.pace.lateness.is_some_and(|limit| late > limit) {
-            bail!("step `{text}` began {late:?} late: too much happens at the same time");
+            return Err(Late {
+                step: text.to_owned(),
+                late,
+            }
+            .into());
         }
         Ok(())
     }

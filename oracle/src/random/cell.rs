@@ -2,6 +2,14 @@
 
 use super::{dice::Dice, gaps::BURST};
 
+/// The director towards the servers.
+const DIRECTOR: &str = "10.8.0.254";
+/// Types and codes of errors about tunnel packets. Not of those that tell an MTU: what
+/// the first one makes the kernel say differs (D-tunnel-errors).
+const ERRORS: &[&str] = &[
+    "3/0", "3/1", "3/1", "3/2", "3/3", "3/13", "4/0", "11/0", "11/1", "12/0",
+];
+
 /// Names of the servers that there are.
 pub(super) const SERVERS: [&str; 12] = ["A", "B", "C", "D", "E", "F", "G", "H", "I", "J", "L", "M"];
 /// Those with IPv6 addresses.
@@ -71,7 +79,28 @@ const SERVICE_OPTIONS: &[&str] = &["", "", "", "-p 40000"];
 /// Those of an IPv4 service, which may have a mask.
 const SERVICE_OPTIONS4: &[&str] = &["", "", "", "-p 40000", "-p 40000 -M 255.255.255.0"];
 /// Those of a UDP service.
-const SERVICE_OPTIONS_UDP: &[&str] = &["", "", "", "-p 40000", "-o", "-p 40000 -o"];
+const SERVICE_OPTIONS_UDP: &[&str] = &[
+    "",
+    "",
+    "",
+    "-p 40000",
+    "-o",
+    "-p 40000 -o",
+    "-p 40000 --pe sip",
+    "-p 40000 -o --pe sip",
+];
+
+/// SIP messages of a `--pe sip` service; `{call}` is one of a few calls. The last
+/// one has no Call-ID.
+const MESSAGES: &[&str] = &[
+    r"INVITE_sip:x_SIP/2.0\r\nCall-ID:_{call}@x\r\n",
+    r"BYE_sip:x_SIP/2.0\r\nVia:_y\r\ncall-id_:{call}@x\r\n",
+    r"ACK_sip:x_SIP/2.0\r\ni:_{call}@x\r\nTo:_z\r\n",
+    r"INVITE_sip:x_SIP/2.0\r\nCall-ID:_{call}\r\n",
+    r"OPTIONS_sip:x_SIP/2.0\r\nCall-ID:_@{call}\r\n",
+];
+/// Calls of a service.
+const CALLS: usize = 5;
 
 /// How a service's packets may be marked, by rules one after the other (`|`):
 /// `{mark}`, `{protocol}` and `{port}` stand for its own. The mark is below 256.
@@ -241,6 +270,10 @@ impl Cell {
             flows: Vec::new(),
             last: None,
         };
+        // What its NAT servers send finds its call in the kernel (D-sip-replies).
+        if cell.is_sip() && cell.method == "-m" {
+            cell.method = "-g";
+        }
         cell.maps = cell.method == "-m" && dice.percent(50);
         let mut lines = Vec::new();
         if dice.percent(20) {
@@ -261,6 +294,10 @@ impl Cell {
     /// The address of its service.
     pub(super) fn vip(&self) -> String {
         vip(self.number, self.ipv6)
+    }
+
+    fn is_sip(&self) -> bool {
+        self.options.contains("sip")
     }
 
     fn create(&mut self, dice: &mut Dice) -> Vec<String> {
@@ -455,6 +492,46 @@ impl Cell {
         )
     }
 
+    /// Whether an error about a tunnel packet is answered alike: over IPv4, and
+    /// only where no other server can have the connection (D-tunnel-errors).
+    fn has_tunnel(&self) -> bool {
+        self.method.starts_with("-i")
+            && !self.ipv6
+            && self.kind != Kind::Sctp
+            && self.servers.len() == 1
+            && self.gone.is_empty()
+            && self.removed.is_empty()
+    }
+
+    /// An error from the only server about what was sent to it in a tunnel.
+    fn error(&self, port: u16, dice: &mut Dice) -> String {
+        let server = self.servers[0];
+        let tunnel = if let Some((_, gue)) = self.method.split_once("--tun-port ") {
+            let (to, sum) = gue.split_once(' ').unwrap_or((gue, "nosum"));
+            let sum = if sum == "nosum" { " nosum" } else { "" };
+            format!("gue {DIRECTOR}:40000 > {server}:{to}{sum}")
+        } else if self.method.contains("gre") {
+            let sum = if self.method.contains("csum") {
+                ""
+            } else {
+                " nosum"
+            };
+            format!("gre {DIRECTOR} > {server}{sum}")
+        } else {
+            format!("ipip {DIRECTOR} > {server}")
+        };
+        let flags = if self.kind == Kind::Tcp { " PA" } else { "" };
+        format!(
+            "icmp {server} > {DIRECTOR} {} by {server} about {tunnel} df ttl 63 {} {} > V{}:{}{flags} ttl 63 df len {}",
+            dice.pick(ERRORS),
+            self.kind.name(),
+            self.client(port),
+            self.number,
+            self.port(),
+            dice.below(1000)
+        )
+    }
+
     /// A packet of a new flow or of one before.
     pub(super) fn packet(&mut self, dice: &mut Dice) -> String {
         if let Some(last) = &self.last
@@ -481,6 +558,9 @@ impl Cell {
             self.last = Some(line.clone());
             return line;
         }
+        if !fresh && dice.percent(10) && self.has_tunnel() {
+            return self.error(port, dice);
+        }
         let client = self.client(port);
         let start = format!(
             "{} {client} > V{}:{}",
@@ -500,6 +580,10 @@ impl Cell {
                 if flags == "PA" {
                     line += &format!(" len {}", dice.below(64) + 1);
                 }
+            }
+            Kind::Udp if self.is_sip() && dice.percent(90) => {
+                let call = format!("call{}", dice.below(CALLS));
+                line += &format!(" text {}", dice.pick(MESSAGES).replace("{call}", &call));
             }
             Kind::Udp => line += &format!(" len {}", dice.below(64)),
             Kind::Sctp if fresh || self.state == State::There && dice.percent(10) => {

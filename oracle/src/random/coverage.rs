@@ -109,8 +109,11 @@ impl Service {
         self.packets += 1;
         let flags = match &packet.transport {
             Transport::Tcp(_) | Transport::Sctp(_) => words[4].to_owned(),
+            Transport::Udp if packet.text.is_some() => "SIP message".to_owned(),
             Transport::Udp => "datagram".to_owned(),
-            Transport::Icmp(_) | Transport::Tunnel(..) => "message".to_owned(),
+            Transport::Icmp(_) | Transport::Tunnel(..) => {
+                return vec!["error about a tunnel".to_owned()];
+            }
         };
         let mut events = vec![flags.clone()];
         let before = self

@@ -80,7 +80,7 @@ fn merge(texts: &[&str]) -> String {
                 }
                 // Shared lines are where all the variants meet again.
                 "snapshot" | "wait" => runs.extend([vec![line.to_owned()], Vec::new()]),
-                "tcp" | "udp" | "sctp" | "ipvsadm" | "mark" => {
+                "tcp" | "udp" | "sctp" | "icmp" | "ipvsadm" | "mark" => {
                     if let Some(run) = runs.last_mut() {
                         run.push(renamed(line, number));
                     }

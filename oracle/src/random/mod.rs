@@ -40,6 +40,10 @@ pub fn generate(seed: u64) -> String {
     let mut head = format!("about {CELLS} random services of seed {seed}\ncrowded\n");
     // Replies of NAT's servers are on their way through the director.
     head.push_str("sysctl net.ipv4.ip_forward = 1\nsysctl net.ipv6.conf.all.forwarding = 1\n");
+    let settings = settings(&mut dice);
+    for setting in &settings {
+        let _ = writeln!(head, "sysctl net.ipv4.vs.{setting}");
+    }
     for (index, (name, name6)) in SERVERS.iter().zip(SERVERS6).enumerate() {
         // A string takes every write.
         let _ = writeln!(head, "server {name} 10.8.0.{}", index + 1);
@@ -54,6 +58,10 @@ pub fn generate(seed: u64) -> String {
         for line in lines {
             let _ = writeln!(body, "{line}");
         }
+    }
+    if !settings.is_empty() {
+        // They are looked at once a second.
+        body.push_str("wait 3s\n");
     }
     for gap in gaps(&mut dice) {
         for _ in 0..FRAMES {
@@ -81,6 +89,18 @@ pub fn generate(seed: u64) -> String {
     }
     body.push_str("snapshot -Lnc\nsnapshot -Ln\nsnapshot -Ln --stats --exact\nsnapshot -S -n\n");
     head + &body
+}
+
+/// Settings of the whole file; most have none.
+fn settings(dice: &mut Dice) -> Vec<String> {
+    match dice.below(8) {
+        0 => vec!["secure_tcp = 3".to_owned()],
+        1 => vec![
+            "drop_packet = 3".to_owned(),
+            format!("am_droprate = {}", dice.below(20) + 2),
+        ],
+        _ => Vec::new(),
+    }
 }
 
 /// The file with the services of some cells alone, and without the lines that

@@ -74,7 +74,7 @@ pub fn shrink(
     };
     // Those that share the other lines are compared in one go, see `merged`.
     for words in [
-        &["tcp", "udp", "sctp", "ipvsadm"][..],
+        &["tcp", "udp", "sctp", "icmp", "ipvsadm"][..],
         &["snapshot", "wait"],
     ] {
         let mut part = usize::MAX;

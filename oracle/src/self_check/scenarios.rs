@@ -130,9 +130,11 @@ impl File {
     }
 }
 
-/// The text of a scenario before its first wait.
+/// The text of a scenario before its first gap.
 fn beginning_of(text: &str) -> &str {
-    text.find("\nwait ").map_or(text, |end| &text[..=end])
+    const GAP: &str = "\nsnapshot -Ln\nwait ";
+    text.find(GAP)
+        .map_or(text, |end| &text[..end + GAP.len() - "wait ".len()])
 }
 
 /// The number within its file of the first scenario that differs, from 1 on.
@@ -155,6 +157,7 @@ fn results(played: &Played, name: &str, who: &str) -> Result<Results> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::Unplayed;
     use crate::results::StepResult;
 
     #[test]
@@ -212,7 +215,7 @@ mod tests {
             assert!(found.differences.contains("  - x\n  + y\n"));
         }
 
-        let late = played("random-7", Err("too late".to_owned()));
+        let late = played("random-7", Err(Unplayed::Late("too late".to_owned())));
         for played in [late, Played::new()] {
             let error = file.differs(whole, &played).expect_err("an error");
             let error = error.to_string();

@@ -414,7 +414,7 @@ fn innermost(bytes: &[u8]) -> Option<u16> {
         (*bytes.get(6)?, bytes.get(40..)?, bytes.get(2..4)?)
     };
     let inside = match (protocol, rest) {
-        (1, [3 | 11 | 12, ..]) | (58, [1..=4, ..]) => rest.get(8..),
+        (1, [3 | 4 | 11 | 12, ..]) | (58, [1..=4, ..]) => rest.get(8..),
         (4 | 41, _) => Some(rest),
         (47, [flags, ..]) => rest.get(if flags & 0x80 == 0 { 4.. } else { 8.. }),
         (17, [_, _, _, _, _, _, _, _, 0, 4 | 41, 0, 0, _, ..]) => rest.get(12..),

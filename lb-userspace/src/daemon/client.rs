@@ -67,10 +67,25 @@ impl Client {
     }
 }
 
-fn connect(files: Files) -> Result<Link> {
+/// The data plane of this network namespace itself, for what is too much to be
+/// asked of the daemon.
+///
+/// # Errors
+/// Without root, or when there is none.
+pub fn data_plane() -> Result<Offline> {
+    root_only()?;
+    Offline::open(Files::here().context("lvx")?)
+}
+
+fn root_only() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("lvx: permission denied: only root may talk to the daemon");
     }
+    Ok(())
+}
+
+fn connect(files: Files) -> Result<Link> {
+    root_only()?;
     if let Some(daemon) = reach(&files)? {
         return Ok(daemon);
     }

@@ -276,7 +276,12 @@ mod tests {
             )
         };
         let id = |port: u32| -> ServiceId { format!("tcp:10.0.0.1:{port}").parse().unwrap() };
-        let mut state = State::new(LIMITS);
+        let limits = Limits {
+            services: 9,
+            dests: 9,
+            ..LIMITS
+        };
+        let mut state = State::new(limits);
         let give = |state: &mut State, config: &Config| {
             let applied = state.apply_config(config, &Idle, &Idle, 0);
             applied.map_err(|refused| refused.1.to_string())
@@ -327,7 +332,7 @@ mod tests {
         ] {
             state.apply(&change, &Idle, &Idle, 0).unwrap();
         }
-        let mut state = State::from_text(&state.to_text(), LIMITS).unwrap();
+        let mut state = State::from_text(&state.to_text(), limits).unwrap();
         assert_eq!(since(&state), [Since::Changed, Since::Removed]);
         give(&mut state, &named("web", &service(2, 1))).unwrap();
         give(&mut state, &named("mail", &service(1, 1))).unwrap();

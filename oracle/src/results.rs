@@ -396,6 +396,28 @@ mod tests {
     }
 
     #[test]
+    fn rates_may_differ_by_one_pass_of_the_estimator() {
+        let line = |rates: [u64; 5], end: &str| {
+            let [a, b, c, d, e] = rates;
+            format!("TCP  10.9.9.1:80                  {a:8} {b:8} {c:8} {d:8} {e:8}{end}")
+        };
+        let kernel = line([0, 100, 400, 0, 9], "$");
+        for (ours, fits) in [
+            ([0, 100, 400, 0, 9], true),
+            ([1, 75, 300, 0, 12], true),
+            ([0, 130, 500, 0, 7], true),
+            ([2, 100, 400, 0, 9], false),
+            ([0, 60, 400, 0, 9], false),
+            ([0, 100, 600, 0, 9], false),
+        ] {
+            assert_eq!(near(&kernel, &line(ours, "$")), fits, "{ours:?}");
+        }
+        assert!(!near(&kernel, &line([0, 100, 400, 0, 9], " $")), "a blank");
+        let other = line([0, 100, 400, 0, 9], "$").replace(".1:80", ".2:80");
+        assert!(!near(&kernel, &other));
+    }
+
+    #[test]
     fn a_difference_is_shown_and_a_named_one_is_expected() {
         let (a, b) = (results(&["x", "y", "z"]), results(&["x", "q", "z"]));
         let plain = scenario("");

@@ -111,7 +111,7 @@ fn measure(services: u32, rounds: u32) -> Result<Vec<(&'static str, [Duration; 2
     let mut times = vec![[Vec::new(), Vec::new()]; WORK.len()];
     for _ in 0..rounds {
         for (kind, (name, words, fed)) in WORK.iter().enumerate() {
-            for side in 0..2 {
+            for (side, times) in times[kind].iter_mut().enumerate() {
                 let command = if side == 0 {
                     real_command(&real)
                 } else {
@@ -121,7 +121,7 @@ fn measure(services: u32, rounds: u32) -> Result<Vec<(&'static str, [Duration; 2
                 let output = lab.dir().join("answer");
                 let took = run(command, words, input, &output)
                     .with_context(|| format!("{name}, {services} services"))?;
-                times[kind][side].push(took);
+                times.push(took);
                 if *words == "-Sn" {
                     let saved = fs::read_to_string(&output)?;
                     ensure!(sorted(&saved) == sorted(&text), "another table is saved");

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
+    commands::agent,
     play::{Engine, Late, Pace, play},
     results::Results,
     scenario::{self, Scenario},
@@ -98,7 +99,11 @@ pub fn lvx_in_guest(kernel: Kernel, files: &[PathBuf], lvx: &Path) -> Result<Pla
 }
 
 fn boot(kernel: Kernel, files: &[PathBuf], engines: &[Engine], lvx: Option<&Path>) -> Result<Live> {
-    let mut sources = Vec::new();
+    // Names in listings.
+    let names = agent::NAMES.iter();
+    let mut sources: Vec<_> = names
+        .map(|(name, content)| (format!("/etc/{name}"), content.as_bytes().to_vec()))
+        .collect();
     for path in files {
         let content = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();

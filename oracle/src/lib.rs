@@ -12,6 +12,7 @@
 //! | [`batch`] | many scenarios, in the guest or on this machine |
 //! | [`commands`] | the real ipvsadm and lvx on the same command lines |
 //! | [`devices`] | Linux's bonds, VLANs, bridges and tunnels around lvx, in the virtual machine |
+//! | [`times`] | how long large tables take with the real ipvsadm and with lvx |
 //! | [`self_check`] | whether random scenarios find defects that are planted |
 
 pub mod batch;
@@ -23,4 +24,5 @@ pub mod random;
 pub mod results;
 pub mod scenario;
 pub mod self_check;
+pub mod times;
 pub mod vm;

@@ -315,3 +315,72 @@ fn watching_is_a_picture_a_second() {
         assert_eq!(value["services"][0]["service"], "tcp:192.168.0.200:80");
     }
 }
+
+#[test]
+fn services_belong_to_the_file_that_declares_them() {
+    let lab = OneArm::new().unwrap();
+    let director = Director::start(&lab.director.ns).unwrap();
+    let path = |name: &str| lab.lab.dir().join(name).display().to_string();
+    let write = |name: &str, weight: u32| {
+        let text = format!(
+            "name = \"{name}\"\n[[service]]\ntcp = \"192.168.0.200:80\"\nscheduler = \"rr\"\n\
+             server = [{{ address = \"192.168.0.10\", weight = {weight} }}]\n"
+        );
+        std::fs::write(path(name), text).unwrap();
+    };
+    let apply = |name: &str| director.lvx(&["apply", "-f", &path(name)]);
+    write("web", 3);
+    write("mail", 3);
+    apply("web").ok();
+    director.configure("-A -t 192.168.0.200:443 -s rr");
+
+    // Two files claim one service: both places are named, and nothing is done.
+    let saved = director.ipvsadm(&["-Sn"]).ok();
+    for words in [&["apply", "-f"][..], &["apply", "--dry-run", "-f"]] {
+        let mail = path("mail");
+        let line = director.lvx(&[words, &[&mail]].concat()).refused(2);
+        assert!(line.contains(&format!("{mail}:3:7: ")), "{line}");
+        assert!(
+            line.contains(&format!("web, which declares it in {}:3", path("web"))),
+            "{line}"
+        );
+    }
+    assert_eq!(director.ipvsadm(&["-Sn"]).ok(), saved);
+
+    // A saved table without the service leaves it alone; so does ipvsadm not.
+    std::fs::write(path("manual"), "service = []\n").unwrap();
+    director.lvx(&["apply", "-f", &path("manual")]).ok();
+    let saved = director.ipvsadm(&["-Sn"]).ok();
+    assert!(saved.contains(":80 ") && !saved.contains(":443"), "{saved}");
+    let show = || director.lvx(&["show"]).ok();
+    assert!(show().contains("of web\n"), "{}", show());
+    director.configure("-e -t 192.168.0.200:80 -r 192.168.0.10:80 -g -w 9");
+    assert!(show().contains("of web, CHANGED since"), "{}", show());
+    let json: Value = serde_json::from_str(&director.lvx(&["show", "--json"]).ok()).unwrap();
+    let service = &json["services"][0];
+    assert_eq!(
+        (&service["owner"], &service["drift"]),
+        (&"web".into(), &true.into())
+    );
+    let diff = director.lvx(&["diff", "running", &path("web")]);
+    assert_eq!(diff.code, 1);
+    assert!(diff.stdout.contains("weight 9 -> weight 3"), "{diff}");
+    let own = director.lvx(&["save", "--name", "web"]).ok();
+    assert!(
+        own.starts_with("name = \"web\"\n") && own.contains("weight = 9"),
+        "{own}"
+    );
+    let rest = director.lvx(&["save"]).ok();
+    assert!(
+        rest.starts_with("# not here: 1 services of web ") && rest.contains("service = []"),
+        "{rest}"
+    );
+    let unknown = director.lvx(&["save", "--name", "none"]).refused(2);
+    assert!(unknown.contains("lvx show"), "{unknown}");
+
+    director.configure("-C");
+    assert!(show().contains("of web, REMOVED since"), "{}", show());
+    apply("web").ok();
+    assert!(show().contains("of web\n"), "{}", show());
+    assert!(director.ipvsadm(&["-Sn"]).ok().contains("-w 3"));
+}

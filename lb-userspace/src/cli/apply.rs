@@ -18,6 +18,8 @@ use crate::{
     model::{Config, DestId, Overview, Request, Response, ServiceId},
 };
 
+/// What `lvx diff` calls the director's own.
+const RUNNING: &str = "running";
 /// Exit status of a difference.
 const DIFFERENT: u8 = 1;
 /// Exit status when a file is wrong or nobody answers.
@@ -51,7 +53,14 @@ pub(super) fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     };
     let mut client = Client::default();
     if args.dry_run {
-        let running = running(&mut client)?;
+        let running = match config::scope(running(&mut client)?, &wanted) {
+            Ok(running) => running,
+            Err(foreign) => {
+                let (change, why) = *foreign;
+                eprintln!("{}", refused(&args.file, &places, &change, &why));
+                return Ok(ExitCode::from(TROUBLE));
+            }
+        };
         let lines = config::difference(&running, &wanted);
         let text = if lines.is_empty() {
             "nothing would change\n".to_owned()
@@ -86,15 +95,22 @@ pub(super) fn diff(args: &DiffArgs) -> Result<ExitCode> {
     }
     let mut client = Client::default();
     let mut side = |name: &str| -> Result<Option<Config>> {
-        if name == "running" {
+        if name == RUNNING {
             running(&mut client).map(Some)
         } else {
             Ok(read(name)?.map(|(config, _)| config))
         }
     };
-    let (Some(from), Some(to)) = (side(&args.from)?, side(&args.to)?) else {
+    let (Some(mut from), Some(mut to)) = (side(&args.from)?, side(&args.to)?) else {
         return Ok(ExitCode::from(TROUBLE));
     };
+    // A file is compared with what it speaks of.
+    match (args.from.as_str(), args.to.as_str()) {
+        (RUNNING, RUNNING) => {}
+        (RUNNING, _) => from = config::part(from, &to),
+        (_, RUNNING) => to = config::part(to, &from),
+        _ => {}
+    }
     let lines = config::difference(&restricted(from, &to), &to);
     show(&text(&lines, &Live::default()));
     Ok(if lines.is_empty() {
@@ -117,6 +133,8 @@ fn restricted(from: Config, to: &Config) -> Config {
         marks: from.marks.or_else(|| to.marks.clone()),
         filters: from.filters.or_else(|| to.filters.clone()),
         sets: from.sets.or_else(|| to.sets.clone()),
+        declaration: None,
+        declared: Vec::new(),
     }
 }
 
@@ -140,7 +158,14 @@ fn read(file: &str) -> Result<Option<(Config, Places)>> {
         }
     };
     match config::read(&text) {
-        Ok(read) => Ok(Some(read)),
+        Ok((mut config, places)) => {
+            if let Some(declaration) = &mut config.declaration {
+                // Whoever meets a service of it elsewhere is told where it is.
+                let whole = fs::canonicalize(name).map(|path| path.display().to_string());
+                declaration.file = whole.unwrap_or_else(|_| name.to_owned());
+            }
+            Ok(Some((config, places)))
+        }
         Err(faults) => {
             for fault in faults {
                 eprintln!("{name}:{fault}");

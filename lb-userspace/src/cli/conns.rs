@@ -1,10 +1,14 @@
 //! `lvx conns`: connections and templates, by what they have in common.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    io::{self, BufWriter, Write},
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use comfy_table::{Cell, Color};
+use serde::Serializer as _;
 use serde_json::{Value, json};
 
 use super::{
@@ -12,7 +16,7 @@ use super::{
     unexpected,
 };
 use crate::{
-    daemon::client::Client,
+    daemon::client::{Client, data_plane},
     model::{Connection, End, Flow, FlowFilter, Protocol, Request, Response, ServiceId, number},
 };
 
@@ -46,7 +50,7 @@ pub(super) struct Args {
     /// Only how many there are
     #[arg(long, conflicts_with = "json")]
     count: bool,
-    /// As JSON
+    /// As JSON, in the order in which they are found
     #[arg(long)]
     json: bool,
     /// End them: their next packets are new to the director
@@ -86,8 +90,8 @@ impl Args {
 
 pub(super) fn main(args: &Args) -> Result<()> {
     let filter = args.filter();
-    let mut client = Client::default();
     if args.kill {
+        let mut client = Client::default();
         if filter == FlowFilter::default() && !args.all {
             bail!("--kill ends connections: say which (--client, --service, …), or --all");
         }
@@ -99,20 +103,29 @@ pub(super) fn main(args: &Args) -> Result<()> {
             other => Err(unexpected(&other)),
         };
     }
-    let mut flows = match client.request(&Request::Flows(filter))? {
-        Response::Flows(flows) => flows,
-        other => return Err(unexpected(&other)),
-    };
-    flows.sort_by_key(order);
+    let data_plane = data_plane()?;
+    let flows = data_plane.flows(&filter);
     if args.count {
-        show(&format!("{}\n", flows.len()));
+        show(&format!("{}\n", flows.count()));
     } else if args.json {
-        let all: Vec<Value> = flows.iter().map(document).collect();
-        show(&format!("{:#}\n", Value::Array(all)));
+        // Whoever has read enough closes the pipe.
+        if write_json(io::stdout().lock(), flows).is_err() {
+            std::process::exit(0);
+        }
     } else {
+        let mut flows: Vec<_> = flows.collect();
+        flows.sort_by_key(order);
         show(&text(&flows));
     }
     Ok(())
+}
+
+/// One array, written as connections are read: there may be millions.
+fn write_json(out: impl Write, flows: impl Iterator<Item = Flow>) -> io::Result<()> {
+    let mut out = BufWriter::new(out);
+    serde_json::Serializer::pretty(&mut out).collect_seq(flows.map(|flow| document(&flow)))?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// By service, then by client.
@@ -234,5 +247,11 @@ TCP      14:56  template ASSURED  10.1.0.9:0      10.0.0.1:80  192.168.0.1:8080 
         assert_eq!(value["client"]["address"], "10.1.0.9");
         assert_eq!(value["service"], "tcp:10.0.0.1:80");
         assert_eq!(text(&[]), "no connections\n");
+        for count in 0..=flows.len() {
+            let mut written = Vec::new();
+            write_json(&mut written, flows[..count].iter().cloned()).unwrap();
+            let whole = Value::Array(flows[..count].iter().map(document).collect());
+            assert_eq!(String::from_utf8(written).unwrap(), format!("{whole:#}\n"));
+        }
     }
 }

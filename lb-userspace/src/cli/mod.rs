@@ -58,8 +58,8 @@ enum Verb {
     Capture(capture::Args),
     /// Show services and servers, their connections, rates and states
     Show(show::Args),
-    /// Print everything that is configured, for 'lvx apply'
-    Save,
+    /// Print what is configured, for 'lvx apply'
+    Save(save::Args),
     /// Make the configuration what a file says, in one step
     Apply(apply::ApplyArgs),
     /// Show what differs between two configurations (exit status 1 if anything)
@@ -155,9 +155,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             enter_softly();
             end(show::main(&args))
         }
-        Verb::Save => {
+        Verb::Save(args) => {
             enter_softly();
-            end(save::main())
+            end(save::main(&args))
         }
         Verb::Conns(args) => {
             enter_softly();

@@ -1,6 +1,6 @@
 //! `lvx show`: services, servers and what packets see of them.
 
-use std::{cmp::Ordering, net::IpAddr, thread::sleep, time::Duration};
+use std::{cmp::Ordering, collections::HashMap, net::IpAddr, thread::sleep, time::Duration};
 
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
@@ -15,8 +15,8 @@ use crate::{
     config::{family_name, flag_names},
     daemon::client::Client,
     model::{
-        DestSnapshot, DestState, Family, Method, Overview, Protocol, Rates, Removed, Request,
-        Response, ServiceId, ServiceSnapshot, ServiceSpec, Tunnel, Way,
+        DestSnapshot, DestState, Family, Method, Overview, Ownership, Protocol, Rates, Removed,
+        Request, Response, ServiceId, ServiceSnapshot, ServiceSpec, Since, Tunnel, Way,
     },
 };
 
@@ -57,6 +57,7 @@ fn picture(client: &mut Client, args: &Args) -> Result<String> {
     };
     if let Some(id) = args.service
         && overview.listing.services.is_empty()
+        && overview.owners.is_empty()
     {
         bail!("no service {}: 'lvx show' lists them", id.name());
     }
@@ -99,6 +100,7 @@ fn sorted(overview: Overview, only: Option<ServiceId>) -> Overview {
         mut listing,
         states,
         mut removed,
+        mut owners,
     } = overview;
     let services = listing.services.into_iter().zip(states);
     let mut services: Vec<_> = services
@@ -117,11 +119,14 @@ fn sorted(overview: Overview, only: Option<ServiceId>) -> Overview {
         let server = |removed: &Removed| (place(removed.dest.id.addr), removed.dest.id.port);
         compare(a.service, b.service).then_with(|| server(a).cmp(&server(b)))
     });
+    owners.retain(|one| only.is_none_or(|only| only == one.service));
+    owners.sort_by(|a, b| compare(a.service, b.service));
     Overview {
         epoch,
         listing,
         states,
         removed,
+        owners,
     }
 }
 
@@ -141,12 +146,21 @@ const TITLES: [&str; 11] = [
 const NUMBERS: &[usize] = &[2, 3, 4, 5, 6, 7, 8, 9];
 
 fn text(overview: &Overview) -> String {
-    if overview.listing.services.is_empty() && overview.removed.is_empty() {
+    let Overview {
+        listing, removed, ..
+    } = overview;
+    if listing.services.is_empty() && removed.is_empty() && overview.owners.is_empty() {
         return "no services: 'lvx apply -f FILE' or 'ipvsadm -A' makes them\n".into();
     }
     let mut table = Columns::new(&TITLES, NUMBERS);
+    let owners = owners(overview);
     for (service, states) in overview.listing.services.iter().zip(&overview.states) {
-        service_row(&mut table, service, states);
+        service_row(
+            &mut table,
+            service,
+            states,
+            owners.get(&service.id).copied(),
+        );
         for (dest, state) in service.dests.iter().zip(states) {
             server_row(&mut table, dest, *state);
         }
@@ -173,7 +187,36 @@ fn text(overview: &Overview) -> String {
         }
         removed_row(&mut table, removed);
     }
+    for owner in &overview.owners {
+        if owner.since == Since::Removed {
+            let mut cells = vec![Cell::new(owner.service.name()).fg(Color::Yellow)];
+            cells.resize_with(10, || Cell::new(""));
+            cells.push(Cell::new(whose(owner)).fg(Color::Yellow));
+            table.row(cells);
+        }
+    }
     table.text()
+}
+
+fn owners(overview: &Overview) -> HashMap<ServiceId, &Ownership> {
+    let owners = overview.owners.iter();
+    owners.map(|one| (one.service, one)).collect()
+}
+
+/// Whose a service is, and that it is not as declared.
+fn whose(owner: &Ownership) -> String {
+    let Ownership {
+        owner,
+        file,
+        line,
+        since,
+        ..
+    } = owner;
+    match since {
+        Since::Kept => format!("of {owner}"),
+        Since::Changed => format!("of {owner}, CHANGED since {file}:{line} was applied"),
+        Since::Removed => format!("of {owner}, REMOVED since {file}:{line} was applied"),
+    }
 }
 
 fn rates(rates: &Rates) -> [Cell; 4] {
@@ -186,7 +229,12 @@ fn rates(rates: &Rates) -> [Cell; 4] {
     .map(|rate| Cell::new(short(rate)))
 }
 
-fn service_row(table: &mut Columns, service: &ServiceSnapshot, states: &[DestState]) {
+fn service_row(
+    table: &mut Columns,
+    service: &ServiceSnapshot,
+    states: &[DestState],
+    owner: Option<&Ownership>,
+) {
     let sum = |of: fn(&DestSnapshot) -> u32| -> u64 {
         service.dests.iter().map(|dest| u64::from(of(dest))).sum()
     };
@@ -203,6 +251,7 @@ fn service_row(table: &mut Columns, service: &ServiceSnapshot, states: &[DestSta
     cells.extend(counts.map(Cell::new));
     cells.extend(rates(&service.rates));
     let mut notes = parameters(service.id, &service.spec);
+    notes.extend(owner.map(whose));
     if states.iter().any(|state| !state.claimed) {
         notes.push("not this director's address".into());
     }
@@ -301,13 +350,19 @@ fn removed_row(table: &mut Columns, removed: &Removed) {
 /// The document of `--json`.
 fn document(overview: &Overview) -> Value {
     let services = overview.listing.services.iter().zip(&overview.states);
+    let owners = owners(overview);
+    let declared = |one: &Ownership| format!("{}:{}", one.file, one.line);
     let services: Vec<Value> = services
         .map(|(service, states)| {
+            let owner = owners.get(&service.id);
             let removed = overview.removed.iter();
             let removed = removed.filter(|removed| removed.service == service.id);
             let dests = service.dests.iter().zip(states);
             json!({
                 "service": service.id.name(),
+                "owner": owner.map_or("manual", |one| &one.owner),
+                "declared": owner.map(|one| declared(one)),
+                "drift": owner.is_some_and(|one| one.since != Since::Kept),
                 "protocol": match service.id {
                     ServiceId::Address { protocol, .. } => Some(protocol),
                     ServiceId::Mark { .. } => None::<Protocol>,
@@ -349,9 +404,19 @@ fn document(overview: &Overview) -> Value {
         .removed
         .iter()
         .filter(|removed| !known(removed.service));
+    let missing = overview.owners.iter();
+    let missing = missing.filter(|one| one.since == Since::Removed);
+    let missing = missing.map(|one| {
+        json!({
+            "service": one.service.name(),
+            "owner": one.owner,
+            "declared": declared(one),
+        })
+    });
     json!({
         "transaction": overview.epoch,
         "services": services,
+        "declared_and_removed": missing.collect::<Vec<_>>(),
         "servers_of_removed_services": removed.map(removed_value).collect::<Vec<_>>(),
     })
 }
@@ -460,6 +525,7 @@ mod tests {
             },
             states,
             removed: Vec::new(),
+            owners: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `changes` | the requests that lead from one configuration to another |
 //! | `difference` | the same as lines for people |
+//! | `owner` | which services a file may touch |
 //! | `toml` | `lvx.toml`: reads it, with places for errors |
 //! | `saved` | reads the commands that `ipvsadm -S` wrote |
 //! | `text` | writes `lvx.toml` |
@@ -11,6 +12,7 @@
 
 mod changes;
 mod difference;
+mod owner;
 mod place;
 mod saved;
 mod text;
@@ -18,6 +20,7 @@ mod toml;
 
 pub use changes::changes;
 pub use difference::{Line, difference};
+pub use owner::{belonging, part, scope};
 pub use place::{Fault, Places};
 pub use text::{family as family_name, text};
 pub use toml::flag_names;

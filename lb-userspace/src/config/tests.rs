@@ -501,3 +501,24 @@ fn a_large_file() {
     assert!(took < std::time::Duration::from_secs(60), "{took:?}");
     println!("read twice, written, compared three times: {took:?}");
 }
+
+#[test]
+fn a_file_with_a_name_declares_services() {
+    let good = "name = \"web-1\"\n\n[[service]]\nmark = 7\nscheduler = \"rr\"\n";
+    let (config, _) = read(good).unwrap();
+    let declaration = config.declaration.clone().unwrap();
+    assert_eq!(declaration.name, "web-1");
+    assert_eq!(declaration.lines, [("mark:7".parse().unwrap(), 4)]);
+    assert_eq!(text(&config), good);
+    for (bad, why) in [
+        ("name = \"web\"\n", "declares services"),
+        ("name = \"web\"\n[timeouts]\ntcp = 9\n", "services alone"),
+        ("name = \"manual\"\nservice = []\n", "manual is"),
+        ("name = \"a b\"\nservice = []\n", "letters"),
+        ("name = \"\"\nservice = []\n", "letters"),
+    ] {
+        let faults = read(bad).unwrap_err();
+        assert!(faults[0].text.contains(why), "{bad} {faults:?}");
+        assert_eq!((faults[0].line, faults[0].column), (1, 8));
+    }
+}

@@ -54,6 +54,9 @@ pub fn text(config: &Config) -> String {
             .for_each(|service| out.push_str(&service_text(service))),
         None => {}
     }
+    if let Some(declaration) = &config.declaration {
+        out.insert_str(0, &format!("name = {}\n\n", quoted(&declaration.name)));
+    }
     out.truncate(out.trim_end().len());
     if !out.is_empty() {
         out.push('\n');

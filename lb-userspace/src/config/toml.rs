@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     model::{
-        Chain, Config, Dest, DestId, DestSpec, Effect, Family, LocalRange, MAX_TIMEOUT, Method,
-        Pool, Prefix, PrefixSet, Protocol, Rule, ServiceConfig, ServiceId, ServiceSpec, Settings,
-        Timeouts, Tunnel, TunnelChecksum, sysctl,
+        Chain, Config, Declaration, Dest, DestId, DestSpec, Effect, Family, LocalRange,
+        MAX_TIMEOUT, Method, Pool, Prefix, PrefixSet, Protocol, Rule, ServiceConfig, ServiceId,
+        ServiceSpec, Settings, Timeouts, Tunnel, TunnelChecksum, sysctl,
     },
     rules,
 };
@@ -27,6 +27,7 @@ use crate::{
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    name: Option<Spanned<String>>,
     timeouts: Option<Spanned<FileTimeouts>>,
     sysctl: Option<BTreeMap<Spanned<String>, i64>>,
     rules: Option<FileRules>,
@@ -198,7 +199,8 @@ impl Reader<'_> {
             Some(rules) => (rules.mark, rules.filter),
             None => (None, None),
         };
-        Config {
+        let name = file.name;
+        let mut config = Config {
             timeouts: file.timeouts.map(|timeouts| self.timeouts(timeouts)),
             sysctls: file.sysctl.map(|sysctls| self.sysctls(sysctls)),
             sets: file.set.map(|sets| self.sets(sets)),
@@ -206,6 +208,45 @@ impl Reader<'_> {
             filters: filters.map(|rules| self.rules(Chain::Filter, rules)),
             pools: file.local.map(|locals| self.pools(locals)),
             services: file.service.map(|services| self.services(services)),
+            ..Config::default()
+        };
+        config.declaration = name.map(|name| self.declaration(&name, &config));
+        config
+    }
+
+    /// A file with a name declares its services, and nothing else: the rest of
+    /// the director has no owner.
+    fn declaration(&mut self, name: &Spanned<String>, config: &Config) -> Declaration {
+        let span = name.span();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.get_ref().is_empty() || !name.get_ref().chars().all(plain) {
+            self.fault(
+                &span,
+                "a name has letters, digits, dots, dashes and underscores",
+            );
+        } else if name.get_ref() == "manual" {
+            self.fault(&span, "manual is what belongs to no file");
+        }
+        let only_services = Config {
+            services: config.services.clone(),
+            ..Config::default()
+        };
+        if *config != only_services {
+            self.fault(
+                &span,
+                "a file with a name holds services alone: the other sections belong into one without",
+            );
+        } else if config.services.is_none() {
+            self.fault(
+                &span,
+                "a file with a name declares services ('service = []' removes those it had)",
+            );
+        }
+        let lines = self.places.services.iter();
+        Declaration {
+            name: name.get_ref().clone(),
+            file: String::new(),
+            lines: lines.map(|(id, (line, _))| (*id, *line)).collect(),
         }
     }
 

@@ -7,7 +7,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{files::Files, namespaces::enter_first_mount_namespace, offline::Offline};
+use super::{
+    files::Files,
+    namespaces::enter_first_mount_namespace,
+    offline::{Offline, START},
+};
 use crate::model::{Request, Response};
 
 /// Asks the daemon of this network namespace, or its data plane when it is dead.
@@ -63,10 +67,25 @@ impl Client {
     }
 }
 
-fn connect(files: Files) -> Result<Link> {
+/// The data plane of this network namespace itself, for what is too much to be
+/// asked of the daemon.
+///
+/// # Errors
+/// Without root, or when there is none.
+pub fn data_plane() -> Result<Offline> {
+    root_only()?;
+    Offline::open(Files::here().context("lvx")?)
+}
+
+fn root_only() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("lvx: permission denied: only root may talk to the daemon");
     }
+    Ok(())
+}
+
+fn connect(files: Files) -> Result<Link> {
+    root_only()?;
     if let Some(daemon) = reach(&files)? {
         return Ok(daemon);
     }
@@ -99,16 +118,26 @@ fn reach(files: &Files) -> Result<Option<Link>> {
 fn ask(stream: &mut BufReader<UnixStream>, request: &Request) -> Result<Response> {
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
-    stream
+    let mut answer = String::new();
+    let asked = stream
         .get_mut()
         .write_all(&text)
-        .context("lvx: the daemon went away")?;
-    let mut answer = String::new();
-    stream
-        .read_line(&mut answer)
-        .context("lvx: the daemon went away")?;
-    if answer.is_empty() {
-        bail!("lvx: the daemon went away before it answered: 'lvx status' shows what is there");
+        .and_then(|()| stream.read_line(&mut answer));
+    // However the daemon dies, what is there of its answer is not to be read.
+    if asked.is_err() || !answer.ends_with('\n') {
+        bail!(gone(request));
     }
     serde_json::from_str(&answer).context("lvx: the daemon is of another version: restart it")
+}
+
+/// What to do when the daemon died before its answer was there.
+fn gone(request: &Request) -> String {
+    let what = match request {
+        Request::Batch(_) | Request::Strict(_) | Request::Apply(_) => {
+            "either everything was changed or nothing"
+        }
+        request if request.is_change() => "either the change was made or nothing",
+        _ => return format!("lvx: the daemon went away before it answered: {START}"),
+    };
+    format!("lvx: the daemon went away before it answered; {what}, as 'lvx show' tells: {START}")
 }

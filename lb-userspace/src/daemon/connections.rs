@@ -44,13 +44,17 @@ pub fn connections(maps: &Maps) -> Vec<Connection> {
     found.map(|found| found.connection).collect()
 }
 
-/// The connections that `filter` asks for.
-pub fn flows(maps: &Maps, state: &State, filter: &FlowFilter) -> Vec<Flow> {
+/// The connections that `filter` asks for, one by one as they are read.
+pub fn flows<'a>(
+    maps: &'a Maps,
+    state: &State,
+    filter: &'a FlowFilter,
+) -> impl Iterator<Item = Flow> + use<'a> {
     let owners = owners(state);
     let families = [Family::V4, Family::V6].into_iter();
     let flows = families.flat_map(|family| found(maps, family));
-    let flows = flows.map(|found| flow_of(&found, &owners));
-    flows.filter(|flow| filter.matches(flow)).collect()
+    let flows = flows.map(move |found| flow_of(&found, &owners));
+    flows.filter(|flow| filter.matches(flow))
 }
 
 /// Which service the server in each slot belongs to, or did.

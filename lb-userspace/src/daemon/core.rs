@@ -477,7 +477,9 @@ impl Core {
             Request::Kill(filter) => {
                 Response::Ended(end::kill(&self.plane.maps, &self.state, filter))
             }
-            Request::Flows(filter) => Response::Flows(flows(&self.plane.maps, &self.state, filter)),
+            Request::Flows(filter) => {
+                Response::Flows(flows(&self.plane.maps, &self.state, filter).collect())
+            }
             Request::Overview => {
                 Response::Overview(Box::new(overview::overview(&tables, &self.state)))
             }

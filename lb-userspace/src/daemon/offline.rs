@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     dataplane::{Maps, remove},
-    model::{Request, Response},
+    model::{Flow, FlowFilter, Request, Response},
 };
 
 /// The only advice there is when nothing runs.
@@ -73,7 +73,7 @@ impl Offline {
                 Ok(Response::Rules(self.state.list_rules(*chain, &self.maps)))
             }
             Request::ListSets => Ok(Response::Sets(self.state.list_sets())),
-            Request::Flows(filter) => Ok(Response::Flows(flows(&self.maps, &self.state, filter))),
+            Request::Flows(filter) => Ok(Response::Flows(self.flows(filter).collect())),
             Request::Overview => {
                 let overview = overview::overview(&Tables::from(&self.maps), &self.state);
                 Ok(Response::Overview(Box::new(overview)))
@@ -92,6 +92,12 @@ impl Offline {
             Request::Status => Ok(Response::Status(Box::new(self.status()))),
             _ => bail!("lvx: the daemon is not running: {START}"),
         }
+    }
+
+    /// The connections that `filter` asks for, one by one as they are read. A
+    /// daemon, if one runs, is not asked: millions of them would keep it busy.
+    pub fn flows<'a>(&'a self, filter: &'a FlowFilter) -> impl Iterator<Item = Flow> + use<'a> {
+        flows(&self.maps, &self.state, filter)
     }
 
     fn status(&self) -> Status {

@@ -3,7 +3,7 @@
 use lb_common::layout::{DestFlags, DestWord};
 
 use super::{snapshot, state::State, tables::Tables};
-use crate::model::{DestState, Listing, Overview, Removed, Way};
+use crate::model::{DestState, Listing, Overview, Ownership, Removed, Way};
 
 /// Services, servers as packets see them, and removed servers.
 pub fn overview(tables: &Tables<'_>, state: &State) -> Overview {
@@ -21,7 +21,15 @@ pub fn overview(tables: &Tables<'_>, state: &State) -> Overview {
             persistent: load.templates as u32,
         }
     });
+    let owners = state.declared().map(|declared| Ownership {
+        service: declared.service.id,
+        owner: declared.owner.clone(),
+        file: declared.file.clone(),
+        line: declared.line,
+        since: state.since(declared),
+    });
     Overview {
+        owners: owners.collect(),
         epoch: state.epoch,
         states: states.collect(),
         removed: removed.collect(),

@@ -2,7 +2,7 @@
 //! that read `/proc`.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -20,7 +20,8 @@ pub struct ProcDir {
 }
 
 impl ProcDir {
-    /// Makes the directory.
+    /// Makes the directory. What a daemon that was killed has left in it tells of
+    /// what was, and goes.
     ///
     /// # Errors
     /// When that cannot be done.
@@ -28,6 +29,18 @@ impl ProcDir {
         let net = dir.join("net");
         fs::create_dir_all(&net)
             .with_context(|| format!("--proc-dir: cannot make the directory {}", net.display()))?;
+        for file in ProcFile::ALL {
+            for stale in [net.join(file.name()), new_name(&net, file)] {
+                match fs::remove_file(&stale) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error).with_context(|| {
+                            format!("--proc-dir: cannot remove the old {}", stale.display())
+                        });
+                    }
+                    _ => {}
+                }
+            }
+        }
         Ok(Self { net, failed: false })
     }
 
@@ -52,7 +65,7 @@ impl ProcDir {
             let _ = fs::remove_file(path);
             return Ok(());
         };
-        let new = self.net.join(format!(".{}.new", file.name()));
+        let new = new_name(&self.net, file);
         let write = || {
             fs::write(&new, text)?;
             // Whoever reads it is not root.
@@ -66,6 +79,11 @@ impl ProcDir {
         });
         result.with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// What is written before it is put in its place.
+fn new_name(net: &Path, file: ProcFile) -> PathBuf {
+    net.join(format!(".{}.new", file.name()))
 }
 
 impl Drop for ProcDir {
@@ -115,5 +133,13 @@ mod tests {
         assert_eq!(mode & 0o777, 0o644);
         drop(kept);
         assert!(!net.exists());
+        // After a kill they are still there, until the next start.
+        fs::create_dir_all(&net).unwrap();
+        for name in ["ip_vs", ".ip_vs_conn.new", "other"] {
+            fs::write(net.join(name), "old").unwrap();
+        }
+        let kept = ProcDir::new(&dir.path().join("proc")).unwrap();
+        assert_eq!(names(), ["other"]);
+        drop(kept);
     }
 }

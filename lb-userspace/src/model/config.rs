@@ -30,6 +30,36 @@ pub struct Config {
     /// Sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sets: Option<Vec<PrefixSet>>,
+    /// Of a file with a name: the name, to which its services belong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declaration: Option<Declaration>,
+    /// Of a running configuration: the services that files declare, as they do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<Declared>,
+}
+
+/// The name of a file, and where it declares what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Declaration {
+    /// Whom the services belong to.
+    pub name: String,
+    /// Path of the file.
+    pub file: String,
+    /// Lines of its services.
+    pub lines: Vec<(ServiceId, usize)>,
+}
+
+/// A service as a file declares it, whatever has become of it since.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Declared {
+    /// The file's name.
+    pub owner: String,
+    /// Path of the file.
+    pub file: String,
+    /// Line of the service in it.
+    pub line: usize,
+    /// What it says.
+    pub service: ServiceConfig,
 }
 
 /// A service with its servers.

@@ -13,10 +13,10 @@ mod service;
 mod settings;
 mod snapshot;
 
-pub use config::{Config, ServiceConfig};
+pub use config::{Config, Declaration, Declared, ServiceConfig};
 pub use flow::{End, Flow, FlowFilter};
 pub use local::{LocalRange, Pool};
-pub use overview::{DestState, Overview, Removed, Way};
+pub use overview::{DestState, Overview, Ownership, Removed, Since, Way};
 pub use report::{MapUsage, ProcFile};
 pub use request::{Refusal, Request, Response};
 pub use rule::{

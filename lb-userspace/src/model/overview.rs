@@ -14,6 +14,35 @@ pub struct Overview {
     /// Removed servers that connections or templates still refer to, or did a
     /// short while ago.
     pub removed: Vec<Removed>,
+    /// Services that files declare; all others are manual.
+    pub owners: Vec<Ownership>,
+}
+
+/// Whose a service is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ownership {
+    /// The service.
+    pub service: ServiceId,
+    /// The name of the file that declares it.
+    pub owner: String,
+    /// Path of the file.
+    pub file: String,
+    /// Line in it.
+    pub line: usize,
+    /// What has become of it.
+    pub since: Since,
+}
+
+/// What has become of a service since its file was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Since {
+    /// It is as declared.
+    Kept,
+    /// It was changed by hand.
+    Changed,
+    /// It was removed by hand.
+    Removed,
 }
 
 /// Where packets to a server go at the moment.

@@ -16,6 +16,7 @@ use lvx_oracle::{
         stage::{in_guest, on_lvx},
         transcript::{self, Item},
     },
+    times,
     vm::Kernel,
 };
 
@@ -48,6 +49,9 @@ pub(crate) struct Args {
     /// Which kernel: 6.12, or Debian 12's own 6.1
     #[arg(long, value_enum, default_value_t = Kernel::V6_12, hide_possible_values = true)]
     kernel: Kernel,
+    /// Time large tables on both instead; a table in Markdown
+    #[arg(long, value_name = "ROUNDS", num_args = 0..=1, default_missing_value = "3", conflicts_with = "transcripts")]
+    times: Option<u32>,
     /// Show the commands and play nothing
     #[arg(long)]
     show: bool,
@@ -57,6 +61,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    if let Some(rounds) = args.times {
+        print!(
+            "{}",
+            times::in_guest(args.kernel, rounds.max(1), &times::SIZES)?
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut total = Compared::default();
     let start = Instant::now();
     for Part { items, files } in parts(args)? {

@@ -9,7 +9,7 @@ mod vm;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use lvx_oracle::{commands::stage, devices, play::Engine, vm::Kernel};
+use lvx_oracle::{commands::stage, devices, play::Engine, times, vm::Kernel};
 
 /// lvx against the kernel's IPVS.
 #[derive(Parser)]
@@ -52,6 +52,14 @@ enum Verb {
         /// Only what has one of these words in its name
         only: Vec<String>,
     },
+    /// Inside the virtual machine: the times of `commands --times`
+    #[command(hide = true)]
+    GuestTimes {
+        /// How often
+        rounds: u32,
+        /// Numbers of services
+        sizes: Vec<u32>,
+    },
     /// Inside the virtual machine: play what is in /scenarios
     #[command(hide = true)]
     Guest {
@@ -73,6 +81,9 @@ pub(crate) fn main() -> ExitCode {
             ExitCode::SUCCESS
         }),
         Verb::GuestDevices { only } => devices::guest(&only).map(|()| ExitCode::SUCCESS),
+        Verb::GuestTimes { rounds, sizes } => {
+            times::guest(rounds, &sizes).map(|()| ExitCode::SUCCESS)
+        }
         Verb::Guest { engines } => lvx_oracle::batch::guest(&engines).map(|()| ExitCode::SUCCESS),
     };
     match result {

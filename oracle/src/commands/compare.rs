@@ -96,12 +96,13 @@ fn row(step: &Step, real: &Answer, lvx: &Answer) -> Option<(&'static str, bool)>
     if mark("-") && !lvx.stderr.contains("invalid fwmark value") {
         return Some(("D-mark-sign", true));
     }
-    // `-b ,`, attached or not.
-    let commas = |word: &String| {
+    // `-b ,`, attached or not, here or in a line of a restore.
+    let commas = |word: &str| {
         let flags = word.trim_end_matches(',');
         flags.len() < word.len() && (flags.is_empty() || flags.starts_with('-'))
     };
-    if real.code == -1 && words.iter().any(commas) {
+    let mut all = (words.iter().map(String::as_str)).chain(step.input.split_whitespace());
+    if real.code == -1 && all.any(commas) {
         return Some(("D-crash", true));
     }
     let comment = |line: &str| line.trim_start_matches([' ', '\t']).starts_with('#');
@@ -198,6 +199,21 @@ mod tests {
         assert_eq!(differences(&real("rc=0\n"), lvx).1, ["D-unsupported"]);
         let refused = real("E|illegal start-daemon parameter specified$\nrc=2\n");
         assert_eq!(differences(&refused, lvx), (1, vec![]));
+    }
+
+    #[test]
+    fn the_real_one_crashes_by_flags_without_a_name() {
+        for line in [
+            "ipvsadm -A -t 10.0.0.1:80 -b ,",
+            "ipvsadm -R << -C|-A -t 10.0.0.1:80 -b ,",
+        ] {
+            let answer = |code: i32| format!("$ {line}\nrc={code}\n");
+            assert_eq!(differences(&answer(-1), &answer(0)), (0, vec!["D-crash"]));
+            assert_eq!(differences(&answer(0), &answer(-1)), (1, vec![]));
+        }
+        let other = "$ ipvsadm -A -t 10.0.0.1:80\nrc=";
+        let (real, lvx) = (format!("{other}-1\n"), format!("{other}0\n"));
+        assert_eq!(differences(&real, &lvx), (1, vec![]));
     }
 
     #[test]

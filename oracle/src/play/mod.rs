@@ -109,8 +109,8 @@ pub fn play(
             .and_then(|results| results.steps.get(index))
             .map_or(0, |step| step.lines.len());
         let lines = match &step.action {
-            Action::Ipvsadm(words) => listing(&directing.ipvsadm(words)?),
-            Action::Rules(chain, words) => listing(&directing.rules(*chain, words)?),
+            Action::Ipvsadm(words) => said(&directing.ipvsadm(words)?, scenario.exact),
+            Action::Rules(chain, words) => said(&directing.rules(*chain, words)?, scenario.exact),
             Action::Packet(packet) => player.packet(packet, wanted)?,
             Action::Flows(count, packet) => player.flows(*count, packet, moment, wanted > 0)?,
             Action::Clients(count, packet) => player.clients(*count, packet, wanted > 0)?,
@@ -307,21 +307,29 @@ impl Player<'_> {
     }
 }
 
+/// As [`said`], without blanks at the ends of lines.
+fn listing(answer: &Answer) -> Vec<String> {
+    said(answer, false)
+}
+
 /// What a command printed. Connections are in no order that means anything, so
 /// they are sorted; the size of the connection table is an option of whoever
-/// loaded the module or started lvx, so it is not shown.
-fn listing(answer: &Answer) -> Vec<String> {
+/// loaded the module or started lvx, so it is not shown. With `exact`, lines
+/// keep their blanks and end with `$`.
+fn said(answer: &Answer, exact: bool) -> Vec<String> {
     let mut lines: Vec<_> = answer
         .stdout
         .lines()
         .map(|line| match line.split_once(" (size=") {
             Some((version, _)) => version.to_owned(),
+            None if exact => line.to_owned(),
             None => line.trim_end().to_owned(),
         })
+        .map(|line| if exact { line + "$" } else { line })
         .collect();
     if lines
         .first()
-        .is_some_and(|line| line == "IPVS connection entries")
+        .is_some_and(|line| line.starts_with("IPVS connection entries"))
         && lines.len() > 2
     {
         // By the client: the time, in the second column, is not the same on every clock.

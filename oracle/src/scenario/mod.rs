@@ -31,6 +31,8 @@ pub struct Scenario {
     /// Many services that share topology and waits, in virtual time: packets
     /// of a frame leave at once, commands go to an `ipvsadm -R` that stays.
     pub crowded: bool,
+    /// Lines of listings are compared to their last blank; `$` stands at their end.
+    pub exact: bool,
     /// Virtual addresses, on the director's `lo`.
     pub vips: Vec<IpAddr>,
     /// Real servers by name.

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{Action, RuleChain, Scenario, Step, fields};
 
 /// What a line may begin with.
-const WORDS: &str = "about, legs, mtu, crowded, vip, server, client, sysctl, ipvsadm, mark, filter, tcp, udp, sctp, \
+const WORDS: &str = "about, legs, mtu, crowded, exact, vip, server, client, sysctl, ipvsadm, mark, filter, tcp, udp, sctp, \
                      icmp, ipip, gue, gre, flows, clients, wait, snapshot or deviates";
 
 pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
@@ -18,6 +18,7 @@ pub(super) fn parse(name: &str, file: &str, text: &str) -> Result<Scenario> {
             about: String::new(),
             one_leg: false,
             crowded: false,
+            exact: false,
             vips: Vec::new(),
             servers: BTreeMap::new(),
             mtu: [1500; 2],
@@ -69,6 +70,7 @@ impl Reader {
             }
             ["mtu", ..] => return Err("expected mtu clients N or mtu servers N".to_owned()),
             ["crowded"] => return self.head(|scenario| scenario.crowded = true),
+            ["exact"] => return self.head(|scenario| scenario.exact = true),
             ["legs", ..] => return Err("expected legs 1 or legs 2".to_owned()),
             ["vip" | "server" | "client", ..] => return self.name(&words),
             ["sysctl", key, "=", value] => {

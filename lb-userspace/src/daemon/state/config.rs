@@ -1,19 +1,31 @@
 //! The configuration as files have it, and the change to one of those.
 
-use super::{Loads, RawStats, State};
+use std::collections::HashMap;
+
+use super::{Loads, RawStats, Service, State};
 use crate::{
-    config::changes,
-    model::{Chain, Config, DestId, Refusal, Request, Rule, ServiceConfig, ServiceId},
+    config::{changes, scope},
+    model::{
+        Chain, Config, Declaration, Declared, DestId, Refusal, Request, Rule, ServiceConfig,
+        ServiceId, Since,
+    },
 };
+
+/// A service as files have it.
+fn service_config(id: ServiceId, service: &Service) -> ServiceConfig {
+    ServiceConfig {
+        id,
+        spec: service.spec.clone(),
+        dests: service.dests.iter().rev().map(|node| node.dest).collect(),
+    }
+}
 
 impl State {
     /// Everything that is configured.
     pub fn config(&self, stats: &dyn RawStats) -> Config {
-        let services = self.services().map(|(id, service)| ServiceConfig {
-            id: *id,
-            spec: service.spec.clone(),
-            dests: service.dests.iter().rev().map(|node| node.dest).collect(),
-        });
+        let services = self
+            .services()
+            .map(|(id, service)| service_config(*id, service));
         let rules = |chain| -> Vec<Rule> {
             let listed = self.list_rules(chain, stats).into_iter();
             listed.map(|listed| listed.rule).collect()
@@ -26,11 +38,58 @@ impl State {
             marks: Some(rules(Chain::Mark)),
             filters: Some(rules(Chain::Filter)),
             sets: Some(self.list_sets()),
+            declaration: None,
+            declared: self.declared.values().cloned().collect(),
         }
     }
 
+    /// What has become of a declared service.
+    pub fn since(&self, declared: &Declared) -> Since {
+        let id = declared.service.id;
+        let Some(service) = self.services.get(&id) else {
+            return Since::Removed;
+        };
+        let only = |service: ServiceConfig| Config {
+            services: Some(vec![service]),
+            ..Config::default()
+        };
+        let (now, then) = (
+            only(service_config(id, service)),
+            only(declared.service.clone()),
+        );
+        if changes(&now, &then).is_empty() {
+            Since::Kept
+        } else {
+            Since::Changed
+        }
+    }
+
+    /// Takes down what a file with a name declares.
+    fn declare(&mut self, wanted: &Config) {
+        let Some(Declaration { name, file, lines }) = &wanted.declaration else {
+            return;
+        };
+        let lines: HashMap<ServiceId, usize> = lines.iter().copied().collect();
+        let services = wanted.services.iter().flatten();
+        let new = services.map(|service| Declared {
+            owner: name.clone(),
+            file: file.clone(),
+            line: lines.get(&service.id).copied().unwrap_or(1),
+            service: service.clone(),
+        });
+        let new: Vec<Declared> = new.collect();
+        let old = self.declared.values().filter(|one| one.owner == *name);
+        if old.eq(&new) {
+            return;
+        }
+        self.declared.retain(|_, one| one.owner != *name);
+        self.declared
+            .extend(new.into_iter().map(|one| (one.service.id, one)));
+        self.dirty = true;
+    }
+
     /// Makes the configuration what `wanted` says, in one transaction with what
-    /// else is in it.
+    /// else is in it. Services that belong to others are left alone.
     ///
     /// # Errors
     /// The first change that is refused. Nothing is done then.
@@ -41,7 +100,9 @@ impl State {
         loads: &dyn Loads,
         now: u64,
     ) -> Result<(), Box<(Request, Refusal)>> {
-        let changes = changes(&self.config(stats), wanted);
+        let running = scope(self.config(stats), wanted)
+            .map_err(|refused| Box::new((refused.0, Refusal::Other(refused.1))))?;
+        let changes = changes(&running, wanted);
         let before = self.clone();
         for change in changes {
             if let Err(refusal) = self.apply(&change, stats, loads, now) {
@@ -49,6 +110,7 @@ impl State {
                 return Err(Box::new((change, refusal)));
             }
         }
+        self.declare(wanted);
         Ok(())
     }
 
@@ -197,6 +259,85 @@ mod tests {
         state.finish();
         state.apply_config(&again, &Idle, &Idle, 0).unwrap();
         assert!(!state.is_dirty(), "what it says is what it is");
+    }
+
+    /// As a command line sends it.
+    fn named(name: &str, text: &str) -> Config {
+        let mut config = wanted(&format!("name = \"{name}\"\n{text}"));
+        config.declaration.as_mut().unwrap().file = format!("/etc/{name}.toml");
+        config
+    }
+
+    #[test]
+    fn a_file_touches_what_it_owns() {
+        let service = |port: u32, weight: u32| {
+            format!(
+                "[[service]]\ntcp = \"10.0.0.1:{port}\"\nserver = [{{ address = \"10.1.0.1\", weight = {weight} }}]\n"
+            )
+        };
+        let id = |port: u32| -> ServiceId { format!("tcp:10.0.0.1:{port}").parse().unwrap() };
+        let limits = Limits {
+            services: 9,
+            dests: 9,
+            ..LIMITS
+        };
+        let mut state = State::new(limits);
+        let give = |state: &mut State, config: &Config| {
+            let applied = state.apply_config(config, &Idle, &Idle, 0);
+            applied.map_err(|refused| refused.1.to_string())
+        };
+        let ports = |state: &State| -> Vec<String> {
+            let mut all: Vec<_> = state.services().map(|(id, _)| id.name()).collect();
+            all.sort();
+            all
+        };
+        give(&mut state, &wanted(&service(1, 1))).unwrap();
+        give(&mut state, &named("web", &service(2, 1))).unwrap();
+        give(&mut state, &named("mail", &service(3, 1))).unwrap();
+        assert_eq!(ports(&state), [1, 2, 3].map(|port| id(port).name()));
+        // Each clears its own.
+        give(&mut state, &named("mail", "service = []\n")).unwrap();
+        give(&mut state, &wanted("service = []\n")).unwrap();
+        assert_eq!(ports(&state), [id(2).name()]);
+        // Nobody takes what another declares; both places are told.
+        for other in [wanted(&service(2, 5)), named("mail", &service(2, 5))] {
+            let before = state.to_text();
+            let why = give(&mut state, &other).unwrap_err();
+            assert_eq!(
+                why,
+                "lvx: it belongs to web, which declares it in /etc/web.toml:3"
+            );
+            assert_eq!(state.to_text(), before);
+        }
+        // What is manual passes to the file that declares it, and stays as it is.
+        give(&mut state, &wanted(&service(1, 1))).unwrap();
+        state.finish();
+        give(&mut state, &named("mail", &service(1, 1))).unwrap();
+        assert!(state.is_dirty(), "it must be saved");
+        state.finish();
+        give(&mut state, &named("mail", &service(1, 1))).unwrap();
+        assert!(!state.is_dirty());
+
+        // By hand everything may be done; it is seen, also after a restart.
+        let since = |state: &State| -> Vec<Since> {
+            state.declared().map(|one| state.since(one)).collect()
+        };
+        assert_eq!(since(&state), [Since::Kept, Since::Kept]);
+        let dest = state.service(&id(2)).unwrap().dests[0].dest;
+        let mut drained = dest;
+        drained.spec.weight = 0;
+        for change in [
+            Request::EditDest(id(2), drained),
+            Request::DeleteService(id(1)),
+        ] {
+            state.apply(&change, &Idle, &Idle, 0).unwrap();
+        }
+        let mut state = State::from_text(&state.to_text(), limits).unwrap();
+        assert_eq!(since(&state), [Since::Changed, Since::Removed]);
+        give(&mut state, &named("web", &service(2, 1))).unwrap();
+        give(&mut state, &named("mail", &service(1, 1))).unwrap();
+        assert_eq!(since(&state), [Since::Kept, Since::Kept]);
+        assert_eq!(state.service(&id(2)).unwrap().dests[0].dest, dest);
     }
 
     #[test]

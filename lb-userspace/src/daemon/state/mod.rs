@@ -26,7 +26,7 @@ use self::{placement::Placement, rules::Rules, slots::Slots, trash::Trash};
 use super::cursor::{Step, Wrr, is_bound};
 use crate::{
     dataplane::Sizes,
-    model::{Dest, LocalRange, Refusal, ServiceId, ServiceSpec, Settings},
+    model::{Declared, Dest, LocalRange, Refusal, ServiceId, ServiceSpec, Settings},
 };
 
 /// What the tables can hold.
@@ -133,6 +133,8 @@ pub struct State {
     /// Time-outs and settings.
     settings: Settings,
     rules: Rules,
+    /// Services that files declare.
+    declared: IndexMap<ServiceId, Declared>,
     service_slots: Slots,
     dest_slots: Slots,
     /// Services whose scheduler has a table.
@@ -152,6 +154,7 @@ impl State {
             locals: IndexMap::new(),
             settings: Settings::default(),
             rules: Rules::new(limits.rules),
+            declared: IndexMap::new(),
             service_slots: Slots::new(limits.services, []),
             dest_slots: Slots::new(limits.dests, []),
             sched_tables: 0,
@@ -183,6 +186,11 @@ impl State {
     /// Time-outs and settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Services as files declare them.
+    pub fn declared(&self) -> impl Iterator<Item = &Declared> {
+        self.declared.values()
     }
 
     /// Number of configured servers.

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use super::{Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
 use crate::daemon::sched_tables::has_table;
-use crate::model::{Counters, Dest, Pool, ServiceId, ServiceSpec, Settings};
+use crate::model::{Counters, Declared, Dest, Pool, ServiceId, ServiceSpec, Settings};
 
 /// Changes when the text changes shape.
 const FORMAT: u32 = 1;
@@ -23,6 +23,8 @@ struct Saved<S, T> {
     #[serde(default)]
     settings: Settings,
     rules: Option<Box<RawValue>>,
+    #[serde(default)]
+    declared: Vec<Declared>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,6 +98,14 @@ impl State {
         text.push_str(&json(&self.settings));
         text.push_str(",\n\"rules\":");
         text.push_str(&self.rules.text());
+        if !self.declared.is_empty() {
+            text.push_str(",\n\"declared\":[");
+            for (i, declared) in self.declared.values().enumerate() {
+                text.push_str(if i == 0 { "\n" } else { ",\n" });
+                text.push_str(&json(declared));
+            }
+            text.push(']');
+        }
         text.push_str("}\n");
         text
     }
@@ -169,6 +179,8 @@ impl State {
         let locals = saved.locals.into_iter();
         state.locals = locals.map(|pool| (pool.service, pool.ranges)).collect();
         state.settings = saved.settings;
+        let declared = saved.declared.into_iter();
+        state.declared = declared.map(|one| (one.service.id, one)).collect();
         state.trash = Trash::restore(trash, saved.trash_due);
         state.service_slots = Slots::new(limits.services, service_slots);
         state.dest_slots = Slots::new(limits.dests, dest_slots);

@@ -116,6 +116,10 @@ pub struct Facts {
     /// Whether a FULLNAT server is to be told the client's address, and what became
     /// of that: [`told`](crate::facts::told).
     pub toa: u64,
+    /// Of a packet whose connection was given up for a new one, what that still
+    /// counts on its server ([`load::unbind`](crate::load::unbind)), and the server's
+    /// slot.
+    pub owed: [u64; 2],
     /// Firewall mark, of a packet without a connection.
     pub mark: u64,
     /// [`FilterVerdict`](crate::layout::FilterVerdict) of such a packet.

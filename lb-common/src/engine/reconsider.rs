@@ -38,7 +38,10 @@ fn decide<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<u32, Sto
     let is_over = is_removed && knobs.has(Knobs::EXPIRE_NODEST)
         || tracking.opens(facts) && is_reusable(tracking, state, dest, server, knobs);
     if is_over {
-        flow::release::<F, T>(tables, cell, index, state);
+        // The new one is scheduled with the old one still counted.
+        if flow::vacate::<F, T>(tables, cell, index, state) {
+            facts.owed = [flow::load_of(state.counted()), dest & u64::from(u32::MAX)];
+        }
         return Ok(STAGE_ANEW);
     }
     if is_removed && server.has(DestFlags::CLAIMED) {

@@ -14,6 +14,7 @@ use crate::{
         DestFlags, FILTER_WORDS, ForwardMethod, IFACE_WINDOW, IfaceKey, IfaceView, Root,
         filter_bit, reply_bit,
     },
+    load,
     packet::Packet,
     parse::{self, Ethernet, Header, TunnelError},
     reason::Reason,
@@ -162,6 +163,7 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     to_vip: bool,
 ) -> Result<Verdict, Stop> {
     let key = F::key(facts);
+    facts.owed = [0; 2];
     let dest = 'dest: {
         if let Some(found) = flow::find::<F, T>(tables, &key) {
             if found.state.is_reverse() {
@@ -197,13 +199,27 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
         facts.reason = Reason::PassedNoVip as u64;
         if to_vip {
             match schedule::<F, P, T, S>(packet, tables, stages, facts) {
-                Ok(()) => break 'dest connection::dest_word(tables, facts)?,
-                Err(stop) if stop != Reason::PassedNoService.into() => return Err(stop),
-                // The filter knows addresses only roughly, and may let all through.
-                Err(_) => {}
+                Ok(()) => {
+                    forget_old(tables, facts);
+                    break 'dest connection::dest_word(tables, facts)?;
+                }
+                Err(stop) => {
+                    forget_old(tables, facts);
+                    // The filter knows addresses only roughly, and may let all through.
+                    if stop != Reason::PassedNoService.into() {
+                        return Err(stop);
+                    }
+                }
             }
         }
         return connection::pass_reply::<F, T>(tables, &key, facts, tracking);
     };
     send::send::<F, P, T, S>(packet, tables, stages, facts, dest)
+}
+
+/// Takes a connection that was given up for a new one off its server's counts.
+#[inline(always)]
+fn forget_old<T: Tables>(tables: T, facts: &Facts) {
+    let [load, slot] = facts.owed;
+    load::unbind(tables, slot as u32, load);
 }

@@ -36,9 +36,9 @@ mod template;
 pub use cell::{FlowCell, Link, TEMPLATE_SHIFT, Times, word};
 pub use insert::{Inserted, NewFlow, Prepared, insert};
 pub use lookup::{Found, find, find_rare, home, linked, stash_home};
-pub use release::{release, transition};
+pub use release::{release, transition, vacate};
 pub use reverse::{NewReverse, read_reverse, way_of};
-pub use state::{Phase, StateWord};
+pub use state::{Phase, StateWord, load_of};
 pub use template::{
     CONTROLLED, Control, NewTemplate, assure, close, hold, is_alive, let_go, renew, retire,
 };

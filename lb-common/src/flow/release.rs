@@ -45,18 +45,40 @@ pub fn release<F: Family, T: Tables>(
     index: u32,
     seen: StateWord,
 ) -> bool {
+    free::<F, T, false>(tables, cell, index, seen)
+}
+
+/// As [`release`], but leaves a connection counted on its server.
+#[inline(always)]
+pub fn vacate<F: Family, T: Tables>(
+    tables: T,
+    cell: FlowCell<T::Cell>,
+    index: u32,
+    seen: StateWord,
+) -> bool {
+    free::<F, T, true>(tables, cell, index, seen)
+}
+
+#[inline(always)]
+fn free<F: Family, T: Tables, const STAYS_COUNTED: bool>(
+    tables: T,
+    cell: FlowCell<T::Cell>,
+    index: u32,
+    seen: StateWord,
+) -> bool {
     // Read before the swap: afterwards the cell is anybody's. If the swap
     // succeeds, generation and so key and server were these all the time.
     let dest = cell.dest();
-    let slot = dest as u32;
     let key = cell.key::<F>();
     if !cell.set_state(seen, seen.freed()) {
         return false;
     }
     if seen.is_template() {
-        load::unbind_template(tables, slot);
+        load::unbind_template(tables, dest as u32);
     } else if !seen.is_reverse() {
-        load::unbind(tables, slot, load_of(seen.counted()));
+        if !STAYS_COUNTED {
+            load::unbind(tables, dest as u32, load_of(seen.counted()));
+        }
         let_go::<F, T>(tables, dest >> TEMPLATE_SHIFT);
     }
     if let Some(block) = tables.cell(F::BLOCKS, index / BLOCK) {

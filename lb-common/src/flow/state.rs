@@ -204,7 +204,7 @@ impl StateWord {
 /// What a connection counted as `counted` adds to
 /// [`DestLoad::conns`](crate::layout::DestLoad).
 #[inline(always)]
-pub(super) const fn load_of(counted: u8) -> u64 {
+pub const fn load_of(counted: u8) -> u64 {
     use crate::layout::DestLoad;
     if counted == Counted::Active as u8 {
         DestLoad::ACTIVE

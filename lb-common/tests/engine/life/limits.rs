@@ -5,7 +5,7 @@ use lb_common::{
     reason::Reason,
     tables::Table,
     time::seconds,
-    wire::TCP_SYN as S,
+    wire::{TCP_FIN as F, TCP_SYN as S},
 };
 
 use crate::lab::{Lab, Service, TX, TX_TOO, dns, web};
@@ -38,6 +38,24 @@ fn a_server_takes_as_many_as_its_upper_threshold() {
     }
     assert_eq!(lab.reason(&web(14, S)), Reason::DroppedNoServer);
     assert_eq!((lab.load(TX), lab.load(TX_TOO)), ((2, 0), (1, 0)));
+}
+
+#[test]
+fn a_connection_given_up_counts_until_its_successor_is_scheduled() {
+    let lab = Lab::with(&[TX, TX_TOO]);
+    limit(&lab, TX, 1, 0);
+    limit(&lab, TX_TOO, 1, 0);
+    assert_eq!(lab.reason(&web(1, S)), Reason::ForwardedTx);
+    lab.run(&web(1, F));
+    // In TIME_WAIT the port is used again: the full server is not asked.
+    lab.run(&web(1, S));
+    assert_eq!((lab.load(TX), lab.load(TX_TOO)), ((0, 0), (1, 0)));
+    assert!(!is_full(&lab, TX), "the old one is gone");
+    lab.run(&web(2, S));
+    lab.run(&web(2, F));
+    // Both are full, and the old connection is given up all the same.
+    assert_eq!(lab.reason(&web(2, S)), Reason::DroppedNoServer);
+    assert_eq!(lab.reason(&web(2, S)), Reason::ForwardedTx);
 }
 
 /// How many connections of five, one ending after the other, are left when a

@@ -91,6 +91,8 @@ reasons! {
     DroppedNoServer = "dropped-no-server", Dropped;
     /// `--pe sip`: not a datagram with a Call-ID.
     DroppedNoCallId = "dropped-no-call-id", Dropped;
+    /// SCTP of no connection, without a chunk.
+    DroppedNoChunk = "dropped-no-chunk", Dropped;
     /// `drop_packet`: one of so many packets that would start a connection.
     DroppedDefence = "dropped-defence", Dropped;
     /// A rule of the filter says so.

@@ -11,7 +11,7 @@ use super::{
     persistence, service::find_service, stage_answer, stage_done,
 };
 use crate::{
-    conn::{Protocol, Seen, Tracking},
+    conn::{Protocol, Seen, Tracking, sctp::Event},
     facts::{Facts, outcome, told},
     family::Family,
     flow::{self, Inserted, Link, NewFlow, Prepared},
@@ -23,7 +23,7 @@ use crate::{
     reason::Reason,
     sched::{self, Picked},
     tables::{Cell, Table, Tables},
-    wire::{FTP_DATA, IPPROTO_UDP},
+    wire::{FTP_DATA, IPPROTO_SCTP, IPPROTO_UDP},
 };
 
 /// Has a server chosen, by the client's template or the scheduler, and the
@@ -158,6 +158,10 @@ fn pick<T: Tables>(tables: T, facts: &mut Facts) -> Result<Choice, Reason> {
     if facts.part == Part::Later as u64 {
         return Err(Reason::DroppedFragment);
     }
+    // The kernel drops them, also where there is no service.
+    if has_no_chunk(facts) {
+        return Err(Reason::DroppedNoChunk);
+    }
     // A packet that was asked about its template has been counted.
     if facts.wants_template == 0 && is_one_too_many(tables)? {
         return Err(Reason::DroppedDefence);
@@ -201,10 +205,18 @@ fn is_one_too_many<T: Tables>(tables: T) -> Result<bool, Reason> {
 }
 
 #[inline(always)]
+fn has_no_chunk(facts: &Facts) -> bool {
+    facts.protocol() == IPPROTO_SCTP && facts.flags() == Event::Nothing as u8
+}
+
+#[inline(always)]
 fn may_start<T: Tables>(tables: T, facts: &Facts) -> Result<(), Reason> {
     let protocol = Protocol::from_number(facts.protocol()).ok_or(Reason::PassedProtocol)?;
     let settings = SettingsView(tables.cell(Table::Settings, 0).ok_or(LOST)?);
-    if facts.part == Part::Later as u64 || protocol.may_start(facts, settings.knobs()) {
+    if facts.part == Part::Later as u64
+        || has_no_chunk(facts)
+        || protocol.may_start(facts, settings.knobs())
+    {
         Ok(())
     } else {
         Err(Reason::PassedNoConnection)

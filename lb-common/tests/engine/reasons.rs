@@ -7,7 +7,7 @@ use lb_common::{
     reason::{Class, Reason},
     sched::Cursor,
     tables::Table,
-    wire::{TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+    wire::{IPPROTO_SCTP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
 };
 
 use crate::lab::{
@@ -74,6 +74,15 @@ fn case(reason: Reason) -> Option<(Lab, Vec<u8>)> {
                 ..Service::web(&[TX])
             };
             (Lab::of_services(&[web]), syn().build())
+        }
+        Reason::DroppedNoChunk => {
+            let signal = Service {
+                protocol: IPPROTO_SCTP,
+                ..Service::web(&[TX])
+            };
+            let (from, to) = (syn().source, syn().destination);
+            let bare = Frame::sctp(from, to, Vec::new());
+            (Lab::of_services(&[signal]), bare.build())
         }
         Reason::DroppedFilter => {
             let lab = lab(TX);

@@ -154,7 +154,7 @@ fn only_init_starts_a_connection<F: Family>() {
         payload: Vec::new(),
         ..Bed::<F>::chunk(1000, INIT)
     };
-    assert_eq!(bed.reason(&none), Reason::PassedNoConnection);
+    assert_eq!(bed.reason(&none), Reason::DroppedNoChunk);
     let init = Bed::<F>::chunk(1000, INIT);
     assert_eq!(bed.reason(&init), Reason::ForwardedRedirect);
     // A packet without a chunk goes the connection's way and changes nothing.

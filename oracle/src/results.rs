@@ -230,7 +230,7 @@ fn counted(told: &BTreeMap<String, u64>, kernel: &mut [String], lvx: &[String]) 
             .collect();
         numbers.try_into().ok()
     };
-    let (mut most, mut bytes, mut uses) = (0, 0, 0);
+    let (mut most, mut bytes, mut uses) = (0, [0; 2], 0);
     for (kernel, lvx) in kernel.iter_mut().zip(lvx) {
         let mut words = lvx.split_whitespace();
         if let (Some(protocol @ ("TCP" | "UDP" | "SCTP")), Some(end)) = (words.next(), words.next())
@@ -239,12 +239,24 @@ fn counted(told: &BTreeMap<String, u64>, kernel: &mut [String], lvx: &[String]) 
             let vip = vip.trim_matches(['[', ']']);
             most = told.get(vip).copied().unwrap_or_default();
             let of = if protocol == "SCTP" { OF_SCTP } else { BYTES };
-            bytes = of[usize::from(vip.contains(':'))];
+            bytes = [of[usize::from(vip.contains(':'))]; 2];
+        }
+        let mut words = lvx.split_whitespace();
+        if let (Some("FWM"), Some(mark)) = (words.next(), words.next()) {
+            // In random files the mark is the last number of the address.
+            let ipv6 = words.next() == Some("IPv6");
+            let vip = told.iter().find(|(vip, _)| {
+                vip.contains(':') == ipv6 && vip.rsplit(['.', ':']).next() == Some(mark)
+            });
+            most = vip.map(|(_, times)| *times).unwrap_or_default();
+            bytes = [BYTES, OF_SCTP].map(|of| of[usize::from(ipv6)]);
         }
         if let (Some(theirs), Some(ours)) = (fields(kernel), fields(lvx))
             && let Some(more) = theirs[2].checked_sub(ours[2])
             && (1..=most).contains(&more)
-            && theirs[4] == ours[4] + more * bytes
+            && bytes
+                .iter()
+                .any(|bytes| theirs[4] == ours[4] + more * bytes)
             && [theirs[0], theirs[1], theirs[3]] == [ours[0], ours[1], ours[3]]
             && kernel
                 .split_whitespace()
@@ -482,6 +494,18 @@ mod tests {
         let ours = line6("3 1071 200");
         assert_eq!(counted(&told6, &mut line6("4 1071 308"), &ours), 1);
         assert_eq!(counted(&told6, &mut line6("4 1071 268"), &ours), 0);
+        // A service by mark, whose number is the end of its address.
+        let marked = |mark: &str, out: &str| vec![format!("FWM  {mark} 8 25 {out}")];
+        for (mark, theirs, used) in [
+            ("2", "1 1071 68", 1),
+            ("2", "1 1071 69", 0),
+            ("3", "1 1071 68", 0),
+            ("2 IPv6", "1 1071 108", 0),
+        ] {
+            let ours = marked(mark, "0 1071 0");
+            let mut kernel = marked(mark, theirs);
+            assert_eq!(counted(&told, &mut kernel, &ours), used, "{mark}: {theirs}");
+        }
     }
 
     #[test]

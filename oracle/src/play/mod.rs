@@ -332,11 +332,15 @@ fn said(answer: &Answer, exact: bool) -> Vec<String> {
         .is_some_and(|line| line.starts_with("IPVS connection entries"))
         && lines.len() > 2
     {
-        // By the client: the time, in the second column, is not the same on every clock.
-        lines[2..].sort_by_key(|line| {
-            let words = line.split_whitespace().enumerate();
-            let words = words.filter(|(column, _)| *column != 1);
-            words.map(|(_, word)| word.to_owned()).collect::<Vec<_>>()
+        // By the client: the time, in the second column, is not the same on every clock,
+        // so it only orders lines that are equal otherwise.
+        lines[2..].sort_by_cached_key(|line| {
+            let mut words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            if words.len() > 1 {
+                let time = words.remove(1);
+                words.push(time);
+            }
+            words
         });
     }
     lines.extend(answer.stderr.lines().map(|line| format!("error: {line}")));

@@ -305,7 +305,8 @@ fn icmp(line: &mut String, ip: &Ip<'_>, sent: &Sent) -> Option<()> {
     if !error {
         let _ = write!(line, " data {}", rest.len());
     } else if mtu != 0 {
-        let _ = write!(line, " mtu {mtu}");
+        let field = if v6 && *kind == 4 { "pointer" } else { "mtu" };
+        let _ = write!(line, " {field} {mtu}");
     }
     if ip.whole && sum(ip.from, ip.to, ip.protocol, ip.payload) != 0 {
         line.push_str(" bad-checksum");

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use etherparse::{Icmpv4Type, PacketBuilder, SlicedPacket, TransportSlice};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::lab::Namespace;
 
@@ -113,6 +114,10 @@ pub struct Tap {
     socket: OwnedFd,
 }
 
+/// Bytes of frames, with the kernel's share, that a [`Tap`] may hold unread: a
+/// limit, nothing is set aside.
+const RECEIVE: usize = 256 << 20;
+
 impl Tap {
     /// Opens it; frames are seen from now on.
     ///
@@ -158,6 +163,9 @@ impl Tap {
                 "cannot bind to {interface}: {}",
                 io::Error::last_os_error()
             );
+            // Thousands of frames may come before the first is read.
+            setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE)
+                .context("cannot make the packet socket's buffer large")?;
             Ok(Self { socket })
         })
     }

@@ -37,6 +37,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "iproute2", needed: Always, sign: Program("ip"), reason: "the demo and the tests make network namespaces with it" },
     Package { name: "nginx", needed: Always, sign: Program("nginx"), reason: "the real servers of the demo and the tests; never started as a service" },
     Package { name: "curl", needed: Always, sign: Program("curl"), reason: "the client of the tests" },
+    Package { name: "dnsmasq-base", needed: Always, sign: Program("dnsmasq"), reason: "a real name server for the tests; never started as a service" },
+    Package { name: "ldnsutils", needed: Always, sign: Program("drill"), reason: "asks it" },
     Package { name: "ldirectord", needed: Always, sign: Program("ldirectord"), reason: "a test has it drive lvx; never started as a service" },
     Package { name: "iptables", needed: Always, sign: Program("iptables-save"), reason: "tests of what lvx says about packet filters" },
     Package { name: "nftables", needed: Always, sign: Program("nft"), reason: "tests of what lvx says about packet filters" },

@@ -102,7 +102,20 @@ fn many_requests_at_once_are_all_answered_and_counted() {
         "{tally:?}"
     );
 
-    let stats = director.ipvsadm(&["-Ln", "--stats", "--exact"]).ok();
+    let forwarded = || {
+        let reasons = director.status().unwrap().reasons;
+        let sent = reasons.iter().find(|(name, _)| name == "forwarded-tx");
+        sent.map_or(0, |(_, packets)| *packets)
+    };
+    // The last segments may still be on their way.
+    let (stats, sent) = (0..100)
+        .find_map(|_| {
+            let before = forwarded();
+            let stats = director.ipvsadm(&["-Ln", "--stats", "--exact"]).ok();
+            (forwarded() == before).then_some((stats, before))
+        })
+        .expect("the traffic ends");
+    let mut packets = 0;
     for server in ["192.168.0.10:80", "192.168.0.20:80", "192.168.0.30:80"] {
         let [conns, in_packets, out_packets, in_bytes, out_bytes] =
             numbers(&stats, server).unwrap()[..]
@@ -110,8 +123,9 @@ fn many_requests_at_once_are_all_answered_and_counted() {
             panic!("five counters of {server} in:\n{stats}");
         };
         assert_eq!(conns, 100, "{stats}");
-        // SYN, ACK, request, at least one ACK of the answer, FIN.
-        assert!(in_packets >= 500, "{stats}");
+        // SYN, ACK, request and FIN, which may carry the only ACK of the answer.
+        assert!(in_packets >= 400, "{stats}");
+        packets += in_packets;
         assert!(in_bytes >= in_packets * 40, "{stats}");
         assert_eq!(
             (out_packets, out_bytes),
@@ -124,6 +138,7 @@ fn many_requests_at_once_are_all_answered_and_counted() {
         300,
         "{stats}"
     );
+    assert_eq!(sent, packets, "what left is what was counted:\n{stats}");
 
     // Every connection has ended, and counts as inactive until it expires.
     let list = director.ipvsadm(&["-Ln"]).ok();

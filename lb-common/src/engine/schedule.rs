@@ -204,6 +204,7 @@ fn is_one_too_many<T: Tables>(tables: T) -> Result<bool, Reason> {
     Ok(counter.compare_exchange(0, left, next) == left && drops)
 }
 
+/// Whether an SCTP packet ends behind its header.
 #[inline(always)]
 fn has_no_chunk(facts: &Facts) -> bool {
     facts.protocol() == IPPROTO_SCTP && facts.flags() == Event::Nothing as u8

@@ -214,6 +214,8 @@ pub(super) struct Cell {
     method: &'static str,
     options: &'static str,
     state: State,
+    /// Whether a server of it has or had a threshold.
+    limited: bool,
     /// Servers that it has now.
     servers: Vec<&'static str>,
     /// Servers of a service that was deleted since. They do not come back with a
@@ -264,6 +266,7 @@ impl Cell {
             method: dice.pick(METHODS),
             options: dice.pick(options),
             state: State::There,
+            limited: false,
             servers: Vec::new(),
             gone: Vec::new(),
             removed: Vec::new(),
@@ -366,14 +369,14 @@ impl Cell {
         if self.maps { 3000 } else { self.port() }
     }
 
-    fn server(&self, letter: char, name: &str, dice: &mut Dice) -> String {
+    fn server(&mut self, letter: char, name: &str, dice: &mut Dice) -> String {
+        let (weight, options) = (dice.pick(&WEIGHTS), dice.pick(SERVER_OPTIONS));
+        self.limited |= options.contains("-x");
         format!(
-            "ipvsadm -{letter} {} -r {name}:{} {} -w {} {}",
+            "ipvsadm -{letter} {} -r {name}:{} {} -w {weight} {options}",
             self.service(),
             self.server_port(),
             self.method,
-            dice.pick(&WEIGHTS),
-            dice.pick(SERVER_OPTIONS)
         )
         .trim_end()
         .to_owned()
@@ -382,9 +385,12 @@ impl Cell {
 
     fn add(&mut self, dice: &mut Dice) -> Option<String> {
         let all = if self.ipv6 { SERVERS6 } else { SERVERS };
-        let free: Vec<_> = all
-            .into_iter()
-            .filter(|name| !self.servers.contains(name) && !self.gone.contains(name))
+        let free: Vec<_> = (0..)
+            .zip(all)
+            .filter(|&(place, name)| {
+                self.may_have(place) && !self.servers.contains(&name) && !self.gone.contains(&name)
+            })
+            .map(|(_, name)| name)
             .collect();
         if free.is_empty() || self.servers.len() == AT_A_TIME {
             return None;
@@ -393,6 +399,17 @@ impl Cell {
         self.servers.push(name);
         self.removed.retain(|(server, _)| *server != name);
         Some(self.server('a', name, dice))
+    }
+
+    /// Whether the server at a place of the list may be one of this service's. None has
+    /// tunnels of both kinds that have no port: the kernel believes errors about one of
+    /// them alone, whichever it finds (D-tunnel-errors).
+    fn may_have(&self, place: usize) -> bool {
+        match self.method {
+            "-i" => place.is_multiple_of(2),
+            method if method.contains("gre") => !place.is_multiple_of(2),
+            _ => true,
+        }
     }
 
     /// A burst has ended, and this many seconds pass.
@@ -586,12 +603,23 @@ impl Cell {
                 line += &format!(" text {}", dice.pick(MESSAGES).replace("{call}", &call));
             }
             Kind::Udp => line += &format!(" len {}", dice.below(64)),
-            Kind::Sctp if fresh || self.state == State::There && dice.percent(10) => {
+            // Used again while its server is full: whether the kernel has forgotten the
+            // connection is a question of its next timer tick.
+            Kind::Sctp
+                if fresh || self.state == State::There && !self.limited && dice.percent(10) =>
+            {
                 // A first INIT alone leads to a state of four seconds.
                 line = format!("{start} INIT len 16\n{start} INIT len 16");
             }
             Kind::Sctp => {
-                line += &format!(" {} len {}", draw(&CHUNKS, dice), dice.below(400));
+                let drawn = draw(&CHUNKS, dice);
+                // The kernel takes those without a chunk from every address (D-no-chunk).
+                let chunks = if drawn == "-" && self.state != State::There {
+                    "DATA"
+                } else {
+                    drawn
+                };
+                line += &format!(" {chunks} len {}", dice.below(400));
             }
         }
         if dice.percent(10) {

@@ -30,6 +30,12 @@ impl Sent {
         };
         Some(u16::from_be_bytes([id[0], id[1]]))
     }
+
+    /// Whether it is an ICMP message, which may be sent on: what answers any other
+    /// packet with one is the director's own.
+    fn is_icmp(&self) -> bool {
+        self.frame.get(12) == Some(&8) && self.frame.get(23) == Some(&1)
+    }
 }
 
 /// Whether a frame is part of the play: hosts with IPv6 look for neighbours,

@@ -101,9 +101,11 @@ fn ipv4<'a>(line: &mut String, bytes: &'a [u8], sent: &Sent) -> Option<Ip<'a>> {
         Ipv4Addr::from(header.destination),
         header.time_to_live
     );
-    // That of a tunnel packet which may be fragmented is drawn at random: now and
-    // then it is 0, or that of the packet inside.
-    if header.dont_fragment || from != SERVER_SIDE {
+    // That of a tunnel packet which may be fragmented, and of a message of the
+    // director's own, is drawn at random: now and then it is 0, or that of the packet
+    // inside or that came.
+    let is_own = header.protocol == IpNumber::ICMP && !sent.is_icmp();
+    if !is_own && (header.dont_fragment || from != SERVER_SIDE) {
         name(line, "id", header.identification.into(), sent);
     }
     let tos = header.dscp.value() << 2 | header.ecn.value();

@@ -60,11 +60,11 @@ impl Sums {
 
 /// Where the search is: what the next byte is looked at for.
 mod place {
-    /// An end of line.
+    /// An end of line: CR, LF or both.
     pub(super) const LINE: u64 = 0;
-    /// The second character of an end of line, or what follows it.
+    /// Behind a CR: the LF, or what follows the end of line.
     pub(super) const END: u64 = 1;
-    /// What follows an end of line of two characters.
+    /// What follows an end of line.
     pub(super) const HEAD: u64 = 2;
     /// The next letter of the long name.
     pub(super) const NAME: u64 = 3;
@@ -72,13 +72,13 @@ mod place {
     pub(super) const SHORT: u64 = 4;
     /// Whitespace or the colon.
     pub(super) const COLON: u64 = 5;
-    /// As `COLON`, behind the first character of an end of line.
+    /// As `COLON`, behind a CR.
     pub(super) const COLON_END: u64 = 6;
     /// As `COLON`, behind an end of line: it must go on with whitespace.
     pub(super) const COLON_ON: u64 = 7;
     /// Whitespace or the first character of the Call-ID.
     pub(super) const VALUE: u64 = 8;
-    /// As `VALUE`, behind the first character of an end of line.
+    /// As `VALUE`, behind a CR.
     pub(super) const VALUE_END: u64 = 9;
     /// As `VALUE`, behind an end of line.
     pub(super) const VALUE_ON: u64 = 10;
@@ -142,10 +142,10 @@ impl CallId {
     /// Where a byte leads in which a line may end.
     #[inline(always)]
     const fn in_line(byte: u8) -> u64 {
-        if is_end(byte) {
-            place::END
-        } else {
-            place::LINE
+        match byte {
+            b'\r' => place::END,
+            b'\n' => place::HEAD,
+            _ => place::LINE,
         }
     }
 
@@ -166,14 +166,12 @@ impl CallId {
     /// Whitespace or a colon.
     #[inline(always)]
     const fn at_colon(byte: u8) -> u64 {
-        if is_blank(byte) {
-            place::COLON
-        } else if is_end(byte) {
-            place::COLON_END
-        } else if byte == b':' {
-            place::VALUE
-        } else {
-            place::NOWHERE
+        match byte {
+            b':' => place::VALUE,
+            b'\r' => place::COLON_END,
+            b'\n' => place::COLON_ON,
+            _ if is_blank(byte) => place::COLON,
+            _ => place::NOWHERE,
         }
     }
 
@@ -183,8 +181,11 @@ impl CallId {
         if is_blank(byte) {
             return place::VALUE;
         }
-        if is_end(byte) {
+        if byte == b'\r' {
             return place::VALUE_END;
+        }
+        if byte == b'\n' {
+            return place::VALUE_ON;
         }
         if !is_of_word(byte) {
             return place::LINE;
@@ -393,6 +394,10 @@ mod tests {
             ("Call-ID a\r\ni: b\r\n", None),
             ("Call-ID:\r\na\r\n", None),
             ("X-Call-ID: a\r\n", None),
+            ("a\n\n\ni: b\r\n", Some("b")),
+            ("a\n\ni: b\r\n", None),
+            ("Call-ID:\n\n a\r\n", None),
+            ("Call-ID\n\n : a\r\n", None),
             ("Via: x\r\r", None),
             ("Via: x\r\rCall-ID: a\r\n", None),
             ("Via: x\n\rCall-ID: a\r\n", None),

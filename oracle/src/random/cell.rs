@@ -299,6 +299,12 @@ impl Cell {
         vip(self.number, self.ipv6)
     }
 
+    /// Whether it has a packet a half second at most: when the port of a full server's
+    /// connection is used again, the kernel has forgotten that one a timer tick later.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limited
+    }
+
     fn is_sip(&self) -> bool {
         self.options.contains("sip")
     }
@@ -603,8 +609,7 @@ impl Cell {
                 line += &format!(" text {}", dice.pick(MESSAGES).replace("{call}", &call));
             }
             Kind::Udp => line += &format!(" len {}", dice.below(64)),
-            // Used again while its server is full: whether the kernel has forgotten the
-            // connection is a question of its next timer tick.
+            // Two of these come at once: not for a full server, see `is_limited`.
             Kind::Sctp
                 if fresh || self.state == State::There && !self.limited && dice.percent(10) =>
             {

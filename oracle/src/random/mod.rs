@@ -66,8 +66,12 @@ pub fn generate(seed: u64) -> String {
     for gap in gaps(&mut dice) {
         for _ in 0..FRAMES {
             let mut packets = 0;
+            let mut had = BTreeSet::new();
             while packets < PACKETS {
                 let cell = dice.below(CELLS);
+                if !had.insert(cell) && cells[cell].is_limited() {
+                    continue;
+                }
                 // Some come with another.
                 let lines = cells[cell].packet(&mut dice);
                 packets += lines.lines().count();

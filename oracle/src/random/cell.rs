@@ -299,10 +299,16 @@ impl Cell {
         vip(self.number, self.ipv6)
     }
 
-    /// Whether it has a packet a half second at most: when the port of a full server's
-    /// connection is used again, the kernel has forgotten that one a timer tick later.
-    pub(super) fn is_limited(&self) -> bool {
-        self.limited
+    /// Whether its next packet waits for the next half second: when the port of a
+    /// connection is used again and no server takes it, or the old one is full, the kernel
+    /// has forgotten that connection a timer tick later.
+    pub(super) fn waits_after(&self, lines: &str) -> bool {
+        let starts = lines.lines().any(|line| {
+            line.split(' ')
+                .nth(4)
+                .is_some_and(|word| word.starts_with('S') || word == "INIT")
+        });
+        self.limited || starts
     }
 
     fn is_sip(&self) -> bool {
@@ -609,7 +615,7 @@ impl Cell {
                 line += &format!(" text {}", dice.pick(MESSAGES).replace("{call}", &call));
             }
             Kind::Udp => line += &format!(" len {}", dice.below(64)),
-            // Two of these come at once: not for a full server, see `is_limited`.
+            // Two of these come at once: not for a full server, see `waits_after`.
             Kind::Sctp
                 if fresh || self.state == State::There && !self.limited && dice.percent(10) =>
             {

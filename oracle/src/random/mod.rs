@@ -66,14 +66,17 @@ pub fn generate(seed: u64) -> String {
     for gap in gaps(&mut dice) {
         for _ in 0..FRAMES {
             let mut packets = 0;
-            let mut had = BTreeSet::new();
+            let mut waiting = BTreeSet::new();
             while packets < PACKETS {
                 let cell = dice.below(CELLS);
-                if !had.insert(cell) && cells[cell].is_limited() {
+                if waiting.contains(&cell) {
                     continue;
                 }
                 // Some come with another.
                 let lines = cells[cell].packet(&mut dice);
+                if cells[cell].waits_after(&lines) {
+                    waiting.insert(cell);
+                }
                 packets += lines.lines().count();
                 let _ = writeln!(body, "{lines}");
             }

@@ -8,6 +8,8 @@ use crate::{
 
 /// [`Facts::reverse`] of a packet that is no reply.
 pub const NO_REVERSE: u64 = u64::MAX;
+/// [`Facts::cell`] of a packet that is scheduled alone: no cell has this index.
+pub const NO_CELL: u64 = u64::MAX;
 
 /// [`Facts::outcome`]: what became of a cell to be inserted.
 pub mod outcome {
@@ -72,7 +74,7 @@ pub struct Facts {
     pub method: u64,
     /// Largest layer-3 length that would have fitted, of a packet that is too big.
     pub mtu: u64,
-    /// Index of the connection's cell, once there is one.
+    /// Index of the connection's cell, once there is one, or [`NO_CELL`].
     pub cell: u64,
     /// Index of the reverse cell that a reply was found by; [`NO_REVERSE`] of
     /// any other packet.

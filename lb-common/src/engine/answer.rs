@@ -1,6 +1,6 @@
 use super::{STAGE_AWAY, STAGE_DONE, STAGE_END};
 use crate::{
-    facts::{Facts, NO_REVERSE},
+    facts::{Facts, NO_CELL, NO_REVERSE},
     family::Family,
     forward::{
         Packed, Part, Way,
@@ -71,7 +71,8 @@ fn make<F: Family, P: Packet, T: Tables>(
     // The kernel counts an error about a connection as a packet to its client; of
     // NAT's it does not find the connection, whose replies come from the server.
     let is_nat = facts.method == ForwardMethod::Masq as u64;
-    if !is_reply && !is_nat && is_counted(what) {
+    let is_alone = facts.cell == NO_CELL;
+    if !is_reply && !is_nat && !is_alone && is_counted(what) {
         let (longest, around) = if F::VERSION == 4 {
             (576, 28)
         } else {

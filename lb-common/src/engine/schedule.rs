@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     conn::{Protocol, Seen, Tracking, sctp::Event},
-    facts::{Facts, outcome, told},
+    facts::{Facts, NO_CELL, outcome, told},
     family::Family,
     flow::{self, Inserted, Link, NewFlow, Prepared},
     forward::Part,
@@ -261,8 +261,12 @@ fn is_one_packet(facts: &Facts) -> bool {
 /// Counts a packet that was scheduled alone: a connection that is over at once.
 #[inline(always)]
 fn count_one<T: Tables>(tables: T, facts: &mut Facts) {
-    // No connection's; NAT does not look at what is there.
-    facts.cell = 0;
+    // NAT reads a cell, and does not look at what is there.
+    facts.cell = if facts.forward_method().translates() {
+        0
+    } else {
+        NO_CELL
+    };
     count_new(tables, facts);
     load::bind(tables, facts.slot(), DestLoad::INACTIVE);
     load::unbind(tables, facts.slot(), DestLoad::INACTIVE);

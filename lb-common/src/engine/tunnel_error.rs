@@ -97,6 +97,7 @@ fn take<F: Family, P: Packet, T: Tables>(
     facts.family = F::VERSION.into();
     facts.part = Part::Whole as u64;
     facts.dest = found.slot().into();
+    facts.cell = found.index.into();
     facts.method = method as u64;
     facts.reverse = NO_REVERSE;
     facts.way = way_to_client::<F, T>(tables, found.cell.client_way::<F>());

@@ -1,6 +1,7 @@
 //! Thresholds (`-x`, `-y`) and one-packet scheduling (`-o`).
 
 use lb_common::{
+    host::frame::Frame,
     layout::{DestFlags, DestLoad, DestWord, ServiceFlags, Stats, Thresholds},
     reason::Reason,
     tables::Table,
@@ -107,6 +108,12 @@ fn every_datagram_is_scheduled_for_itself() {
         assert_eq!(lab.load(slot), (0, 0));
     }
     assert!(lab.cells().is_empty());
+    // Nor is there a connection that the director's own error could be about.
+    let last = Frame { ttl: 1, ..dns(1) };
+    assert_eq!(lab.reason(&last), Reason::DroppedTtl);
+    let counted = [TX, TX_TOO].map(|slot| lab.tables.stats(slot));
+    assert_eq!(counted.iter().map(|it| it.conns).sum::<u64>(), 5);
+    assert!(counted.iter().all(|it| it.out_packets == 0));
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub use sweep::SweepStatus;
 /// Changes whenever a record or a map changes shape; part of the pin path, so
 /// that a new program never reads an old layout (aya 0.14 reuses pinned maps
 /// without comparing them).
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// How a packet reaches its server. The numbers up to 4 are the kernel's
 /// (genetlink `FWD_METHOD`; 4 is its bypass).

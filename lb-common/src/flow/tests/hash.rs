@@ -80,6 +80,36 @@ fn few_share_a_home<F: Family>() {
     }
 }
 
+/// Clients whose addresses and ports follow one another, and their server's replies:
+/// as many as are promised share homes like random ones, whatever the secret.
+fn neighbours_lie_in_no_pattern<F: Family>() {
+    let secrets = if cfg!(miri) { 1 } else { 100 };
+    let flows = u64::from(CELLS) / 4;
+    let server = [0x0102_000a, 0];
+    let keys: Vec<F::Key> = (0..flows)
+        .flat_map(|n| {
+            let client = if F::VERSION == 4 {
+                [0x0a | n << 8 & 0xffff_ff00, 0]
+            } else {
+                [0xb80d_0120, n.swap_bytes()]
+            };
+            let port = u64::from((1024 + n as u16).to_be());
+            let key = F::key_of(client, server, port | 80 << 24 | 6 << 32);
+            [key, F::opposite(&key)]
+        })
+        .collect();
+    let random = (keys.len() * (keys.len() - 1) / 2) as f64 / f64::from(CELLS);
+    for seed in 0..secrets {
+        let pairs = shared::<F>(&tables::<F>(CELLS, 9000 + seed), &keys);
+        let ratio = pairs as f64 / random;
+        assert!(
+            ratio < 1.3,
+            "IPv{}, secret {seed}: {ratio:.2} of the collisions of random homes",
+            F::VERSION
+        );
+    }
+}
+
 /// Two keys, many secrets: each pair is together about once in [`CELLS`].
 fn no_pair_is_always_together<F: Family>() {
     let secrets = if cfg!(miri) { 4 } else { 400 };
@@ -136,6 +166,7 @@ fn keys_of_one_home_have_other_stash_windows<F: Family>() {
 mod run {
     super::both_families!(
         few_share_a_home,
+        neighbours_lie_in_no_pattern,
         no_pair_is_always_together,
         keys_of_one_home_have_other_stash_windows,
     );

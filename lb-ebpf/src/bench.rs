@@ -1,13 +1,13 @@
 //! The programs of `lvx-lab bench`. A repeated test run does not put the packet
-//! back, so each of them first makes it the next flow's.
+//! back, so `bench` makes it the next flow's and calls what is measured.
 //!
 //! | program | does |
 //! | --- | --- |
-//! | `bench_harness` | makes the packet and parses it |
-//! | `bench_line` | the same, then loads a word of its flow's home cell: memory alone |
-//! | `bench_cells` | as `bench_harness`, then looks up and touches its flow in lvx's table |
-//! | `bench_hash` | the same, with a `BPF_MAP_TYPE_HASH` |
-//! | `bench_behind` | makes the packet and calls a whole program |
+//! | `bench` | makes the packet and calls one of the next, `lvx_pass` or `lvx` |
+//! | `bench_tx` | F0: returns `XDP_TX` |
+//! | `bench_floor` | F1: the least a stateful balancer must do, with lvx's flow table |
+//! | `bench_hash` | F2: the same with a `BPF_MAP_TYPE_HASH` |
+//! | `bench_line` | F1 with a load of a word of the flow's home cell for a look-up: memory alone |
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -19,29 +19,32 @@ mod capture;
 mod cell;
 #[allow(dead_code, reason = "scratch records of programs that are not here")]
 mod maps;
+#[allow(dead_code, reason = "what is measured reads otherwise")]
 mod packet;
 mod tables;
 
 use aya_ebpf::{
-    bindings::xdp_action,
+    bindings::{xdp_action, xdp_md},
+    helpers::{bpf_xdp_adjust_head, generated::bpf_xdp_get_buff_len},
     macros::{map, xdp},
     maps::{HashMap, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
 use lb_common::{
     checksum::fold,
-    conn::{Counted, Protocol},
-    facts::Facts,
+    conn::Counted,
     family::{Family, V4},
-    flow::{self, FlowCell, Inserted, NewFlow, StateWord, Times},
+    flow::{self, FlowCell, Inserted, NewFlow, StateWord},
     layout::ForwardMethod,
-    packet::Packet,
-    parse::{self, Header, Ipv4},
     tables::Tables,
-    time::{Tick, seconds},
+    time::seconds,
+    wire::{ETHERTYPE_IPV4, IPPROTO_TCP, IPPROTO_UDP},
 };
 
-use crate::{bench_run::Run, packet::XdpPacket, tables::BpfTables};
+use crate::{
+    bench_run::{FRAME_WORDS, Run, layout},
+    tables::BpfTables,
+};
 
 const TABLES: BpfTables<{ maps::IN }> = BpfTables;
 
@@ -49,19 +52,14 @@ const TABLES: BpfTables<{ maps::IN }> = BpfTables;
 static RUN: PerCpuArray<Run> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-/// The flow table that lvx does not have: key to times and server.
+/// The flow table that lvx does not have: key to server.
 #[map]
-static HASH: HashMap<[u64; 2], [u64; 2]> = HashMap::with_max_entries(1, 0);
+static HASH: HashMap<[u64; 2], u64> = HashMap::with_max_entries(1, 0);
 #[map]
-static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(2, 0);
+static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(6, 0);
 
 /// No flow ends while the benchmark runs.
 const TIMEOUT: u32 = seconds(3600);
-/// Where the flow's part of the frame is: untagged, no options.
-const IP_TTL: u32 = 22;
-const IP_SOURCE: u32 = 26;
-const IP_DESTINATION: u32 = 30;
-const PORTS: u32 = 34;
 
 /// Spreads packet numbers over the flows, each number's bits over all of the
 /// answer's (the finish of MurmurHash3).
@@ -82,10 +80,18 @@ fn run() -> Option<&'static mut Run> {
     Some(unsafe { &mut *run })
 }
 
-/// Makes the packet the next flow's, as if it had just come in: addresses, TTL
-/// and checksum too, which a program under test may have rewritten.
+/// The first `size` bytes of the frame.
 #[inline(always)]
-fn next_packet(ctx: &XdpContext, run: &mut Run) -> Option<XdpPacket> {
+fn bytes(ctx: *mut xdp_md, size: usize) -> Option<usize> {
+    // SAFETY: the program's context.
+    let (data, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+    (data.wrapping_add(size) <= end).then_some(data)
+}
+
+/// Makes the packet the next flow's, as if it had just come in, whatever the
+/// program before did to it.
+#[inline(always)]
+fn next_packet(ctx: *mut xdp_md, run: &mut Run) -> Option<()> {
     let number = run.next;
     run.next = number.wrapping_add(1);
     let number = if run.scrambled != 0 {
@@ -93,101 +99,126 @@ fn next_packet(ctx: &XdpContext, run: &mut Run) -> Option<XdpPacket> {
     } else {
         number
     };
-    let flow = number & run.mask;
-    // 10.0.0.0/8 and a port that takes part.
-    let source = 0x0a_u64 | (flow << 8 & 0xffff_ff00);
-    let source_port = 1024_u64.wrapping_add(flow & 0x7fff);
-    let ports = (source_port as u16).to_be() as u32 | (run.port as u32) << 16;
-    let sum = !fold(run.sum.wrapping_add(source));
-    let mut packet = XdpPacket::new(ctx.ctx);
-    // 02:00:00:00:00:01 from 02:00:00:00:00:aa.
-    packet.write(0, 0x0002_0100_0000_0002_u64)?;
-    packet.write(8, 0xaa00_0000_u32)?;
-    // TTL 64, UDP.
-    packet.write(IP_TTL, 0x1140_u32 | u32::from(sum) << 16)?;
-    packet.write(IP_SOURCE, source as u32)?;
-    packet.write(IP_DESTINATION, run.destination as u32)?;
-    packet.write(PORTS, ports)?;
-    Some(packet)
+    let flow = run.first.wrapping_add(number & run.mask);
+    if run.length != 0 {
+        // SAFETY: the helpers check the context and the room; nothing points into the
+        // frame.
+        unsafe {
+            let more = bpf_xdp_get_buff_len(ctx).wrapping_sub(run.length);
+            if bpf_xdp_adjust_head(ctx, more as i32) != 0 {
+                return None;
+            }
+        }
+    }
+    let data = bytes(ctx, FRAME_WORDS.wrapping_mul(8))?;
+    let mut word = 0;
+    while word < FRAME_WORDS {
+        let at = data.wrapping_add(word.wrapping_mul(8)) as *mut u64;
+        // SAFETY: inside the frame, as was just checked.
+        unsafe { at.write_unaligned(*run.frame.get(word)?) };
+        word = word.wrapping_add(1);
+    }
+    // 10.0.0.0/8, the last word of an IPv6 address; and a port that takes part.
+    let address = 0x0a | (flow as u32) << 8;
+    let port = (1024_u16.wrapping_add(flow as u16 & 0x7fff)).to_be();
+    let (address_at, port_at, sum_at) = match run.layout {
+        layout::FROM4 => (26, 34, 24),
+        layout::TO4 => (30, 36, 24),
+        layout::FROM6 => (34, 54, 0),
+        layout::TO6 => (50, 56, 0),
+        _ => return None,
+    };
+    write(data, address_at, address);
+    write(data, port_at, port);
+    if sum_at != 0 {
+        let sum = !fold(run.sum.wrapping_add(address.into()));
+        write(data, sum_at, sum);
+    }
+    Some(())
+}
+
+/// Writes within the first [`FRAME_WORDS`].
+#[inline(always)]
+fn write<V>(data: usize, at: usize, value: V) {
+    // SAFETY: the callers have checked the frame, and name places within it.
+    unsafe { (data.wrapping_add(at) as *mut V).write_unaligned(value) };
 }
 
 #[inline(always)]
-fn parsed(packet: &XdpPacket) -> Option<&'static mut Facts> {
-    let facts = maps::FACTS.get_ptr_mut(0)?;
-    // SAFETY: as for run.
-    let facts = unsafe { &mut *facts };
-    let ethernet = parse::ethernet(packet)?;
-    let ip = Ipv4::read(packet, ethernet.l3).ok()?;
-    let protocol = Protocol::from_number(ip.check(packet, facts).ok()?)?;
-    parse::transport(packet, protocol, facts).ok()?;
-    Some(facts)
+fn read<V: Copy>(data: usize, at: usize) -> V {
+    // SAFETY: as for write; any bytes are a V.
+    unsafe { (data.wrapping_add(at) as *const V).read_unaligned() }
 }
 
+/// Makes the packet and calls what is measured. `lvx` takes frames in pieces, so
+/// all of these must.
+#[xdp(frags)]
+pub fn bench(ctx: XdpContext) -> u32 {
+    if let Some(run) = run()
+        && next_packet(ctx.ctx, run).is_some()
+    {
+        // SAFETY: the kernel checks the index; nothing lies on the stack.
+        unsafe { PROGRAMS.tail_call(&ctx, run.program as u32) };
+    }
+    xdp_action::XDP_ABORTED
+}
+
+/// F0.
+#[xdp(frags)]
+pub fn bench_tx(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_TX
+}
+
+/// The flow of a TCP segment or UDP datagram over IPv4 without options.
 #[inline(always)]
-fn count() {
+fn key(data: usize) -> Option<[u64; 2]> {
+    let protocol: u8 = read(data, 23);
+    let is_ours = read::<u16>(data, 12) == ETHERTYPE_IPV4
+        && read::<u8>(data, 14) == 0x45
+        && (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)
+        // Not a later fragment.
+        && read::<u16>(data, 20) & 0xff1f == 0;
+    let ports = u64::from(read::<u32>(data, 34)) | u64::from(protocol) << 32;
+    is_ours.then_some([read(data, 26), ports])
+}
+
+/// Counts, and sends the packet to the server.
+#[inline(always)]
+fn forward(data: usize) -> u32 {
     if let Some(packets) = PACKETS.get_ptr_mut(0) {
-        // SAFETY: as for run.
+        // SAFETY: this CPU's, and no packet interrupts another here.
         unsafe { *packets = (*packets).wrapping_add(1) };
     }
+    // 02:00:00:00:00:07 from 02:00:00:00:00:01.
+    write(data, 0, 0x0002_0700_0000_0002_u64);
+    write(data, 8, 0x0100_0000_u32);
+    xdp_action::XDP_TX
 }
 
-/// What it costs to make and parse a packet.
-#[xdp]
-pub fn bench_harness(ctx: XdpContext) -> u32 {
-    harness(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_PASS)
-}
-
-#[inline(always)]
-fn harness(ctx: &XdpContext) -> Option<()> {
-    let packet = next_packet(ctx, run()?)?;
-    parsed(&packet).map(|_| ())
-}
-
-/// What every table of that size pays at least: one cache line of it.
-#[xdp]
-pub fn bench_line(ctx: XdpContext) -> u32 {
-    line(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_PASS)
+/// F1.
+#[xdp(frags)]
+pub fn bench_floor(ctx: XdpContext) -> u32 {
+    floor(ctx.ctx).unwrap_or(xdp_action::XDP_ABORTED)
 }
 
 #[inline(always)]
-fn line(ctx: &XdpContext) -> Option<()> {
-    let packet = next_packet(ctx, run()?)?;
-    let facts = parsed(&packet)?;
-    count();
-    let home = flow::home::<V4, _>(TABLES, &V4::key(facts));
-    // Compared, so that it is loaded: no state word is all ones.
-    let cell = FlowCell(TABLES.cell(V4::FLOW, home)?);
-    (cell.state() != StateWord(u64::MAX)).then_some(())
-}
-
-/// lvx's flow table.
-#[xdp]
-pub fn bench_cells(ctx: XdpContext) -> u32 {
-    cells(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_PASS)
-}
-
-#[inline(always)]
-fn cells(ctx: &XdpContext) -> Option<()> {
-    let run = run()?;
-    let packet = next_packet(ctx, run)?;
-    let facts = parsed(&packet)?;
-    let now = TABLES.now();
-    count();
-    match flow::find::<V4, _>(TABLES, &V4::key(facts)) {
-        Some(found) if !found.times.is_dead(now) => {
-            found.cell.touch(found.times, Times::new(now, TIMEOUT));
-            Some(())
-        }
-        _ => {
-            run.misses = run.misses.wrapping_add(1);
-            bench_insert(facts, now).then_some(())
-        }
+fn floor(ctx: *mut xdp_md) -> Option<u32> {
+    let data = bytes(ctx, 42)?;
+    let key = key(data)?;
+    if flow::find::<V4, _>(TABLES, &key).is_none() {
+        bench_insert(&key);
     }
+    Some(forward(data))
 }
 
-/// Out of the way of the look-up, as in lvx.
+/// Out of the way of the look-up, as in lvx. A flow that finds no place is a miss
+/// again.
 #[inline(never)]
-fn bench_insert(facts: &Facts, now: Tick) -> bool {
+fn bench_insert(key: &[u64; 2]) -> bool {
+    let Some(run) = run() else {
+        return false;
+    };
+    run.misses = run.misses.wrapping_add(1);
     let flow = NewFlow {
         tells_client: false,
         slot: 0,
@@ -197,54 +228,43 @@ fn bench_insert(facts: &Facts, now: Tick) -> bool {
         timeout: TIMEOUT,
         template: 0,
     };
-    let inserted = flow::insert::<V4, _>(TABLES, &V4::key(facts), now, &flow.prepare(now));
+    let now = TABLES.now();
+    let inserted = flow::insert::<V4, _>(TABLES, key, now, &flow.prepare(now));
     matches!(inserted, Inserted::New(_))
 }
 
-/// A hash of the kernel's with the same key.
-#[xdp]
+/// F2.
+#[xdp(frags)]
 pub fn bench_hash(ctx: XdpContext) -> u32 {
-    hash(&ctx).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_PASS)
+    hash_floor(ctx.ctx).unwrap_or(xdp_action::XDP_ABORTED)
 }
 
 #[inline(always)]
-fn hash(ctx: &XdpContext) -> Option<()> {
-    let run = run()?;
-    let packet = next_packet(ctx, run)?;
-    let facts = parsed(&packet)?;
-    let now = TABLES.now();
-    count();
-    let key = V4::key(facts);
-    let times = Times::new(now, TIMEOUT).0;
-    match HASH.get_ptr_mut(key) {
-        Some(value) => {
-            let seen = value.cast::<u64>();
-            // SAFETY: a map value of two words; volatile, because other CPUs write.
-            unsafe {
-                if seen.read_volatile() != times {
-                    seen.write_volatile(times);
-                }
-            }
-            Some(())
-        }
-        None => {
-            run.misses = run.misses.wrapping_add(1);
-            HASH.insert(key, [times, 0], 0).ok()
-        }
+fn hash_floor(ctx: *mut xdp_md) -> Option<u32> {
+    let data = bytes(ctx, 42)?;
+    let key = key(data)?;
+    if HASH.get_ptr(key).is_none() {
+        let run = run()?;
+        run.misses = run.misses.wrapping_add(1);
+        HASH.insert(key, 0, 0).ok()?;
     }
+    Some(forward(data))
 }
 
-/// A whole program, or `lvx_pass` for the cost of getting there. Those that it
-/// calls take frames in pieces, so it must, too.
+/// What every table of that size pays at least: one cache line of it.
 #[xdp(frags)]
-pub fn bench_behind(ctx: XdpContext) -> u32 {
-    if let Some(run) = run()
-        && let Some(packet) = next_packet(&ctx, run)
-    {
-        // SAFETY: the kernel checks the index; nothing lies on the stack.
-        unsafe { PROGRAMS.tail_call(&XdpContext::new(packet.context()), run.program as u32) };
-    }
-    xdp_action::XDP_ABORTED
+pub fn bench_line(ctx: XdpContext) -> u32 {
+    line(ctx.ctx).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+#[inline(always)]
+fn line(ctx: *mut xdp_md) -> Option<u32> {
+    let data = bytes(ctx, 42)?;
+    let key = key(data)?;
+    let home = flow::home::<V4, _>(TABLES, &key);
+    // Compared, so that it is loaded: no state word is all ones.
+    let cell = FlowCell(TABLES.cell(V4::FLOW, home)?);
+    (cell.state() != StateWord(u64::MAX)).then(|| forward(data))
 }
 
 /// Unreachable in a program that loads: the verifier refuses it.

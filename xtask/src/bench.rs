@@ -12,7 +12,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Fewer rounds: less exact, below 20 seconds
+    /// Fewer rounds: less exact, below two minutes
     #[arg(long)]
     quick: bool,
     /// One TCP stream by each method instead of single packets
@@ -21,9 +21,18 @@ pub(crate) struct Options {
     /// A new connection by each scheduler instead of established ones
     #[arg(long, conflicts_with = "streams")]
     schedulers: bool,
+    /// Only paths with this in their name [may be given several times]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["streams", "schedulers"])]
+    only: Vec<String>,
     /// Write the figures to a file, too
     #[arg(long, value_name = "FILE", conflicts_with_all = ["streams", "schedulers"])]
     json: Option<PathBuf>,
+    /// Draw nanoseconds over flows
+    #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["streams", "schedulers"])]
+    plot: Option<PathBuf>,
+    /// Print tables as Markdown has them
+    #[arg(long, conflicts_with_all = ["streams", "schedulers"])]
+    markdown: bool,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -42,8 +51,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.quick {
         command.arg("--quick");
     }
+    for name in &options.only {
+        command.arg("--only").arg(name);
+    }
     if let Some(path) = &options.json {
         command.arg("--json").arg(path);
+    }
+    if let Some(path) = &options.plot {
+        command.arg("--plot").arg(path);
+    }
+    if options.markdown {
+        command.arg("--markdown");
     }
     shell::run(&mut command)
 }

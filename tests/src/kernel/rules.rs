@@ -74,6 +74,14 @@ fn network(client: IpAddr) -> String {
     format!("{client}/{}", if client.is_ipv4() { 24 } else { 112 })
 }
 
+/// The mark rule of a text like `-A -d 192.0.2.1 -j MARK --set-mark 1`.
+///
+/// # Panics
+/// When it is none.
+pub fn mark(text: &str) -> (Chain, Rule) {
+    (Chain::Mark, rule(Chain::Mark, text))
+}
+
 fn rule(chain: Chain, text: &str) -> Rule {
     let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
     match command(chain, &words) {

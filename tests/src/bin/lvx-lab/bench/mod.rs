@@ -1,44 +1,59 @@
-//! `lvx-lab bench`: what a packet costs, in the flow table and altogether.
+//! `lvx-lab bench`: what a packet costs on each path through the program.
 //!
-//! Every figure is net: the time of a program less the time of one that only
-//! makes and parses the same packets, measured in turns on one CPU. Nanoseconds
-//! are this machine's; what carries over is the ratio to a hash of the kernel's
-//! in the same run.
+//! Every figure is net: the time of a program less the time of an empty one that is
+//! called with the same packets, measured in turns on one CPU. Nanoseconds are this
+//! machine's; what carries over is the ratio to F1, the least that a stateful balancer
+//! must do, in the same run.
 
+mod cases;
 mod measure;
-mod programs;
+mod plot;
 mod report;
 #[expect(unreachable_pub, reason = "the programs' crate has the same file")]
 #[path = "../../../../../lb-ebpf/src/bench_run.rs"]
 mod run_record;
 mod schedulers;
+mod stand;
 mod streams;
+mod template;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context, Result};
-use lvx_tests::kernel::bpffs::Bpffs;
+use anyhow::{Context, Result, ensure};
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
 
-use self::{measure::Plan, programs::Programs};
+use self::measure::Plan;
 
-/// Rows of the tables: flows that packets are spread over.
-const FLOWS: [u32; 5] = [1, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
+/// Columns of the tables: flows that packets are spread over.
+const FLOWS: [u32; 5] = [1, 1 << 14, 1 << 18, 1 << 20, 1 << 22];
+const QUICK_FLOWS: [u32; 2] = [1, 1 << 20];
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     what: Option<What>,
-    /// Fewer rounds: less exact, below 20 seconds
+    /// Fewer rounds and columns: less exact, below two minutes
     #[arg(long)]
     quick: bool,
+    /// Only paths with this in their name [may be given several times]
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Flows that packets are spread over, powers of two [default: 1 to 4,194,304]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = flows)]
+    flows: Vec<u32>,
     /// Write the figures to a file, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw nanoseconds over flows
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Print tables as Markdown has them
+    #[arg(long)]
+    markdown: bool,
     /// Measure on this CPU [default: the last one]
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
@@ -67,31 +82,59 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(What::Schedulers(arguments)) = &arguments.what {
         return schedulers::run(arguments);
     }
-    let plan = if arguments.quick {
-        Plan {
-            rounds: 5,
-            packets: 150_000,
-        }
-    } else {
-        Plan {
-            rounds: 15,
-            packets: 1_000_000,
-        }
-    };
-    let bpffs = Bpffs::new()?;
-    let mut programs = Programs::load(&bpffs.pins())?;
+    let plan = plan(arguments);
+    let cases: Vec<_> = cases::all()
+        .into_iter()
+        .filter(|case| {
+            let wanted = &arguments.only;
+            wanted.is_empty() || wanted.iter().any(|name| case.name.contains(name))
+        })
+        .collect();
+    ensure!(!cases.is_empty(), "no path is called so");
+    let mut stands = Vec::new();
     let mut rows = Vec::new();
-    for flows in FLOWS {
-        eprintln!("measuring {flows} flows");
-        rows.push(measure::row(&mut programs, flows, plan)?);
+    for case in &cases {
+        eprintln!("measuring {}", case.name);
+        let row = measure::row(&mut stands, case, &plan);
+        rows.push(row.with_context(|| format!("cannot measure {}", case.name))?);
     }
-    programs.check()?;
 
     let report = report::Report::new(cpus, cpu, plan, rows)?;
-    report.print();
+    report.print(&cases, arguments.markdown);
+    if let Some(path) = &arguments.plot {
+        plot::draw(report.rows(), path)?;
+    }
     if let Some(path) = &arguments.json {
         fs::write(path, serde_json::to_vec_pretty(&report)?)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+fn plan(arguments: &Arguments) -> Plan {
+    let (rounds, packets, connections, columns) = if arguments.quick {
+        (5, 100_000, 10_000, &QUICK_FLOWS[..])
+    } else {
+        (11, 400_000, 20_000, &FLOWS[..])
+    };
+    Plan {
+        rounds,
+        packets,
+        connections,
+        flows: if arguments.flows.is_empty() {
+            columns.to_vec()
+        } else {
+            arguments.flows.clone()
+        },
+    }
+}
+
+/// Flows of which there are at most as many as the programs can name.
+fn flows(text: &str) -> Result<u32, String> {
+    let flows: u32 = text.parse().map_err(|error| format!("{error}"))?;
+    if flows.is_power_of_two() && flows <= 1 << 22 {
+        Ok(flows)
+    } else {
+        Err("a power of two, at most 4194304".to_owned())
+    }
 }

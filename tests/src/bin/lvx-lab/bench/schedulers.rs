@@ -1,11 +1,14 @@
 //! `lvx-lab bench schedulers`: what a new connection costs, by scheduler and
 //! number of servers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use comfy_table::{CellAlignment, Table};
-use lb_common::layout::{SchedulerKind, ServiceFlags};
+use lb_common::{
+    layout::{SchedulerKind, ServiceFlags},
+    reason::Reason,
+};
 use lb_userspace::dataplane::Sizes;
 use lvx_tests::kernel::{
     bpffs::Bpffs,
@@ -14,8 +17,11 @@ use lvx_tests::kernel::{
 
 use super::{
     measure::median,
-    programs::{Program, Programs, VIP},
+    stand::{Packets, Program, Stand, Subject},
+    template::{Segment, Template},
 };
+
+const VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// Numbers of servers: the columns.
 const SERVERS: [u32; 4] = [2, 10, 100, 1000];
@@ -85,6 +91,18 @@ fn service(row: &Row, servers: u32, port: u16) -> Service {
     }
 }
 
+/// Packets of which each starts a connection, from flow `first` on.
+fn new(frame: &Template, first: u32, count: u32) -> Packets<'_> {
+    Packets {
+        frame,
+        grows: false,
+        first,
+        flows: 1 << 24,
+        scrambled: false,
+        count,
+    }
+}
+
 /// Measures and prints the table.
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     // Every packet is a new connection, and all of them must have room.
@@ -103,16 +121,32 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         .map(|((row, servers), port)| service(row, servers, port))
         .collect();
     let bpffs = Bpffs::new()?;
-    let mut programs = Programs::load_services(&bpffs.pins(), SIZES, &services)?;
+    let mut subject = Subject::load(&bpffs.pins(), SIZES, &services, &[])?;
+    let mut stand = Stand::load(&subject)?;
+    stand.call(&subject)?;
     let mut times: BTreeMap<u16, Vec<f64>> = BTreeMap::new();
+    let mut sent = 0;
     for _ in 0..rounds {
-        let base = programs.open(Program::Empty, PORT, packets)?;
+        let frame = Template::to((VIP, PORT).into(), Segment::Datagram);
+        let (base, _) = stand.run(Program::Empty, new(&frame, sent, packets), 0)?;
         for (_, port) in cells().zip(PORT..) {
-            let gross = programs.open(Program::Lvx, port, packets)?;
-            times.entry(port).or_default().push(gross - base);
+            let frame = Template::to((VIP, port).into(), Segment::Datagram);
+            let new = new(&frame, sent, packets);
+            let gross = subject.run(&mut stand, new, Reason::ForwardedTx)?;
+            sent += packets;
+            let net = (gross.as_secs_f64() - base.as_secs_f64()) * 1e9;
+            times
+                .entry(port)
+                .or_default()
+                .push(net / f64::from(packets));
         }
     }
-    programs.check_opened()?;
+    subject.check(Reason::ForwardedTx)?;
+    let made = subject.connections()?;
+    ensure!(
+        made == u64::from(sent),
+        "{made} connections for {sent} packets"
+    );
     let medians: Vec<f64> = times.into_values().map(median).collect();
     println!(
         "A new UDP connection by direct routing, ns net of the harness (median of {rounds} rounds \

@@ -41,8 +41,9 @@ fn note_way<F: Family, P: Packet, T: Tables>(
     let ethernet = parse::ethernet(packet).ok_or(LOST)?;
     let (slot, iface) = find_iface_slot(tables, ethernet.iface).ok_or(LOST)?;
     let way = Learned::back::<F, P>(packet, ethernet.l3, iface.mtu() as u32).ok_or(LOST)?;
+    let packed = client_way::pack(&way, slot, iface);
     if facts.forward_method() == ForwardMethod::Tunnel {
-        conn.keep_client_way::<F>(client_way::pack(&way, slot, iface));
+        conn.keep_client_way::<F>(packed);
         return Ok(false);
     }
     facts.way = way.words();
@@ -50,9 +51,28 @@ fn note_way<F: Family, P: Packet, T: Tables>(
     if reverse == Link::NONE {
         return Ok(true);
     }
+    // FULLNAT has its local end there.
+    let keeps = facts.forward_method() == ForwardMethod::Masq && packed != 0;
+    if keeps && packed == conn.client_way::<F>() && !is_time_to_look(facts) {
+        return Ok(false);
+    }
     let known = FlowCell(tables.cell(F::FLOW, reverse.index()).ok_or(LOST)?);
     let is_held = known.state().generation() == reverse.generation();
-    Ok(!is_held || flow::way_of(known) != facts.way)
+    let is_same = is_held && flow::way_of(known) == facts.way;
+    if keeps {
+        conn.keep_client_way::<F>(if is_same { packed } else { 0 });
+    }
+    Ok(!is_same)
+}
+
+/// Whether the reverse cell itself is looked at, though the connection's own says that
+/// it has this way: its cache line is another one, and with many connections a packet
+/// would wait for it as long as for the connection's. The interface's MTU may have
+/// changed, or a newer connection have taken it in the moment in which that was noted.
+#[inline(always)]
+fn is_time_to_look(facts: &Facts) -> bool {
+    const ONE_TICK_OF: u64 = 64;
+    (u64::from(facts.tick()) ^ facts.cell) % ONE_TICK_OF == 0
 }
 
 /// Has the reverse cell made, with the way that [`learn`] noted. [`STAGE_AGAIN`]

@@ -170,9 +170,10 @@ impl<C: Cell> FlowCell<C> {
         }
     }
 
-    /// Keeps the way to the client of a connection through a tunnel, as
+    /// Keeps the way to the client of a connection through a tunnel, or what is known
+    /// to be in a NAT connection's reverse cell, as
     /// [`client_way`](crate::forward::client_way) packs it, where a FULLNAT
-    /// connection has its local end.
+    /// connection has its local end. 0 is none.
     #[inline(always)]
     pub fn keep_client_way<F: Family>(self, packed: u64) {
         self.0.store(F::LOCAL[0], packed);
@@ -182,6 +183,13 @@ impl<C: Cell> FlowCell<C> {
     #[inline(always)]
     pub fn client_way<F: Family>(self) -> u64 {
         self.0.load(F::LOCAL[0])
+    }
+
+    /// Forgets what [`Self::keep_client_way`] kept, `packed`, unless the cell has become
+    /// another flow's.
+    #[inline(always)]
+    pub(super) fn forget_client_way<F: Family>(self, packed: u64) {
+        self.0.compare_exchange(F::LOCAL[0], packed, 0);
     }
 
     /// The key.

@@ -158,7 +158,19 @@ impl Prepared {
             return true;
         };
         let is_renewed = self.takes_over != 0 || link.0 == self.link || conn.times.is_dead(now);
-        self.live.is_reverse() && is_renewed
+        let replaces = self.live.is_reverse() && is_renewed;
+        // The older connection must look for its reverse cell again, to have it back
+        // when the newer one is over.
+        if replaces
+            && self.takes_over != 0
+            && ForwardMethod::from_bits(conn.method()) == ForwardMethod::Masq
+        {
+            let packed = conn.cell.client_way::<F>();
+            if conn.cell.state().generation() == conn.state.generation() {
+                conn.cell.forget_client_way::<F>(packed);
+            }
+        }
+        replaces
     }
 
     /// Writes the words of a cell of `generation` that nobody else touches.

@@ -92,6 +92,10 @@ fn of_two_connections_with_one_reverse_key_the_newer_has_the_replies<F: Family>(
     let bed = Bed::<F>::with(&[MAPPED]);
     bed.run(&Bed::<F>::request(1000, WEB, S));
     assert_eq!(answered(&bed, S | A), WEB);
+    // It has noted that the way back is there.
+    bed.later(1);
+    bed.run(&Bed::<F>::request(1000, WEB, A));
+    assert_eq!(answered(&bed, A), WEB);
     bed.run(&Bed::<F>::request(1000, WEB_TOO, S));
     assert_eq!(answered(&bed, S | A), WEB_TOO);
     // Packets of the older one do not take them back.

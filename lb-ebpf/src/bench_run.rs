@@ -41,7 +41,8 @@ pub mod layout {
     pub const TO6: u64 = 3;
 }
 
-/// Which of `PROGRAMS` is which.
+/// Which of `PROGRAMS` is which; only user space asks.
+#[cfg(not(target_arch = "bpf"))]
 pub mod program {
     /// `lvx_pass`: the empty program.
     pub const EMPTY: u64 = 0;

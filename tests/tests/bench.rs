@@ -43,7 +43,10 @@ fn a_few_paths_cost_what_they_may() {
     for flows in [1, 16_384] {
         let of = |path, program| figure(&report, path, flows, program);
         let (floor, hash) = (of("DR", "floor"), of("DR", "hash_floor"));
-        assert!(0.0 < floor && floor < hash, "{flows}: F1 {floor}, F2 {hash}");
+        assert!(
+            0.0 < floor && floor < hash,
+            "{flows}: F1 {floor}, F2 {hash}"
+        );
         let (direct, other) = (of("DR", "lvx"), of("not for a service", "lvx"));
         assert!(
             other < direct && direct < 20.0 * floor,

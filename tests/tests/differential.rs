@@ -11,7 +11,7 @@ use lb_common::{
     flow::{self, BLOCK, StateWord, total_cells, word},
     forward::Part,
     host::{HostPacket, HostTables, frame::checksum},
-    layout::{DestEntry, DestLoad, ForwardMethod, SchedulerKind},
+    layout::{DestEntry, DestLoad, ForwardMethod, SchedulerKind, ServiceFlags},
     parse::{self, Header as _, Ipv4},
     reason::Reason,
     tables::Table,
@@ -303,27 +303,34 @@ fn unmet(host: &HostTables, services: &[Service]) -> Option<String> {
         let claimed = service.claimed;
         // The others may leave a server out.
         let all = matches!(service.scheduler, SchedulerKind::Rr | SchedulerKind::Wrr);
+        // One of those has no connection that an error of ours could be about.
+        let one_packet = service.flags & ServiceFlags::ONE_PACKET != 0;
         let servers = service.servers.iter();
-        servers.map(move |server| (claimed, all, server))
+        servers.map(move |server| (claimed, all, one_packet, server))
     });
-    let unmet = (0..).zip(servers).find(|&(slot, (claimed, all, server))| {
-        let stats = host.stats(slot);
-        let taken = claimed && server.weight > 0;
-        if !all {
-            return !taken && stats.in_packets > 0;
-        }
-        let gone = server.reached == Reached::Gone;
-        let alone = matches!(server.how, How::Fullnat { pool: false, .. });
-        // Of one that is gone, only our own errors to clients are counted; one
-        // without a local address has no connection.
-        let counted = gone || alone || (stats.out_packets > 0) == taken;
-        let replies = matches!(
-            server.how,
-            How::Nat { .. } | How::Fullnat { pool: true, .. }
-        );
-        (stats.in_packets > 0) != taken || !counted || replies && !gone && stats.out_packets <= 10
-    });
-    unmet.map(|(slot, (_, _, server))| format!("{slot}: {server:?}, {:?}", host.stats(slot)))
+    let unmet = (0..)
+        .zip(servers)
+        .find(|&(slot, (claimed, all, one_packet, server))| {
+            let stats = host.stats(slot);
+            let taken = claimed && server.weight > 0;
+            if !all {
+                return !taken && stats.in_packets > 0;
+            }
+            let gone = server.reached == Reached::Gone;
+            let alone = matches!(server.how, How::Fullnat { pool: false, .. });
+            // Of one that is gone, only our own errors to clients are counted; one
+            // without a local address has no connection.
+            let answered = taken && !one_packet;
+            let counted = gone || alone || (stats.out_packets > 0) == answered;
+            let replies = matches!(
+                server.how,
+                How::Nat { .. } | How::Fullnat { pool: true, .. }
+            );
+            (stats.in_packets > 0) != taken
+                || !counted
+                || replies && !gone && stats.out_packets <= 10
+        });
+    unmet.map(|(slot, (.., server))| format!("{slot}: {server:?}, {:?}", host.stats(slot)))
 }
 
 /// Equal cells; answers how many are reverse cells.

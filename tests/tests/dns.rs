@@ -3,6 +3,7 @@
 
 use std::{
     net::IpAddr,
+    sync::atomic::{AtomicU16, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -65,6 +66,21 @@ fn ask(from: &Namespace, at: &str, question: &str, options: &[&str]) -> Option<(
     Some((name.to_owned(), answer.len()))
 }
 
+/// [`ask`] from a port that no question was asked from before: a connection of an
+/// earlier one would name the server, and the scheduler not be asked.
+fn ask_from_new_port(
+    from: &Namespace,
+    at: &str,
+    question: &str,
+    options: &[&str],
+) -> Option<(String, usize)> {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    let port = NEXT.fetch_add(1, Ordering::Relaxed);
+    from.sysctl("net/ipv4/ip_local_port_range", &format!("{port} {port}"))
+        .expect("the lab works");
+    ask(from, at, question, options)
+}
+
 /// Questions through a service of both protocols at `vip`, and what is counted.
 fn questions(lab: &Routed, director: &Director<'_>, vip: IpAddr, servers: [&str; 2], method: &str) {
     let service = match vip {
@@ -87,7 +103,9 @@ fn questions(lab: &Routed, director: &Director<'_>, vip: IpAddr, servers: [&str;
     ] {
         let what = format!("{question} {options:?} of {service} by {method}");
         let answers: Vec<_> = (0..4)
-            .map(|_| ask(from, &at, question, options).unwrap_or_else(|| panic!("{what}")))
+            .map(|_| {
+                ask_from_new_port(from, &at, question, options).unwrap_or_else(|| panic!("{what}"))
+            })
             .collect();
         let names: Vec<_> = answers.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["rs2", "rs1", "rs2", "rs1"], "{what}");

@@ -72,7 +72,7 @@ fn note_way<F: Family, P: Packet, T: Tables>(
 #[inline(always)]
 fn is_time_to_look(facts: &Facts) -> bool {
     const ONE_TICK_OF: u64 = 64;
-    (u64::from(facts.tick()) ^ facts.cell) % ONE_TICK_OF == 0
+    (u64::from(facts.tick()) ^ facts.cell).is_multiple_of(ONE_TICK_OF)
 }
 
 /// Has the reverse cell made, with the way that [`learn`] noted. [`STAGE_AGAIN`]

@@ -8,6 +8,7 @@
 //! | [`config`] | configurations as files (`lvx.toml`), and the difference of two |
 //! | [`netlink`] | where servers are: routes, neighbours, links; what bypasses netfilter |
 //! | [`dataplane`] | the loaded program and its maps, the only module that knows aya |
+//! | [`health`] | health checks: what is asked of servers, and who asks |
 //! | [`rules`] | mark and filter rules: their words, their text, what packets read |
 //! | [`migrate`] | where clients go by a kernel's saved rules, and by lvx |
 //! | [`real_server`] | what a real server needs for its method |
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod health;
 pub mod ipvsadm;
 pub mod migrate;
 pub mod model;

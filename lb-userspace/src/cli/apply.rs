@@ -139,7 +139,7 @@ fn restricted(from: Config, to: &Config) -> Config {
 }
 
 /// Reads a file; what is wrong with it is told on standard error, a line each.
-fn read(file: &str) -> Result<Option<(Config, Places)>> {
+pub(super) fn read(file: &str) -> Result<Option<(Config, Places)>> {
     let (name, bytes) = if file == "-" {
         let mut bytes = Vec::new();
         io::stdin()

@@ -2,12 +2,14 @@
 
 mod apply;
 mod capture;
+mod config;
 mod conns;
 mod decap;
 mod down;
 mod drain;
 mod files;
 mod gather;
+mod health;
 mod ipvsadm;
 mod laddr;
 mod maps;
@@ -58,12 +60,16 @@ enum Verb {
     Capture(capture::Args),
     /// Show services and servers, their connections, rates and states
     Show(show::Args),
+    /// Show which servers live, since when, and why
+    Health(health::Args),
     /// Print what is configured, for 'lvx apply'
     Save(save::Args),
     /// Make the configuration what a file says, in one step
     Apply(apply::ApplyArgs),
     /// Show what differs between two configurations (exit status 1 if anything)
     Diff(apply::DiffArgs),
+    /// Check a configuration file, or convert it to lvx.toml
+    Config(config::Args),
     /// List, count or end connections
     Conns(conns::Args),
     /// Let a server's connections end: no new ones, also of persistent clients
@@ -155,6 +161,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             enter_softly();
             end(show::main(&args))
         }
+        Verb::Health(args) => {
+            enter_softly();
+            end(health::main(&args))
+        }
         Verb::Save(args) => {
             enter_softly();
             end(save::main(&args))
@@ -176,6 +186,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Verb::Man(args) => end(files::man(&args, &Cli::command())),
         Verb::Apply(args) => end_with(apply::apply(&args)),
         Verb::Diff(args) => end_with(apply::diff(&args)),
+        Verb::Config(args) => end_with(config::main(&args)),
         Verb::Laddr(args) => {
             enter_softly();
             end(laddr::main(args))

@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// Keep the kernel's /proc/net/ip_vs… files as DIR/net/ip_vs…
     #[arg(long, value_name = "DIR")]
     proc_dir: Option<PathBuf>,
+    /// Take services and their checks from this ldirectord.cf, and follow it
+    #[arg(long, value_name = "FILE")]
+    ldirectord_cf: Option<PathBuf>,
 }
 
 /// How to attach, as it is typed.
@@ -92,6 +95,7 @@ pub(super) fn main(args: Args) -> Result<()> {
     }
     // Relative to where it was typed.
     let proc_dir = args.proc_dir.map(std::path::absolute).transpose()?;
+    let ldirectord_cf = args.ldirectord_cf.map(std::path::absolute).transpose()?;
     namespaces::enter_first_mount_namespace()?;
     if let Some(name) = &args.netns {
         namespaces::enter_network_namespace(name)?;
@@ -101,6 +105,7 @@ pub(super) fn main(args: Args) -> Result<()> {
         mode: args.mode.into(),
         any_vip: args.vip_scope == Scope::Any,
         proc_dir,
+        ldirectord_cf,
         sizes: Sizes {
             connections: args.connections,
             connections6: args

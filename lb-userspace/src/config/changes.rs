@@ -55,10 +55,18 @@ fn services(from: &[ServiceConfig], to: &[ServiceConfig], all: &mut Vec<Request>
     for service in to {
         let mut known = HashMap::new();
         match old.get(&service.id) {
-            None => all.push(Request::AddService(service.id, service.spec.clone())),
+            None => {
+                all.push(Request::AddService(service.id, service.spec.clone()));
+                if service.check.is_some() {
+                    all.push(Request::SetCheck(service.id, service.check.clone()));
+                }
+            }
             Some(old) => {
                 if old.spec != service.spec {
                     all.push(Request::EditService(service.id, service.spec.clone()));
+                }
+                if old.check != service.check {
+                    all.push(Request::SetCheck(service.id, service.check.clone()));
                 }
                 known = old.dests.iter().map(|dest| (dest.id, dest)).collect();
             }

@@ -6,12 +6,12 @@ use similar::{ChangeTag, TextDiff};
 
 use super::{
     changes,
-    text::{server, text},
+    text::{check_line, server, text},
 };
 use crate::{
     model::{
-        Chain, Config, Dest, DestId, LocalRange, Request, Rule, RuleChange, ServiceConfig,
-        ServiceId, ServiceSpec, sysctl,
+        Chain, Config, Dest, DestId, LocalRange, Request, Rule, RuleChange, ServiceCheck,
+        ServiceConfig, ServiceId, ServiceSpec, sysctl,
     },
     rules,
 };
@@ -105,6 +105,14 @@ fn lines(change: &Request, old: &Old<'_>, from: &Config) -> Vec<Line> {
             .map(|dest| gone(*id, dest))
             .into_iter()
             .collect(),
+        Request::SetCheck(id, check) => {
+            let name = |check: Option<&ServiceCheck>| check.map_or("none".into(), check_line);
+            let before = old.0.get(id).and_then(|old| old.check.as_deref());
+            let (before, after) = (name(before), name(check.as_deref()));
+            let change = was(&before, &after);
+            let text = format!("check of {}: {change}", id.name());
+            vec![Line::new('~', text)]
+        }
         Request::AddLocal(owner, ranges) => locals('+', *owner, ranges),
         Request::DeleteLocal(owner, ranges) => locals('-', *owner, ranges),
         Request::SetTimeouts(new) => {
@@ -148,6 +156,7 @@ fn parameters(id: ServiceId, spec: &ServiceSpec) -> String {
         id,
         spec: spec.clone(),
         dests: Vec::new(),
+        check: None,
     };
     let all = text(&Config {
         services: Some(vec![service]),

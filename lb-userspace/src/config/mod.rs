@@ -3,7 +3,9 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `changes` | the requests that lead from one configuration to another |
+//! | `check` | the checks of `lvx.toml`: reads and writes them |
 //! | `difference` | the same as lines for people |
+//! | `ldirectord` | reads ldirectord.cf |
 //! | `owner` | which services a file may touch |
 //! | `toml` | `lvx.toml`: reads it, with places for errors |
 //! | `saved` | reads the commands that `ipvsadm -S` wrote |
@@ -11,7 +13,9 @@
 //! | `place` | line and column, and errors that have them |
 
 mod changes;
+mod check;
 mod difference;
+mod ldirectord;
 mod owner;
 mod place;
 mod saved;
@@ -19,7 +23,10 @@ mod text;
 mod toml;
 
 pub use changes::changes;
+use check::rooted;
 pub use difference::{Line, difference};
+pub use ldirectord::Ldirectord;
+pub(crate) use ldirectord::read as read_ldirectord;
 pub use owner::{belonging, part, scope};
 pub use place::{Fault, Places};
 pub use text::{family as family_name, text};

@@ -74,7 +74,9 @@ impl Places {
     /// has no place but its beginning.
     pub fn of(&self, change: &Request) -> (usize, usize) {
         let found = match change {
-            Request::AddService(id, _) | Request::EditService(id, _) => self.services.get(id),
+            Request::AddService(id, _) | Request::EditService(id, _) | Request::SetCheck(id, _) => {
+                self.services.get(id)
+            }
             Request::AddDest(id, dest) | Request::EditDest(id, dest) => {
                 self.dests.get(&(*id, dest.id))
             }

@@ -90,7 +90,12 @@ fn fold(
             index.insert(id, services.len());
             places.services.insert(id, at);
             let dests = Vec::new();
-            services.push(ServiceConfig { id, spec, dests });
+            services.push(ServiceConfig {
+                id,
+                spec,
+                dests,
+                check: None,
+            });
         }
         Request::EditService(id, spec) => {
             services[find(index, &id)?].spec = spec;

@@ -433,7 +433,12 @@ fn any_service() -> impl Strategy<Value = ServiceConfig> {
                     pe: None,
                     toa: false,
                 };
-                ServiceConfig { id, spec, dests }
+                ServiceConfig {
+                    id,
+                    spec,
+                    dests,
+                    check: None,
+                }
             })
     })
 }
@@ -521,4 +526,92 @@ fn a_file_with_a_name_declares_services() {
         assert!(faults[0].text.contains(why), "{bad} {faults:?}");
         assert_eq!((faults[0].line, faults[0].column), (1, 8));
     }
+}
+
+#[test]
+fn checks_are_written_and_read_back() {
+    let checks = [
+        "type = \"on\"",
+        "type = \"off\"",
+        "type = \"ping\", tries = 3",
+        "type = \"tcp\", port = 8080, interval = 0.5, timeout = 0.25, failures = 3, successes = 2",
+        "type = \"tls\", on-failure = \"quiesce\", source = \"10.0.0.2\"",
+        "type = \"udp\", request = \"hello\", expect = \"^hi\"",
+        "type = \"http\", request = \"/x?a=\\\"b\\\"\", expect = \"ok\", status = [\"200-299\", 404], host = \"www.x.y\", method = \"HEAD\"",
+        "type = \"https\", verify = true, connections = 4",
+        "type = \"http\", proxy = true, request = \"http://www.x.y/\"",
+        "type = \"dns\", request = \"www.x.y\", tcp = true, expect = \"10\"",
+        "type = \"smtp\"",
+        "type = \"nntp\"",
+        "type = \"text\", request = \"PING\\r\\n\", expect = \"PONG\"",
+        "type = \"mysql\", login = \"a\", password = \"b\", database = \"c\", request = \"SELECT 1\"",
+        "type = \"postgresql\", login = \"a\", request = \"SELECT 1\"",
+        "type = \"command\", command = \"/bin/x\", perl = true",
+    ];
+    for check in checks {
+        let file = format!(
+            "[[service]]\ntcp = \"10.0.0.1:80\"\ncheck = {{ {check} }}\n\
+             sorry = {{ address = \"127.0.0.1\" }}\nserver = [{{ address = \"10.1.0.1\", check-port = 81 }}]\n"
+        );
+        let whole = config(&file);
+        let written = text(&whole);
+        assert_eq!(config(&written), whole, "{written}");
+        let service = &whole.services.as_ref().unwrap()[0];
+        let settings = service.check.as_ref().unwrap();
+        assert_eq!(settings.sorry.unwrap().id.to_string(), "127.0.0.1:80");
+        assert_eq!(settings.servers.len(), 1);
+        // Another check is a change, and said in one line.
+        let mut other = whole.clone();
+        other.services.as_mut().unwrap()[0].check = None;
+        let changed = changes(&whole, &other);
+        assert!(
+            matches!(&changed[..], [Request::SetCheck(_, None)]),
+            "{changed:?}"
+        );
+        let lines = difference(&other, &whole);
+        assert!(
+            lines[0].text.starts_with("check of tcp:10.0.0.1:80: "),
+            "{lines:?}"
+        );
+    }
+}
+
+#[test]
+fn checks_that_make_no_sense_are_refused() {
+    for (check, column, why) in [
+        ("{ type = \"htp\" }", 18, "unknown variant"),
+        ("{ type = \"tcp\", expect = \"x\" }", 34, "does not go with"),
+        ("{ type = \"ping\", port = 3 }", 33, "does not go with"),
+        ("{ type = \"tcp\", interval = 0 }", 36, "from 0.05"),
+        ("{ type = \"tcp\", failures = 0 }", 36, "from 1 to"),
+        (
+            "{ type = \"http\", expect = \"(\" }",
+            35,
+            "regular expression",
+        ),
+        (
+            "{ type = \"http\", status = \"299-200\" }",
+            35,
+            "a status is like",
+        ),
+        ("{ type = \"dns\" }", 18, "needs request"),
+        ("{ type = \"command\" }", 18, "needs command"),
+        ("{ type = \"tcp\", port = 0 }", 32, "not 0"),
+    ] {
+        let file = format!("[[service]]\nmark = 7\ncheck = {check}\n");
+        let faults = read(&file).unwrap_err();
+        let fault = &faults[0];
+        assert!(fault.text.contains(why), "{file}: {fault}");
+        assert_eq!(fault.line, 3, "{file}: {fault}");
+        assert_eq!(fault.column, column, "{file}: {fault}");
+    }
+    let file = "[[service]]\nmark = 7\nsorry = { address = \"127.0.0.1\" }\n";
+    assert!(
+        read(file).unwrap_err()[0]
+            .text
+            .contains("goes with a check")
+    );
+    let file =
+        "[[service]]\nmark = 7\nserver = [{ address = \"10.0.0.1\", check-request = \"/\" }]\n";
+    assert!(read(file).unwrap_err()[0].text.contains("no check"));
 }

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use super::check;
 use crate::{
     model::{
-        Config, Dest, DestSpec, Family, LocalRange, Method, Pool, PrefixSet, Rule, ServiceConfig,
-        ServiceId, Tunnel, TunnelChecksum,
+        Config, Dest, DestSpec, Family, LocalRange, Method, Pool, PrefixSet, Rule, ServiceCheck,
+        ServiceConfig, ServiceId, Tunnel, TunnelChecksum,
     },
     rules,
 };
@@ -65,7 +66,7 @@ pub fn text(config: &Config) -> String {
 }
 
 /// A TOML string.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
@@ -165,14 +166,39 @@ fn service_text(service: &ServiceConfig) -> String {
     if let Some(pe) = &spec.pe {
         let _ = writeln!(out, "pe = {}", quoted(pe));
     }
+    if let Some(check) = &service.check {
+        if let Some(sorry) = &check.sorry {
+            let _ = writeln!(out, "sorry = {{ {} }}", server(sorry));
+        }
+        let _ = writeln!(out, "check = {{ {} }}", check::keys(check));
+    }
     if !service.dests.is_empty() {
         out.push_str("server = [\n");
         for dest in &service.dests {
-            let _ = writeln!(out, "  {{ {} }},", server(dest));
+            let own = service.check.iter().flat_map(|check| &check.servers);
+            let own = own.filter(|(id, _)| *id == dest.id);
+            let own: String = own.map(|(_, own)| check::server_keys(own)).collect();
+            let _ = writeln!(out, "  {{ {}{own} }},", server(dest));
         }
         out.push_str("]\n");
     }
     out + "\n"
+}
+
+/// A check in one line, with its sorry server and what single servers are asked.
+pub(super) fn check_line(check: &ServiceCheck) -> String {
+    let mut out = check::keys(check);
+    if let Some(sorry) = &check.sorry {
+        let _ = write!(out, ", sorry {}", sorry.id);
+    }
+    for (dest, own) in &check.servers {
+        let _ = write!(
+            out,
+            ", of {dest}{}",
+            check::server_keys(own).replace(',', "")
+        );
+    }
+    out.replace(" = ", " ").replace('"', "")
 }
 
 /// The keys of a server, in one line.

@@ -13,13 +13,14 @@ use toml::Spanned;
 
 use super::{
     changes::family_order,
+    check::{FileCheck, rooted},
     place::{Fault, Lines, Places},
 };
 use crate::{
     model::{
-        Chain, Config, Declaration, Dest, DestId, DestSpec, Effect, Family, LocalRange,
-        MAX_TIMEOUT, Method, Pool, Prefix, PrefixSet, Protocol, Rule, ServiceConfig, ServiceId,
-        ServiceSpec, Settings, Timeouts, Tunnel, TunnelChecksum, sysctl,
+        Chain, Check, Config, Declaration, Dest, DestId, DestSpec, Effect, Family, LocalRange,
+        MAX_TIMEOUT, Method, Own, Pool, Prefix, PrefixSet, Protocol, Rule, ServiceCheck,
+        ServiceConfig, ServiceId, ServiceSpec, Settings, Timeouts, Tunnel, TunnelChecksum, sysctl,
     },
     rules,
 };
@@ -100,6 +101,8 @@ struct FileService {
     one_packet: Option<Spanned<bool>>,
     toa: Option<Spanned<bool>>,
     pe: Option<String>,
+    check: Option<Spanned<FileCheck>>,
+    sorry: Option<Spanned<FileServer>>,
     #[serde(default)]
     server: Vec<Spanned<FileServer>>,
 }
@@ -148,6 +151,9 @@ struct FileServer {
     tunnel: Option<Spanned<FileTunnel>>,
     tunnel_port: Option<Spanned<u16>>,
     tunnel_checksum: Option<Spanned<FileChecksum>>,
+    check_request: Option<Spanned<String>>,
+    check_expect: Option<Spanned<String>>,
+    check_port: Option<Spanned<u16>>,
 }
 
 /// Reads a file.
@@ -410,8 +416,15 @@ impl Reader<'_> {
             }
             self.places.services.insert(id, place);
             let spec = self.spec(id, &at, &service);
-            let dests = self.servers(id, service.server);
-            all.push(ServiceConfig { id, spec, dests });
+            let mut check = self.check(id, service.check, service.sorry.as_ref());
+            let dests = self.servers(id, service.server, check.as_mut());
+            let check = check.map(Box::new);
+            all.push(ServiceConfig {
+                id,
+                spec,
+                dests,
+                check,
+            });
         }
         all
     }
@@ -553,7 +566,89 @@ impl Reader<'_> {
         }
     }
 
-    fn servers(&mut self, id: ServiceId, servers: Vec<Spanned<FileServer>>) -> Vec<Dest> {
+    fn check(
+        &mut self,
+        id: ServiceId,
+        check: Option<Spanned<FileCheck>>,
+        sorry: Option<&Spanned<FileServer>>,
+    ) -> Option<ServiceCheck> {
+        let Some(check) = check else {
+            if let Some(sorry) = sorry {
+                let text = "a sorry server goes with a check, which tells when it is needed";
+                self.fault(&sorry.span(), text);
+            }
+            return None;
+        };
+        let mut check = match check.into_inner().read() {
+            Ok(check) => check,
+            Err(faults) => {
+                for (span, text) in faults {
+                    self.fault(&span, text);
+                }
+                return None;
+            }
+        };
+        if let Some(sorry) = sorry {
+            let sorry = sorry.get_ref();
+            let own = [&sorry.check_request, &sorry.check_expect];
+            let key = own.into_iter().flatten().next().map(Spanned::span);
+            if let Some(span) = key.or(sorry.check_port.as_ref().map(Spanned::span)) {
+                self.fault(&span, "a sorry server is not checked");
+            }
+            check.sorry = self.server(id, sorry);
+        }
+        Some(check)
+    }
+
+    /// What is asked of this server instead.
+    fn own(&mut self, dest: DestId, server: &FileServer, check: Option<&mut ServiceCheck>) {
+        let text = |value: &Option<Spanned<String>>| value.as_ref().map(|it| it.get_ref().clone());
+        let (request, expect) = (&server.check_request, &server.check_expect);
+        let port = server.check_port.as_ref();
+        let first = request.as_ref().or(expect.as_ref()).map(Spanned::span);
+        let Some(first) = first.or(port.map(Spanned::span)) else {
+            return;
+        };
+        let Some(check) = check else {
+            self.fault(&first, "this service has no check");
+            return;
+        };
+        if let Some(port) = port
+            && *port.get_ref() == 0
+        {
+            self.fault(&port.span(), "a port is not 0");
+        }
+        if let Some(expect) = expect
+            && let Err(why) = crate::health::pattern(expect.get_ref())
+        {
+            self.fault(&expect.span(), why);
+        }
+        let mut own = Own {
+            request: text(request),
+            expect: text(expect),
+            port: port.map(|port| *port.get_ref()),
+        };
+        if let (Check::Http(_), Some(path)) = (&check.check, &mut own.request) {
+            *path = rooted(std::mem::take(path));
+        }
+        let set = |value: &Option<String>| value.as_ref().map(|_| "\0".to_owned());
+        let other = Own {
+            request: set(&own.request),
+            expect: set(&own.expect),
+            port: None,
+        };
+        if own.port.is_none() && check.check.with(&other) == check.check {
+            self.fault(&first, "this changes nothing in the service's check");
+        }
+        check.servers.push((dest, own));
+    }
+
+    fn servers(
+        &mut self,
+        id: ServiceId,
+        servers: Vec<Spanned<FileServer>>,
+        mut check: Option<&mut ServiceCheck>,
+    ) -> Vec<Dest> {
         let mut all: Vec<Dest> = Vec::new();
         let mut seen: HashMap<DestId, usize> = HashMap::new();
         for server in servers {
@@ -568,6 +663,7 @@ impl Reader<'_> {
                 continue;
             }
             self.places.dests.insert((id, dest.id), place);
+            self.own(dest.id, &server, check.as_deref_mut());
             all.push(dest);
         }
         all
@@ -717,7 +813,7 @@ fn names_of(scheduler: &str) -> [&'static str; 3] {
     }
 }
 
-fn flag_bit(scheduler: &str, name: &str) -> Option<u32> {
+pub(super) fn flag_bit(scheduler: &str, name: &str) -> Option<u32> {
     let names = names_of(scheduler).into_iter().zip(FLAGS);
     let plain = ["flag-1", "flag-2", "flag-3"].into_iter().zip(FLAGS);
     let mut all = names.chain(plain);

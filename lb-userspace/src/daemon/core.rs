@@ -12,7 +12,7 @@ use anyhow::Result;
 use lb_common::layout::{Root, Settings};
 
 use super::{
-    Status, clock, compile,
+    Status, checks, clock, compile,
     connections::{connections, flows},
     cursor::Cursor,
     defence, end,
@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     dataplane::Plane,
+    health::{Board, Plan},
     model::{Method, ProcFile, Refusal, Request, Response, ServiceId},
     netlink::{self, View},
 };
@@ -65,6 +66,8 @@ pub struct Core {
     claimed: BTreeSet<IpAddr>,
     /// Read when somebody first asks for totals.
     idle: OnceCell<Idle>,
+    /// The last checks of servers.
+    board: Arc<Board>,
 }
 
 /// What firewall rules and interfaces are compared with.
@@ -103,6 +106,7 @@ impl Core {
             coexistence: Vec::new(),
             claimed: BTreeSet::new(),
             idle: OnceCell::new(),
+            board: Arc::default(),
             plane,
         })
     }
@@ -119,6 +123,16 @@ impl Core {
     /// Addresses to resolve.
     pub fn targets(&self) -> BTreeSet<IpAddr> {
         self.state.targets().collect()
+    }
+
+    /// Who is to be checked.
+    pub fn checks(&self) -> Plan {
+        checks::plan(&self.state, &self.view)
+    }
+
+    /// Where the checker notes what it does.
+    pub fn board(&self) -> Arc<Board> {
+        self.board.clone()
     }
 
     /// When the trash must be looked at, in seconds of the clock.
@@ -479,6 +493,11 @@ impl Core {
             }
             Request::Flows(filter) => {
                 Response::Flows(flows(&self.plane.maps, &self.state, filter).collect())
+            }
+            Request::Health => {
+                let mut services = self.state.health_list();
+                self.board.fill(&mut services);
+                Response::Health(services)
             }
             Request::Overview => {
                 Response::Overview(Box::new(overview::overview(&tables, &self.state)))

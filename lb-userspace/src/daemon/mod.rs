@@ -7,10 +7,12 @@
 //! | [`compile`], [`cursor`], [`publish`], [`next_hops`], [`locals`], [`sched_tables`], [`ifaces`] | from the configuration and the network to the maps |
 //! | [`live`], [`purge`], [`end`], [`defence`] | the engine on the maps; ends what the filter drops, a person, or what is half-open when room is short |
 //! | [`stats`], [`snapshot`], [`connections`], [`overview`], [`totals`], [`usage`], [`procfs`], [`proc_dir`], [`report`] | from the maps to what is shown |
+//! | [`checks`], [`ldirectord`] | between health checks and the configuration; the file of ldirectord |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
 //! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
 
+pub mod checks;
 pub mod client;
 pub mod clock;
 pub mod compile;
@@ -24,6 +26,7 @@ pub mod files;
 pub mod grace;
 pub mod ifaces;
 pub mod interfaces;
+pub mod ldirectord;
 pub mod live;
 pub mod locals;
 pub mod namespaces;

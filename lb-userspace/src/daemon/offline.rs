@@ -74,6 +74,7 @@ impl Offline {
             }
             Request::ListSets => Ok(Response::Sets(self.state.list_sets())),
             Request::Flows(filter) => Ok(Response::Flows(self.flows(filter).collect())),
+            Request::Health => Ok(Response::Health(self.state.health_list())),
             Request::Overview => {
                 let overview = overview::overview(&Tables::from(&self.maps), &self.state);
                 Ok(Response::Overview(Box::new(overview)))

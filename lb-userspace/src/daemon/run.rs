@@ -7,13 +7,16 @@ use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
 };
 
 use super::{
+    checks,
     core::Core,
     files::Files,
     grace,
     interfaces::Interfaces,
+    ldirectord::{self, Source},
     offloads::Offloads,
     proc_dir::ProcDir,
     report, server,
@@ -21,7 +24,7 @@ use super::{
 };
 use crate::{
     dataplane::{Maps, Mode, Plane, Sizes},
-    netlink,
+    health, netlink,
 };
 
 /// What `lvx run` was asked for.
@@ -37,6 +40,8 @@ pub struct Wanted {
     pub sizes: Sizes,
     /// `--proc-dir`.
     pub proc_dir: Option<PathBuf>,
+    /// `--ldirectord-cf`.
+    pub ldirectord_cf: Option<PathBuf>,
 }
 
 /// Requests that may wait for the writer before clients wait to hand theirs over.
@@ -83,8 +88,13 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         .context("cannot watch the network")?;
     interfaces.check(&network.view())?;
     let proc_dir = wanted.proc_dir.as_deref().map(ProcDir::new).transpose()?;
+    let source = match wanted.ldirectord_cf.clone() {
+        Some(path) => Some(spawn_blocking(move || Source::read(&path)).await??),
+        None => None,
+    };
     let existed = files.has_pins();
-    let started = start(wanted, interfaces, files, &network, &targets).await;
+    let parts = (wanted, files, source.as_ref());
+    let started = start(parts, interfaces, &network, &targets).await;
     let mut core = match started {
         Ok(core) => core,
         Err(error) => {
@@ -97,6 +107,17 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
     };
     let listener = server::listen(&files.socket())?;
     let (jobs, jobs_seen) = mpsc::channel(QUEUE);
+    let (verdicts, verdicts_seen) = mpsc::channel(checks::QUEUE);
+    let checker = health::start(core.board(), verdicts)?;
+    tokio::spawn(checks::forward(verdicts_seen, jobs.clone()));
+    if let Some(source) = source {
+        let jobs = jobs.clone();
+        tokio::spawn(async move {
+            if let Err(error) = ldirectord::follow(source, jobs).await {
+                tracing::error!("ldirectord.cf is not followed any more: {error:#}");
+            }
+        });
+    }
     let server = tokio::spawn(server::serve(listener, jobs));
     let (stop, stopped) = oneshot::channel();
     let mut terminate = signal(SignalKind::terminate())?;
@@ -115,6 +136,7 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         jobs: jobs_seen,
         view: network.subscribe(),
         targets,
+        checker,
         proc_dir,
         stop: stopped,
     };
@@ -139,9 +161,8 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
 
 /// Loads, attaches, and makes packets see the configuration.
 async fn start(
-    wanted: &Wanted,
+    (wanted, files, source): (&Wanted, &Files, Option<&Source>),
     interfaces: Interfaces,
-    files: &Files,
     network: &netlink::Watch,
     targets: &watch::Sender<BTreeSet<std::net::IpAddr>>,
 ) -> Result<Core> {
@@ -156,6 +177,12 @@ async fn start(
     let mut core = Core::new(plane, files.clone(), interfaces, wanted.any_vip)?;
     core.resume();
     core.beat();
+    // Whoever ran before may have died between a switch and its grace period.
+    spawn_blocking(grace::wait).await?;
+    core.begin();
+    if let Some(source) = source {
+        source.answered(&core.change(&source.request()))?;
+    }
     let wanted = core.targets();
     let mut view = network.subscribe();
     if !wanted.is_empty() {
@@ -168,12 +195,9 @@ async fn start(
         };
         let _ = tokio::time::timeout(std::time::Duration::from_secs(2), view.wait_for(known)).await;
     }
-    // Whoever ran before may have died between a switch and its grace period.
-    tokio::task::spawn_blocking(grace::wait).await?;
     let view = view.borrow_and_update().clone();
     core.attach_all(&view)?;
     core.see(view);
-    core.begin();
     core.commit()?;
     Ok(core)
 }

@@ -17,6 +17,7 @@ use super::{
     proc_dir::ProcDir,
 };
 use crate::{
+    health::Checker,
     model::{Refusal, Request, Response},
     netlink::{Resolution, View, coexistence},
 };
@@ -57,6 +58,8 @@ pub struct Inputs {
     pub view: watch::Receiver<Arc<View>>,
     /// Addresses to resolve.
     pub targets: watch::Sender<BTreeSet<IpAddr>>,
+    /// Who checks servers.
+    pub checker: Checker,
     /// Where the kernel's files are kept, if that was asked for.
     pub proc_dir: Option<ProcDir>,
     /// Resolves when the daemon should stop.
@@ -73,6 +76,7 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
         let _ = spawn_blocking(grace::wait).await;
         core.purge();
     }
+    inputs.checker.follow(core.checks());
     keep_files(core, &mut inputs);
     let mut grace = Some(spawn_blocking(grace::wait));
     let mut waiting = Vec::new();
@@ -128,6 +132,7 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
             .map(|job: Job| (core.change(&job.request), job.answer))
             .collect();
         let result = commit(core, &mut inputs, &mut network).await;
+        inputs.checker.follow(core.checks());
         keep_files(core, &mut inputs);
         if let Err(error) = &result {
             tracing::error!("{error:#}");

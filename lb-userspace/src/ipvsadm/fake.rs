@@ -229,6 +229,9 @@ impl FakeControl {
             | Request::Apply(_)
             | Request::Drain(..)
             | Request::Undrain(..)
+            | Request::SetCheck(..)
+            | Request::Report(_)
+            | Request::Health
             | Request::RetireTemplates(..)
             | Request::Flows(_)
             | Request::Kill(_)

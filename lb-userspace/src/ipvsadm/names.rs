@@ -1,7 +1,7 @@
 //! The name services of the system: hosts and the services database.
 
 use std::ffi::{CStr, CString};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Mutex;
 
 use crate::model::Protocol;
@@ -10,6 +10,10 @@ use crate::model::Protocol;
 pub(crate) trait Names {
     /// The first IPv4 address of a host name.
     fn host(&self, name: &str) -> Option<Ipv4Addr>;
+    /// The first IPv6 address of a host name; ipvsadm asks for none.
+    fn host6(&self, _name: &str) -> Option<Ipv6Addr> {
+        None
+    }
     /// The host name of an address.
     fn host_of(&self, addr: IpAddr) -> Option<String>;
     /// The port of a service name.
@@ -46,6 +50,19 @@ impl Names for SystemNames {
         found.find_map(|info| match info.ok()?.sockaddr.ip() {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
+        })
+    }
+
+    fn host6(&self, name: &str) -> Option<Ipv6Addr> {
+        let hints = dns_lookup::AddrInfoHints {
+            address: libc::AF_INET6,
+            socktype: libc::SOCK_STREAM,
+            ..dns_lookup::AddrInfoHints::default()
+        };
+        let mut found = dns_lookup::getaddrinfo(Some(name), None, Some(hints)).ok()?;
+        found.find_map(|info| match info.ok()?.sockaddr.ip() {
+            IpAddr::V6(v6) => Some(v6),
+            IpAddr::V4(_) => None,
         })
     }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dest, Pool, PrefixSet, Rule, ServiceId, ServiceSpec, Timeouts};
+use super::{Dest, Pool, PrefixSet, Rule, ServiceCheck, ServiceId, ServiceSpec, Timeouts};
 
 /// A configuration, or those sections of one that a file holds. A section that
 /// is absent is not spoken of; one that is there is complete.
@@ -71,4 +71,7 @@ pub struct ServiceConfig {
     pub spec: ServiceSpec,
     /// Its servers, the oldest first.
     pub dests: Vec<Dest>,
+    /// How its servers are checked, if they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Box<ServiceCheck>>,
 }

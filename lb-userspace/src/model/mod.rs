@@ -4,6 +4,7 @@
 
 mod config;
 mod flow;
+mod health;
 mod local;
 mod overview;
 mod report;
@@ -15,6 +16,10 @@ mod snapshot;
 
 pub use config::{Config, Declaration, Declared, ServiceConfig};
 pub use flow::{End, Flow, FlowFilter};
+pub use health::{
+    Check, Condition, Http, LastCheck, OnFailure, Own, ServerHealth, ServiceCheck, ServiceHealth,
+    Sql, Timing, Transition, Verdict,
+};
 pub use local::{LocalRange, Pool};
 pub use overview::{DestState, Overview, Ownership, Removed, Since, Way};
 pub use report::{MapUsage, ProcFile};

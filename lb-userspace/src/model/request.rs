@@ -2,8 +2,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Chain, Config, Connection, Dest, DestId, Flow, FlowFilter, ListedRule, Listing, LocalRange,
-    MapUsage, Overview, Pool, PrefixSet, ProcFile, RuleChange, ServiceId, ServiceSpec, Settings,
-    Timeouts,
+    MapUsage, Overview, Pool, PrefixSet, ProcFile, RuleChange, ServiceCheck, ServiceHealth,
+    ServiceId, ServiceSpec, Settings, Timeouts, Verdict,
 };
 use crate::daemon::Status;
 
@@ -53,6 +53,12 @@ pub enum Request {
     Drain(ServiceId, DestId),
     /// `lvx drain --undo`: the weight that it had before.
     Undrain(ServiceId, DestId),
+    /// How the servers of a service are checked, or that they are not.
+    SetCheck(ServiceId, Option<Box<ServiceCheck>>),
+    /// What checks have come to: the daemon tells it itself.
+    Report(Vec<Verdict>),
+    /// `lvx health`.
+    Health,
     /// Takes the persistence templates of a server out of the look-ups, so that
     /// its clients are scheduled anew.
     RetireTemplates(ServiceId, DestId),
@@ -113,9 +119,12 @@ impl Request {
             | Self::Apply(_)
             | Self::Drain(..)
             | Self::Undrain(..)
+            | Self::SetCheck(..)
+            | Self::Report(_)
             | Self::Batch(_)
             | Self::Strict(_) => true,
             Self::Zero(_)
+            | Self::Health
             | Self::RetireTemplates(..)
             | Self::Flows(_)
             | Self::Kill(_)
@@ -155,6 +164,8 @@ pub enum Response {
     Overview(Box<Overview>),
     /// Answer to [`Request::Config`].
     Config(Box<Config>),
+    /// Answer to [`Request::Health`]: the checked services.
+    Health(Vec<ServiceHealth>),
     /// Answer to [`Request::Proc`].
     Text(String),
     /// Answer to [`Request::Maps`].

@@ -55,7 +55,7 @@ impl State {
             }
             Request::AddDest(id, dest) => self.add_dest(*id, *dest, stats, loads),
             Request::EditDest(id, dest) => self.edit_dest(*id, *dest),
-            Request::DeleteDest(id, dest) => self.delete_dest(*id, *dest, now),
+            Request::DeleteDest(id, dest) => self.delete_dest(*id, *dest, now, stats, loads),
             Request::AddLocal(owner, ranges) => self.add_local(*owner, ranges),
             Request::DeleteLocal(owner, ranges) => self.delete_local(*owner, ranges),
             Request::SetTimeouts(timeouts) => {
@@ -71,9 +71,17 @@ impl State {
             Request::Rules(change) => self.change_rules(change, stats),
             Request::Drain(id, dest) => self.drain(*id, *dest, false),
             Request::Undrain(id, dest) => self.drain(*id, *dest, true),
+            Request::SetCheck(id, check) => {
+                self.set_check(*id, check.as_deref(), now, stats, loads)
+            }
+            Request::Report(verdicts) => {
+                self.report(verdicts, stats, loads);
+                Ok(())
+            }
             Request::Apply(_)
             | Request::Batch(_)
             | Request::Strict(_)
+            | Request::Health
             | Request::RetireTemplates(..)
             | Request::Flows(_)
             | Request::Kill(_)
@@ -120,6 +128,7 @@ impl State {
             binding: 0,
             left: Stats::default(),
             dests: Vec::new(),
+            health: None,
             change: Some(change),
             line: String::new(),
         };
@@ -177,7 +186,8 @@ impl State {
         Ok(())
     }
 
-    fn add_dest(
+    /// Puts a server into the list.
+    pub(super) fn list_dest(
         &mut self,
         id: ServiceId,
         dest: Dest,
@@ -246,7 +256,8 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn edit_dest(&mut self, id: ServiceId, dest: Dest) -> Result<(), Refusal> {
+    /// Edits a server in the list.
+    pub(super) fn edit_listed(&mut self, id: ServiceId, dest: Dest) -> Result<(), Refusal> {
         let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
         supported_dest(id, &dest)?;
         let position = service.position(dest.id).ok_or(Refusal::NoSuchDest)?;
@@ -262,7 +273,13 @@ impl State {
         Ok(())
     }
 
-    fn delete_dest(&mut self, id: ServiceId, dest: DestId, now: u64) -> Result<(), Refusal> {
+    /// Takes a server out of the list.
+    pub(super) fn unlist_dest(
+        &mut self,
+        id: ServiceId,
+        dest: DestId,
+        now: u64,
+    ) -> Result<(), Refusal> {
         let service = self.services.get_mut(&id).ok_or(Refusal::NoSuchService)?;
         let position = service.position(dest).ok_or(Refusal::NoSuchDest)?;
         service.changing();
@@ -344,7 +361,7 @@ fn supported_spec(spec: &ServiceSpec) -> Result<(), Refusal> {
 }
 
 /// The checks of a server that come before it is looked for, in the kernel's order.
-fn supported_dest(service: ServiceId, dest: &Dest) -> Result<(), Refusal> {
+pub(super) fn supported_dest(service: ServiceId, dest: &Dest) -> Result<(), Refusal> {
     let spec = &dest.spec;
     // Only a tunnel can carry packets of one family in those of the other.
     if service.family() != Family::of(dest.id.addr) && spec.method != Method::Tunnel {
@@ -366,7 +383,7 @@ fn supported_dest(service: ServiceId, dest: &Dest) -> Result<(), Refusal> {
 /// Refuses what the kernel does not take for a server. Of an IPv4 address it
 /// asks its routing table, which knows "this network", multicast and broadcast
 /// addresses; an IPv6 address tells by itself.
-fn unicast(addr: IpAddr) -> Result<(), Refusal> {
+pub(super) fn unicast(addr: IpAddr) -> Result<(), Refusal> {
     let refused = match addr {
         IpAddr::V4(addr) => addr.octets()[0] == 0 || addr.is_multicast() || addr.is_broadcast(),
         IpAddr::V6(addr) => {

@@ -16,7 +16,11 @@ fn service_config(id: ServiceId, service: &Service) -> ServiceConfig {
     ServiceConfig {
         id,
         spec: service.spec.clone(),
-        dests: service.dests.iter().rev().map(|node| node.dest).collect(),
+        dests: service.configured(),
+        check: service
+            .health
+            .as_ref()
+            .map(|health| Box::new(health.check.clone())),
     }
 }
 
@@ -104,12 +108,14 @@ impl State {
             .map_err(|refused| Box::new((refused.0, Refusal::Other(refused.1))))?;
         let changes = changes(&running, wanted);
         let before = self.clone();
+        self.from_file = true;
         for change in changes {
             if let Err(refusal) = self.apply(&change, stats, loads, now) {
                 *self = before;
                 return Err(Box::new((change, refusal)));
             }
         }
+        self.from_file = false;
         self.declare(wanted);
         Ok(())
     }
@@ -117,18 +123,19 @@ impl State {
     /// Gives a server weight 0, or the last other one that it had.
     pub(super) fn drain(&mut self, id: ServiceId, dest: DestId, undo: bool) -> Result<(), Refusal> {
         let service = self.services.get(&id).ok_or(Refusal::NoSuchService)?;
-        let mut nodes = service.dests.iter();
-        let node = nodes.find(|node| node.dest.id == dest);
-        let node = node.ok_or(Refusal::NoSuchDest)?;
-        let mut new = node.dest;
-        new.spec.weight = if undo { node.last_weight } else { 0 };
+        let configured = service.configured().into_iter();
+        let mut configured = configured.filter(|known| known.id == dest);
+        let old = configured.next().ok_or(Refusal::NoSuchDest)?;
+        let last = service.last_weight(dest).unwrap_or(0);
+        let mut new = old;
+        new.spec.weight = if undo { last } else { 0 };
         if undo && new.spec.weight == 0 {
             return Err(Refusal::Other(
                 "lvx: this server was added with weight 0: 'lvx ipvsadm -e … -w WEIGHT' gives it another"
                     .into(),
             ));
         }
-        if new == node.dest {
+        if new == old {
             return Ok(());
         }
         self.edit_dest(id, new)
@@ -139,7 +146,13 @@ impl State {
         let service = self.services.get(id).ok_or(Refusal::NoSuchService)?;
         let mut nodes = service.dests.iter();
         let node = nodes.find(|node| node.dest.id == dest);
-        node.map(|node| node.slot).ok_or(Refusal::NoSuchDest)
+        // One that its checks have taken out still has connections.
+        let mut trash = self.trash();
+        let mut trashed =
+            || trash.find(|trashed| trashed.service == *id && trashed.dest.id == dest);
+        node.map(|node| node.slot)
+            .or_else(|| trashed().map(|trashed| trashed.slot))
+            .ok_or(Refusal::NoSuchDest)
     }
 
     /// Slots of servers below which all that were ever used are.

@@ -2,6 +2,7 @@
 
 mod apply;
 mod config;
+mod health;
 mod locals;
 mod placement;
 mod rules;
@@ -22,7 +23,7 @@ pub(crate) use apply::{add, sub};
 pub use placement::service_key;
 pub use trash::Trashed;
 
-use self::{placement::Placement, rules::Rules, slots::Slots, trash::Trash};
+use self::{health::Health, placement::Placement, rules::Rules, slots::Slots, trash::Trash};
 use super::cursor::{Step, Wrr, is_bound};
 use crate::{
     dataplane::Sizes,
@@ -76,6 +77,8 @@ pub struct Service {
     pub left: Stats,
     /// Its servers, the newest first.
     pub dests: Vec<Node>,
+    /// Its checks, and what they took out of the list.
+    pub health: Option<Box<Health>>,
     /// What changed since the last compilation.
     pub change: Option<Change>,
     /// Its line in the saved text; empty when that must be written anew.
@@ -140,6 +143,8 @@ pub struct State {
     /// Services whose scheduler has a table.
     sched_tables: u32,
     placement: Placement,
+    /// What is applied comes from a file.
+    from_file: bool,
     dirty: bool,
 }
 
@@ -159,6 +164,7 @@ impl State {
             dest_slots: Slots::new(limits.dests, []),
             sched_tables: 0,
             placement: Placement::new(limits.table, limits.seed),
+            from_file: false,
             dirty: false,
         }
     }

@@ -5,6 +5,7 @@ use lb_common::layout::Stats;
 use super::*;
 use crate::model::{DestId, DestSpec, Method, Protocol, Request, Tunnel};
 
+mod health;
 mod locals;
 mod methods;
 

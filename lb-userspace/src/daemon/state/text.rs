@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
+use super::{Health, Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
 use crate::daemon::sched_tables::has_table;
 use crate::model::{Counters, Declared, Dest, Pool, ServiceId, ServiceSpec, Settings};
 
@@ -37,6 +37,8 @@ struct SavedService {
     binding: u32,
     left: Counters,
     dests: Vec<SavedDest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<Box<Health>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -146,6 +148,7 @@ impl State {
                 binding: saved.binding,
                 left: saved.left.into(),
                 dests: nodes.collect(),
+                health: saved.health,
                 change: None,
                 line: String::new(),
             };
@@ -209,6 +212,7 @@ pub(super) fn line(id: &ServiceId, service: &Service) -> String {
                     .then_some(node.last_weight),
             })
             .collect(),
+        health: service.health.clone(),
     })
 }
 

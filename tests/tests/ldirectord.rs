@@ -108,10 +108,25 @@ fn script(path: &Path, text: &str) {
 }
 
 impl<'lab> Scene<'lab> {
-    fn new(lab: &Lab, [director, one, two]: &'lab [Namespace; 3]) -> Self {
-        let start = Start::default().interfaces(&["eth0", "eth1", "eth2"]);
-        let director = Director::start_with(director, start).expect("the laboratory works");
+    fn new(lab: &Lab, hosts: &'lab [Namespace; 3]) -> Self {
+        Self::with(lab, hosts, None)
+    }
+
+    /// Without ldirectord: lvx reads the configuration itself.
+    fn built_in(lab: &Lab, hosts: &'lab [Namespace; 3], config: &str) -> Self {
+        Self::with(lab, hosts, Some(config))
+    }
+
+    fn with(lab: &Lab, [director, one, two]: &'lab [Namespace; 3], config: Option<&str>) -> Self {
         let dir = lab.dir().to_owned();
+        let mut start = Start::default().interfaces(&["eth0", "eth1", "eth2"]);
+        if let Some(config) = config {
+            let path = dir.join("built-in.cf");
+            let place = dir.display().to_string();
+            fs::write(&path, config.replace("DIR", &place)).expect("the laboratory works");
+            start = start.ldirectord_cf(&path);
+        }
+        let director = Director::start_with(director, start).expect("the laboratory works");
         fs::create_dir(dir.join("programs")).expect("the laboratory works");
         let lvx = fs::canonicalize(binary().expect("the laboratory works"))
             .expect("the laboratory works");
@@ -171,7 +186,8 @@ impl<'lab> Scene<'lab> {
     /// Waits until the table has these servers, as `ADDRESS:PORT WEIGHT` in the
     /// order of the listing, and writes down that it has.
     fn wait(&mut self, what: &str, servers: &[&str]) {
-        let limit = Instant::now() + PATIENCE;
+        let started = Instant::now();
+        let limit = started + PATIENCE;
         loop {
             let list = self.director.ipvsadm(&["-Ln"]).ok();
             let found: Vec<String> = list
@@ -183,6 +199,7 @@ impl<'lab> Scene<'lab> {
                 })
                 .collect();
             if found == servers {
+                println!("{what} after {:.1} s", started.elapsed().as_secs_f64());
                 break;
             }
             if let Some(status) = self.ldirectord.as_mut().and_then(Background::ended) {
@@ -205,16 +222,15 @@ impl<'lab> Scene<'lab> {
         }
         let mut commands = OpenOptions::new()
             .append(true)
+            .create(true)
             .open(self.dir.join("commands"))
             .expect("the laboratory works");
         writeln!(commands, "# {what}").expect("the laboratory works");
     }
 
     fn log(&self) -> String {
-        self.ldirectord
-            .as_ref()
-            .map(Background::log)
-            .unwrap_or_default()
+        let ldirectord = self.ldirectord.as_ref().map(Background::log);
+        ldirectord.unwrap_or_else(|| self.director.log())
     }
 
     /// SIGTERM: it takes its services away.
@@ -417,4 +433,85 @@ fn six_services_whose_servers_come_and_go() {
     scene.wait("both are up", &all);
     scene.stop();
     scene.compare("six");
+}
+
+/// The events of the two tests above, with lvx in the place of ldirectord: the same
+/// tables one after the other.
+#[test]
+fn lvx_itself_does_what_ldirectord_does() {
+    let lab = Lab::new().unwrap();
+    let hosts = hosts(&lab);
+    let mut scene = Scene::built_in(&lab, &hosts, include_str!("../ldirectord/quiescent.cf"));
+    let table = |weights: [&str; 3]| {
+        [
+            "192.168.1.1:25 1".to_owned(),
+            format!("192.168.1.1:8080 {}", weights[0]),
+            format!("192.168.1.2:8080 {}", weights[1]),
+            format!("192.168.2.1:8080 {}", weights[2]),
+            "192.168.1.1:0 1".to_owned(),
+        ]
+    };
+    let wait = |scene: &mut Scene<'_>, what, weights| {
+        let servers = table(weights);
+        scene.wait(what, &servers.each_ref().map(String::as_str));
+    };
+    wait(&mut scene, "all are up", ["5", "5", "3"]);
+    scene.down(1);
+    wait(&mut scene, "the second is down", ["5", "5", "0"]);
+    scene.down(0);
+    wait(&mut scene, "both are down", ["0", "0", "0"]);
+    scene.up(1);
+    wait(&mut scene, "the second is up", ["0", "0", "3"]);
+    scene.up(0);
+    wait(&mut scene, "both are up", ["5", "5", "3"]);
+
+    // The other file takes its place.
+    let place = lab.dir().display().to_string();
+    let six = include_str!("../ldirectord/six.cf").replace("DIR", &place);
+    fs::write(lab.dir().join("built-in.cf"), six).unwrap();
+    let pid = nix::unistd::Pid::from_raw(scene.director.pid().unwrap() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+    let all = [
+        "192.168.1.1:8080 5",
+        "192.168.1.2:8080 5",
+        "192.168.2.1:8080 3",
+        "192.168.2.1:443 2",
+        "192.168.1.1:53 1",
+        "192.168.2.1:53 4",
+        "[fd00:1::1]:8080 1",
+        "192.168.1.1:0 1",
+        "[fd00:1::1]:0 1",
+    ];
+    scene.wait("all are up", &all);
+    scene.down(1);
+    scene.wait(
+        "the second is down",
+        &[
+            "192.168.1.1:8080 5",
+            "192.168.1.2:8080 5",
+            "127.0.0.1:443 1",
+            "192.168.2.1:443 0",
+            "192.168.1.1:53 1",
+            "[fd00:1::1]:8080 1",
+            "192.168.1.1:0 1",
+            "[fd00:1::1]:0 1",
+        ],
+    );
+    scene.down(0);
+    // The last two are D-ld-fallback: ldirectord gives marks no global fallback.
+    scene.wait(
+        "both are down",
+        &[
+            "127.0.0.1:80 1",
+            "127.0.0.1:443 1",
+            "192.168.2.1:443 0",
+            "127.0.0.1:53 1",
+            "[::1]:80 1",
+            "127.0.0.1:8888 1",
+            "[::1]:8888 1",
+        ],
+    );
+    scene.up(0);
+    scene.up(1);
+    scene.wait("both are up", &all);
 }

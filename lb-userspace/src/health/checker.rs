@@ -166,6 +166,13 @@ impl Work {
                 });
                 continue;
             }
+            tracing::debug!(
+                "{} check of {} from {:?}, every {} ms",
+                question.check.name(),
+                question.at,
+                question.source,
+                question.timing.interval
+            );
             // Ten thousand new servers are not all asked within one millisecond.
             let spread = Duration::from_millis(new as u64);
             let spread = spread.min(Duration::from_millis(question.timing.interval.into()));

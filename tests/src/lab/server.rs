@@ -6,16 +6,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::{Background, Lab, Namespace, Node, Segment, tool};
 use crate::http;
+
+/// Where the real servers listen.
+const PORTS: [u16; 3] = [80, 443, 8080];
 
 /// A real server: a node with nginx on ports 80, 443 (plain HTTP too) and 8080 that answers its own name.
 #[derive(Debug)]
 pub struct Server {
     // Dropped before the node, so that nothing runs in a deleted namespace.
-    _nginx: Background,
+    nginx: Option<Background>,
     /// The host.
     pub node: Node,
     /// What it answers: `rs1`, …
@@ -30,10 +37,39 @@ impl Server {
     pub fn new(lab: &Lab, name: &str, segment: &Segment, addr: Ipv4Addr) -> Result<Self> {
         let node = Node::new(lab, name, segment, addr)?;
         Ok(Self {
-            _nginx: nginx(&node.ns, name, &[80, 443, 8080])?,
+            nginx: Some(nginx(&node.ns, name, &PORTS)?),
             node,
             name: name.to_owned(),
         })
+    }
+
+    /// Ends its nginx, if it runs: connections are refused.
+    pub fn stop(&mut self) {
+        self.nginx = None;
+    }
+
+    /// Starts nginx after [`Server::stop`].
+    ///
+    /// # Errors
+    /// When it does not come up within five seconds.
+    pub fn start(&mut self) -> Result<()> {
+        self.nginx = Some(nginx(&self.node.ns, &self.name, &PORTS)?);
+        Ok(())
+    }
+
+    /// Stops nginx in its tracks, or lets it go on: the kernel takes connections,
+    /// and nobody ever answers.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let signal = if frozen {
+            Signal::SIGSTOP
+        } else {
+            Signal::SIGCONT
+        };
+        let nginx = self.nginx.as_ref().context("nginx does not run")?;
+        Ok(kill(Pid::from_raw(nginx.pid() as i32), signal)?)
     }
 
     /// Lets the node answer for the VIP without telling the segment: the VIP on
@@ -56,7 +92,7 @@ impl Server {
 
 /// Starts nginx in a namespace, on these ports of every address; every page is
 /// `name` and a line feed, `/client` the address and port that it is asked
-/// from. Below `/files/` it has the lab's files, and stores
+/// from, `/busy` status 503, `/index.html` the file `nginx-NAME/pages/index.html` of the lab. Below `/files/` it has the lab's files, and stores
 /// what is put there.
 ///
 /// # Errors
@@ -66,7 +102,9 @@ impl Server {
 /// Without a port.
 pub fn nginx(ns: &Namespace, name: &str, ports: &[u16]) -> Result<Background> {
     let prefix = ns.lab().dir().join(format!("nginx-{name}"));
-    fs::create_dir_all(&prefix)?;
+    let pages = prefix.join("pages");
+    fs::create_dir_all(&pages)?;
+    fs::write(pages.join("index.html"), format!("{name} on port 80\n"))?;
     let config = prefix.join("nginx.conf");
     fs::write(&config, configuration(name, ports, ns.lab().dir()))?;
     let mut command = ns.command(tool("nginx"));
@@ -125,6 +163,8 @@ http {{
             client_max_body_size 0;
             sendfile on;
         }}
+        location = /index.html {{ root pages; }}
+        location = /busy {{ return 503; }}
         location = /client {{ return 200 \"$remote_addr $remote_port\\n\"; }}
         location / {{ return 200 \"{name}\\n\"; }}
     }}

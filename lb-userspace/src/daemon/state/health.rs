@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -400,6 +401,17 @@ impl State {
             });
         }
         all
+    }
+
+    /// Servers that are not in a list but may come: checks must know the way to
+    /// them, and packets when they do.
+    pub(super) fn absent(&self) -> impl Iterator<Item = IpAddr> {
+        let all = self.services.values();
+        let all = all.filter_map(|service| service.health.as_deref());
+        all.flat_map(|health| {
+            let held = health.servers.iter().map(|record| record.id.addr);
+            held.chain(health.check.sorry.map(|sorry| sorry.id.addr))
+        })
     }
 
     fn health(&mut self, id: &ServiceId) -> Option<&mut Health> {

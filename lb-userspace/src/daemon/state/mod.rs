@@ -213,7 +213,7 @@ impl State {
     }
 
     /// Addresses whose whereabouts matter: VIPs, servers (removed ones with
-    /// connections included) and local addresses.
+    /// connections included, and those that checks hold back) and local addresses.
     pub fn targets(&self) -> impl Iterator<Item = IpAddr> {
         let vip = |id: &ServiceId| match id {
             ServiceId::Address { addr, .. } => Some(*addr),
@@ -228,6 +228,7 @@ impl State {
                     .filter_map(move |trashed| vip(&trashed.service)),
             )
             .chain(dests.map(|node| node.dest.id.addr))
+            .chain(self.absent())
             .chain(trash.map(|trashed| trashed.dest.id.addr))
             .chain(
                 self.locals

@@ -5,6 +5,7 @@ mod connect;
 mod dns;
 mod http;
 mod lines;
+mod mysql;
 mod ping;
 mod postgres;
 mod udp;
@@ -171,7 +172,7 @@ impl Probe {
             Check::Smtp => lines::smtp(whom, stage).await,
             Check::Nntp => lines::nntp(whom, stage).await,
             Check::Text { send, .. } => lines::text(whom, send, expect, stage).await,
-            Check::Mysql(_) => Err(Trouble::Here("this check is not built".into())),
+            Check::Mysql(sql) => mysql::ask(whom, sql, stage).await,
             Check::Postgres(sql) => postgres::ask(whom, sql, stage).await,
             Check::Command { program, perl } => command::run(whom, program, *perl, stage).await,
         }

@@ -8,6 +8,7 @@
 //! | [`live`], [`purge`], [`end`], [`defence`] | the engine on the maps; ends what the filter drops, a person, or what is half-open when room is short |
 //! | [`stats`], [`snapshot`], [`connections`], [`overview`], [`totals`], [`usage`], [`procfs`], [`proc_dir`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
+//! | [`state_file`], [`keeper`] | what outlives a reboot |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
 //! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
 
@@ -24,6 +25,7 @@ pub mod files;
 pub mod grace;
 pub mod ifaces;
 pub mod interfaces;
+pub mod keeper;
 pub mod live;
 pub mod locals;
 pub mod namespaces;
@@ -42,6 +44,7 @@ pub mod sched_tables;
 pub mod server;
 pub mod snapshot;
 pub mod state;
+pub mod state_file;
 pub mod stats;
 mod status;
 pub mod tables;

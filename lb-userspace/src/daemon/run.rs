@@ -14,9 +14,12 @@ use super::{
     files::Files,
     grace,
     interfaces::Interfaces,
+    keeper::Keeper,
     offloads::Offloads,
     proc_dir::ProcDir,
     report, server,
+    state::Kept,
+    state_file::StateFile,
     writer::{self, End, Inputs},
 };
 use crate::{
@@ -37,6 +40,8 @@ pub struct Wanted {
     pub sizes: Sizes,
     /// `--proc-dir`.
     pub proc_dir: Option<PathBuf>,
+    /// `--state`.
+    pub state: Option<PathBuf>,
 }
 
 /// Requests that may wait for the writer before clients wait to hand theirs over.
@@ -95,6 +100,10 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
             return Err(error);
         }
     };
+    let keeper = wanted.state.clone().map(StateFile::new).map(Keeper::start);
+    if let Some(keeper) = &keeper {
+        core.watch_kept(keeper.done());
+    }
     let listener = server::listen(&files.socket())?;
     let (jobs, jobs_seen) = mpsc::channel(QUEUE);
     let server = tokio::spawn(server::serve(listener, jobs));
@@ -116,6 +125,7 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         view: network.subscribe(),
         targets,
         proc_dir,
+        keeper,
         stop: stopped,
     };
     let end = writer::run(&mut core, inputs).await;
@@ -154,6 +164,9 @@ async fn start(
     }
     log_sizes(&plane.maps);
     let mut core = Core::new(plane, files.clone(), interfaces, wanted.any_vip)?;
+    if let Some(path) = &wanted.state {
+        bring_back(&mut core, &StateFile::new(path.clone()))?;
+    }
     core.resume();
     core.beat();
     let wanted = core.targets();
@@ -176,6 +189,35 @@ async fn start(
     core.begin();
     core.commit()?;
     Ok(core)
+}
+
+/// Restores what the state file has, unless there is a data plane already: its
+/// configuration is the truth then.
+fn bring_back(core: &mut Core, file: &StateFile) -> Result<()> {
+    let path = file.path().display();
+    if core.is_new() {
+        let Some(found) = file.read()? else {
+            file.check()?;
+            tracing::info!("there is no state file {path} yet: nothing to restore");
+            return Ok(());
+        };
+        if let Some(trouble) = found.trouble {
+            tracing::warn!("{trouble}");
+        }
+        let restored = Kept::read(&found.text).and_then(|kept| {
+            core.restore(&kept)?;
+            Ok(kept.counts())
+        });
+        let (services, dests) = restored.with_context(|| {
+            format!("cannot restore the state file {path} (moved away, lvx starts empty)")
+        })?;
+        tracing::info!("restored {services} services with {dests} servers from {path}");
+    }
+    // With a configuration, lvx is of more use running than not.
+    if let Err(error) = file.check() {
+        tracing::warn!("{error:#}");
+    }
+    Ok(())
 }
 
 fn log_sizes(maps: &Maps) {

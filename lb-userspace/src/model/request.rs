@@ -95,6 +95,19 @@ pub enum Request {
 }
 
 impl Request {
+    /// Which service or server this is about, as a line begins: `service tcp:…: `.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::AddService(id, _) | Self::EditService(id, _) | Self::DeleteService(id) => {
+                format!("service {}: ", id.name())
+            }
+            Self::AddDest(id, dest) | Self::EditDest(id, dest) => {
+                format!("server {} of {}: ", dest.id, id.name())
+            }
+            _ => String::new(),
+        }
+    }
+
     /// Whether this changes services or servers, and so needs a transaction.
     pub fn is_change(&self) -> bool {
         match self {

@@ -15,6 +15,7 @@ pub struct Start {
     room: Option<(u32, u32)>,
     by_ip_netns_exec: bool,
     proc_dir: Option<PathBuf>,
+    state: Option<PathBuf>,
 }
 
 impl Default for Start {
@@ -27,6 +28,7 @@ impl Default for Start {
             room: None,
             by_ip_netns_exec: false,
             proc_dir: None,
+            state: None,
         }
     }
 }
@@ -67,6 +69,13 @@ impl Start {
         self
     }
 
+    /// With `--state`.
+    #[must_use]
+    pub fn state(mut self, file: &Path) -> Self {
+        self.state = Some(file.to_owned());
+        self
+    }
+
     /// With `--services` and `--dests`; else the defaults of lvx.
     #[must_use]
     pub fn room(mut self, services: u32, dests: u32) -> Self {
@@ -98,6 +107,9 @@ impl Start {
         }
         if let Some(dir) = &self.proc_dir {
             words.extend(["--proc-dir".to_owned(), dir.display().to_string()]);
+        }
+        if let Some(file) = &self.state {
+            words.extend(["--state".to_owned(), file.display().to_string()]);
         }
         if let Some((services, dests)) = self.room {
             words.extend(["--services".to_owned(), services.to_string()]);

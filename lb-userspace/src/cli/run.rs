@@ -56,6 +56,9 @@ pub(super) struct Args {
     /// Keep the configuration in FILE, and bring it back after a reboot
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
+    /// Group whose members may list, not change [default: lvx, if there is one]
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
 }
 
 /// How to attach, as it is typed.
@@ -106,6 +109,7 @@ pub(super) fn main(args: Args) -> Result<()> {
         any_vip: args.vip_scope == Scope::Any,
         proc_dir,
         state,
+        group: args.group,
         sizes: Sizes {
             connections: args.connections,
             connections6: args
@@ -128,7 +132,7 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
         cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
     });
     if forbidden {
-        error.context("permission denied: lvx run needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN")
+        error.context("permission denied: lvx run needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and, to start, CAP_SYS_ADMIN")
     } else {
         error
     }

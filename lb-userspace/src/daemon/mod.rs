@@ -10,7 +10,7 @@
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
 //! | [`state_file`], [`keeper`] | what outlives a reboot |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
-//! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
+//! | [`files`], [`namespaces`], [`privileges`], [`dead`], [`clock`], [`grace`] | the machine |
 
 pub mod client;
 pub mod clock;
@@ -34,6 +34,7 @@ pub mod offline;
 pub mod offloads;
 mod overload;
 pub mod overview;
+pub mod privileges;
 pub mod proc_dir;
 pub mod procfs;
 pub mod publish;

@@ -108,6 +108,26 @@ impl Request {
         }
     }
 
+    /// Whether this shows something and does nothing else, so that somebody who
+    /// may only list may ask for it.
+    pub fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::Flows(_)
+                | Self::Overview
+                | Self::Config
+                | Self::Proc(_)
+                | Self::Maps
+                | Self::List(_)
+                | Self::Connections
+                | Self::Locals
+                | Self::Settings
+                | Self::ListRules(_)
+                | Self::ListSets
+                | Self::Status
+        )
+    }
+
     /// Whether this changes services or servers, and so needs a transaction.
     pub fn is_change(&self) -> bool {
         match self {

@@ -29,14 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 fn apply(director: &Director<'_>, dir: &Path, text: &str) {
     let file = dir.join("lvx.toml");
-    fs::write(&file, text).unwrap();
+    fs::write(&file, text).expect("the laboratory works");
     director
         .lvx(&["apply", "-f", &file.display().to_string()])
         .ok();
 }
 
 fn health(director: &Director<'_>) -> Vec<ServiceHealth> {
-    serde_json::from_str(&director.lvx(&["health", "--json"]).ok()).unwrap()
+    serde_json::from_str(&director.lvx(&["health", "--json"]).ok()).expect("the laboratory works")
 }
 
 /// Condition and reason of the only or the last server of each service, by port.
@@ -85,16 +85,21 @@ fn name_server(server: &Server) -> Background {
         "--no-hosts",
         "--host-record=who.test,10.7.7.7",
     ]);
-    server.node.ns.spawn("dnsmasq", command).unwrap()
+    server
+        .node
+        .ns
+        .spawn("dnsmasq", command)
+        .expect("the laboratory works")
 }
 
 /// nginx with a certificate of its own making, on port 8443.
 fn secure_server(ns: &Namespace) -> Background {
     let dir = ns.lab().dir().join("secure");
-    fs::create_dir_all(&dir).unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["www.test".to_owned()]).unwrap();
-    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
-    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    fs::create_dir_all(&dir).expect("the laboratory works");
+    let made = rcgen::generate_simple_self_signed(vec!["www.test".to_owned()])
+        .expect("the laboratory works");
+    fs::write(dir.join("cert.pem"), made.cert.pem()).expect("the laboratory works");
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).expect("the laboratory works");
     let config = "daemon off;
 master_process off;
 pid nginx.pid;
@@ -114,7 +119,7 @@ http {
     }
 }
 ";
-    fs::write(dir.join("nginx.conf"), config).unwrap();
+    fs::write(dir.join("nginx.conf"), config).expect("the laboratory works");
     let mut command = ns.command(tool("nginx"));
     command
         .arg("-p")
@@ -122,7 +127,7 @@ http {
         .arg("-c")
         .arg(dir.join("nginx.conf"));
     command.args(["-e", "stderr"]);
-    ns.spawn("secure", command).unwrap()
+    ns.spawn("secure", command).expect("the laboratory works")
 }
 
 /// A mail server as far as a check goes: it greets, or refuses to.
@@ -134,8 +139,11 @@ struct Greeter {
 impl Greeter {
     fn new(ns: &Namespace, port: u16, greeting: &'static str) -> Self {
         let end = Arc::new(AtomicBool::new(false));
-        let listener = ns.enter(|| TcpListener::bind(("0.0.0.0", port)).unwrap());
-        listener.set_nonblocking(true).unwrap();
+        let listener =
+            ns.enter(|| TcpListener::bind(("0.0.0.0", port)).expect("the laboratory works"));
+        listener
+            .set_nonblocking(true)
+            .expect("the laboratory works");
         let stop = end.clone();
         let thread = thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
@@ -143,10 +151,10 @@ impl Greeter {
                     thread::sleep(Duration::from_millis(2));
                     continue;
                 };
-                stream.set_nonblocking(false).unwrap();
+                stream.set_nonblocking(false).expect("the laboratory works");
                 stream
                     .set_read_timeout(Some(Duration::from_secs(1)))
-                    .unwrap();
+                    .expect("the laboratory works");
                 // A client that has gone away is none of its business.
                 let _ = write!(stream, "{greeting}\r\n");
                 let mut line = String::new();
@@ -172,7 +180,7 @@ impl Drop for Greeter {
 
 fn signal(process: &Background, signal: nix::sys::signal::Signal) {
     let pid = nix::unistd::Pid::from_raw(process.pid() as i32);
-    nix::sys::signal::kill(pid, signal).unwrap();
+    nix::sys::signal::kill(pid, signal).expect("the laboratory works");
 }
 
 /// A service at a port of its own for each check, of the first server.
@@ -194,20 +202,22 @@ fn services(checks: &[(u16, &str)]) -> String {
 fn each_check_sees_what_a_server_does() {
     use Condition::{Down, Up};
     use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
-    let mut lab = OneArm::new().unwrap();
-    let director = Director::start(&lab.director.ns).unwrap();
+    let mut lab = OneArm::new().expect("the laboratory works");
+    let director = Director::start(&lab.director.ns).expect("the laboratory works");
     let dir = lab.lab.dir().to_owned();
     let program = dir.join("program");
     fs::write(
         &program,
         "#!/bin/sh\nexec curl --silent --fail --max-time 5 --output /dev/null http://$3:8080/\n",
     )
-    .unwrap();
+    .expect("the laboratory works");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&program, mode).unwrap();
+    fs::set_permissions(&program, mode).expect("the laboratory works");
     let server = &lab.servers[0].node.ns;
     // Linux tells one asker once a second that nobody listens.
-    server.sysctl("net/ipv4/icmp_ratelimit", "0").unwrap();
+    server
+        .sysctl("net/ipv4/icmp_ratelimit", "0")
+        .expect("the laboratory works");
     let (names, secure) = (name_server(&lab.servers[0]), secure_server(server));
     let greeter = Greeter::new(server, 25, "220-mail\r\n220 ready");
     let rude = Greeter::new(server, 26, "554 go away");
@@ -289,7 +299,7 @@ fn each_check_sees_what_a_server_does() {
     );
 
     // It takes connections, and never answers.
-    lab.servers[0].freeze(true).unwrap();
+    lab.servers[0].freeze(true).expect("the laboratory works");
     signal(&names, SIGSTOP);
     signal(&secure, SIGSTOP);
     wait_for(
@@ -308,7 +318,7 @@ fn each_check_sees_what_a_server_does() {
             (11, Down, "no answer within 0.4 s"),
         ],
     );
-    lab.servers[0].freeze(false).unwrap();
+    lab.servers[0].freeze(false).expect("the laboratory works");
     signal(&names, SIGCONT);
     signal(&secure, SIGCONT);
     wait_for(&director, "thawed", &healthy);
@@ -332,7 +342,7 @@ fn each_check_sees_what_a_server_does() {
             (11, Down, "connection refused"),
         ],
     );
-    lab.servers[0].start().unwrap();
+    lab.servers[0].start().expect("the laboratory works");
     let server = &lab.servers[0].node.ns;
     let again = (
         name_server(&lab.servers[0]),
@@ -341,7 +351,9 @@ fn each_check_sees_what_a_server_does() {
     );
     wait_for(&director, "started again", &healthy);
 
-    server.ip("link set eth0 down").unwrap();
+    server
+        .ip("link set eth0 down")
+        .expect("the laboratory works");
     let cut: Vec<_> = [1, 2, 3, 4, 5, 6, 7, 9, 10, 11]
         .into_iter()
         .map(|port| (port, Down, ""))
@@ -352,7 +364,7 @@ fn each_check_sees_what_a_server_does() {
         reason.contains("no echo within 0.4 s") || reason.contains("host"),
         "{reason}"
     );
-    server.ip("link set eth0 up").unwrap();
+    server.ip("link set eth0 up").expect("the laboratory works");
     wait_for(&director, "connected again", &healthy);
     drop((again, rude));
 
@@ -417,13 +429,13 @@ fn wait_table(director: &Director<'_>, wanted: &[&str]) -> Duration {
 
 #[test]
 fn clients_notice_a_death_for_a_moment_only() {
-    let mut lab = OneArm::new().unwrap();
-    let director = Director::start(&lab.director.ns).unwrap();
+    let mut lab = OneArm::new().expect("the laboratory works");
+    let director = Director::start(&lab.director.ns).expect("the laboratory works");
     let dir = lab.lab.dir().to_owned();
     apply(&director, &dir, PAIR);
     let both = ["192.168.0.10:80 1", "192.168.0.20:80 1"];
     wait_table(&director, &both);
-    http::wait_for_answer(&lab.client.ns, SERVICE, PATIENCE).unwrap();
+    http::wait_for_answer(&lab.client.ns, SERVICE, PATIENCE).expect("the laboratory works");
 
     let load = http::Load::start(&lab.client.ns, SERVICE, 500, Duration::from_secs(1));
     thread::sleep(Duration::from_millis(300));
@@ -443,23 +455,24 @@ fn clients_notice_a_death_for_a_moment_only() {
     // Once it is gone, every request is answered.
     let after = http::volume(&lab.client.ns, SERVICE, 100, 2);
     assert_eq!(after.failures, [""; 0]);
-    lab.servers[1].start().unwrap();
+    lab.servers[1].start().expect("the laboratory works");
     let back = wait_table(&director, &both);
     println!("started: in the table again after {back:?}");
 
     // With both gone the director itself answers, until the first is back.
-    let own = lvx_tests::lab::nginx(&lab.director.ns, "sorry", &[80]).unwrap();
+    let own =
+        lvx_tests::lab::nginx(&lab.director.ns, "sorry", &[80]).expect("the laboratory works");
     lab.servers[0].stop();
     lab.servers[1].stop();
     wait_table(&director, &["127.0.0.1:80 1"]);
     assert_eq!(
-        http::wait_for_answer(&lab.client.ns, SERVICE, PATIENCE).unwrap(),
+        http::wait_for_answer(&lab.client.ns, SERVICE, PATIENCE).expect("the laboratory works"),
         "sorry"
     );
-    lab.servers[0].start().unwrap();
+    lab.servers[0].start().expect("the laboratory works");
     wait_table(&director, &both[..1]);
     assert_eq!(
-        http::sequence(&lab.client.ns, SERVICE, 2).unwrap(),
+        http::sequence(&lab.client.ns, SERVICE, 2).expect("the laboratory works"),
         ["rs1", "rs1"]
     );
     drop(own);
@@ -467,8 +480,8 @@ fn clients_notice_a_death_for_a_moment_only() {
 
 #[test]
 fn a_restart_brings_no_dead_server_back() {
-    let mut lab = OneArm::new().unwrap();
-    let mut director = Director::start(&lab.director.ns).unwrap();
+    let mut lab = OneArm::new().expect("the laboratory works");
+    let mut director = Director::start(&lab.director.ns).expect("the laboratory works");
     let dir = lab.lab.dir().to_owned();
     for mode in ["remove", "quiesce"] {
         let text = PAIR.replace("type =", &format!("on-failure = \"{mode}\", type ="));
@@ -486,12 +499,12 @@ fn a_restart_brings_no_dead_server_back() {
         assert_eq!(table(&director), left, "{mode}");
         let told = director.lvx(&["health"]);
         assert!(told.stdout.contains("connection refused"), "{told}");
-        director.restart().unwrap();
+        director.restart().expect("the laboratory works");
         assert_eq!(table(&director), left, "{mode}");
         let history = health(&director)[0].servers[1].clone();
         assert_eq!(history.state, Condition::Down);
         assert_eq!(
-            http::sequence(&lab.client.ns, SERVICE, 4).unwrap(),
+            http::sequence(&lab.client.ns, SERVICE, 4).expect("the laboratory works"),
             ["rs1"; 4]
         );
         thread::sleep(Duration::from_millis(600));
@@ -504,7 +517,7 @@ fn a_restart_brings_no_dead_server_back() {
         // A weight that is set by hand meanwhile is what it comes back with.
         director.configure("-e -t 192.168.0.200:80 -r 192.168.0.20:80 -g -w 5");
         assert_eq!(table(&director), left, "{mode}");
-        lab.servers[1].start().unwrap();
+        lab.servers[1].start().expect("the laboratory works");
         wait_table(&director, &[both[0], "192.168.0.20:80 5"]);
     }
 }
@@ -513,24 +526,24 @@ fn a_restart_brings_no_dead_server_back() {
 /// itself: its answers would never come back.
 #[test]
 fn checks_never_leave_from_a_vip() {
-    let lab = OneArm::new().unwrap();
-    let director = Director::start(&lab.director.ns).unwrap();
+    let lab = OneArm::new().expect("the laboratory works");
+    let director = Director::start(&lab.director.ns).expect("the laboratory works");
     let dir = lab.lab.dir().to_owned();
     lab.director
         .ns
         .ip("route replace 192.168.0.0/24 dev eth0 src 192.168.0.200")
-        .unwrap();
+        .expect("the laboratory works");
     apply(&director, &dir, PAIR);
     wait_table(&director, &["192.168.0.10:80 1", "192.168.0.20:80 1"]);
     // A director that has no other address knows nothing, and changes nothing.
     lab.director
         .ns
         .ip("addr del 192.168.0.50/24 dev eth0")
-        .unwrap();
+        .expect("the laboratory works");
     lab.director
         .ns
         .ip("route replace 192.168.0.0/24 dev eth0 src 192.168.0.200")
-        .unwrap();
+        .expect("the laboratory works");
     let limit = Instant::now() + PATIENCE;
     while !director.log().contains("no address but VIPs") {
         assert!(Instant::now() < limit, "{}", director.log());

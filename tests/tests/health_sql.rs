@@ -42,7 +42,7 @@ fn mariadb(ns: &Namespace, dir: &Path) -> Background {
         install
             .args(["--no-defaults", "--user=root", "--skip-test-db"])
             .arg(format!("--datadir={}", data.display()));
-        run(&mut install).unwrap();
+        run(&mut install).expect("the laboratory works");
         let first = "CREATE DATABASE portal;
 CREATE TABLE portal.link (name TEXT);
 INSERT INTO portal.link VALUES ('one');
@@ -50,7 +50,7 @@ CREATE TABLE portal.empty (name TEXT);
 CREATE USER readuser IDENTIFIED BY 'genericpassword';
 GRANT SELECT ON portal.* TO readuser;
 ";
-        fs::write(dir.join("first.sql"), first).unwrap();
+        fs::write(dir.join("first.sql"), first).expect("the laboratory works");
     }
     let mut command = ns.command(tool("mariadbd"));
     command.args(["--no-defaults", "--user=root", "--bind-address=0.0.0.0"]);
@@ -60,16 +60,16 @@ GRANT SELECT ON portal.* TO readuser;
     let first = dir.join("first.sql");
     if first.exists() {
         let once = dir.join("once.sql");
-        fs::rename(first, &once).unwrap();
+        fs::rename(first, &once).expect("the laboratory works");
         command.arg(format!("--init-file={}", once.display()));
     }
-    ns.spawn("mariadb", command).unwrap()
+    ns.spawn("mariadb", command).expect("the laboratory works")
 }
 
 /// PostgreSQL, which does not run as root.
 fn postgres(ns: &Namespace, dir: &Path) -> Background {
     let data = dir.join("postgres");
-    fs::create_dir(&data).unwrap();
+    fs::create_dir(&data).expect("the laboratory works");
     let as_user = |mut command: Command, program: &str| {
         command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
         command.arg(format!("{POSTGRES}/{program}"));
@@ -77,9 +77,9 @@ fn postgres(ns: &Namespace, dir: &Path) -> Background {
         command
     };
     let password = dir.join("password");
-    fs::write(&password, "secret\n").unwrap();
+    fs::write(&password, "secret\n").expect("the laboratory works");
     let owner = |path: &Path| {
-        run(Command::new("chown").arg("postgres").arg(path)).unwrap();
+        run(Command::new("chown").arg("postgres").arg(path)).expect("the laboratory works");
     };
     owner(&data);
     owner(&password);
@@ -92,16 +92,16 @@ fn postgres(ns: &Namespace, dir: &Path) -> Background {
     ]);
     initdb.arg(&data);
     initdb.arg(format!("--pwfile={}", password.display()));
-    run(&mut initdb).unwrap();
+    run(&mut initdb).expect("the laboratory works");
     fs::write(
         data.join("pg_hba.conf"),
         "host all all 0.0.0.0/0 scram-sha-256\n",
     )
-    .unwrap();
+    .expect("the laboratory works");
     let mut command = as_user(ns.command(tool("setpriv")), "postgres");
     command.arg("-D").arg(&data).arg("-k").arg(&data);
     command.args(["-c", "listen_addresses=*", "-c", "fsync=off"]);
-    ns.spawn("postgres", command).unwrap()
+    ns.spawn("postgres", command).expect("the laboratory works")
 }
 
 /// Waits until the servers of each service are in this condition, with this in
@@ -111,7 +111,7 @@ fn wait_for(director: &Director<'_>, what: &str, wanted: &[(&str, Condition, &st
     let limit = Instant::now() + PATIENCE;
     loop {
         let answer = director.lvx(&["health", "--json"]).ok();
-        let all: Vec<ServiceHealth> = serde_json::from_str(&answer).unwrap();
+        let all: Vec<ServiceHealth> = serde_json::from_str(&answer).expect("the laboratory works");
         let good = |(name, condition, part): &(&str, Condition, &str)| {
             let service = all.iter().find(|service| service.service.name() == *name);
             let servers = service
@@ -135,24 +135,24 @@ fn wait_for(director: &Director<'_>, what: &str, wanted: &[(&str, Condition, &st
 
 fn signal(process: &Background, signal: nix::sys::signal::Signal) {
     let pid = nix::unistd::Pid::from_raw(process.pid() as i32);
-    nix::sys::signal::kill(pid, signal).unwrap();
+    nix::sys::signal::kill(pid, signal).expect("the laboratory works");
 }
 
 #[test]
 fn a_login_and_a_query_that_gives_a_row() {
     use Condition::{Down, Up};
     use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
-    let lab = OneArm::new().unwrap();
+    let lab = OneArm::new().expect("the laboratory works");
     let dir = lab.lab.dir().to_owned();
     let [one, two] = [&lab.servers[0].node.ns, &lab.servers[1].node.ns];
     one.ip("addr add 192.168.0.11/24 dev eth0\naddr add 192.168.0.12/24 dev eth0")
-        .unwrap();
+        .expect("the laboratory works");
     let maria = mariadb(one, &dir);
     let _postgres = postgres(two, &dir);
     let file = dir.join("ldirectord.cf");
-    fs::write(&file, PORTAL).unwrap();
+    fs::write(&file, PORTAL).expect("the laboratory works");
     let start = Start::default().ldirectord_cf(&file);
-    let director = Director::start_with(&lab.director.ns, start).unwrap();
+    let director = Director::start_with(&lab.director.ns, start).expect("the laboratory works");
     let check = |port: u16, server: &str, words: &str| {
         format!(
             "[[service]]\ntcp = \"192.168.0.200:{port}\"\n\
@@ -184,7 +184,7 @@ fn a_login_and_a_query_that_gives_a_row() {
     ]
     .concat();
     let toml = dir.join("lvx.toml");
-    fs::write(&toml, text).unwrap();
+    fs::write(&toml, text).expect("the laboratory works");
     director
         .lvx(&["apply", "-f", &toml.display().to_string()])
         .ok();
@@ -222,7 +222,7 @@ fn a_login_and_a_query_that_gives_a_row() {
     lab.director
         .ns
         .ip("route replace 192.168.0.0/24 dev eth0 src 192.168.0.200")
-        .unwrap();
+        .expect("the laboratory works");
     signal(&maria, SIGSTOP);
     wait_for(&director, "it hangs", &[(portal, Down, "within 2 s")]);
     signal(&maria, SIGCONT);

@@ -39,14 +39,14 @@ fn write(lab: &Lab, text: &str) -> PathBuf {
     let file = lab.dir().join("ldirectord.cf");
     // As editors do: a new file in the place of the old one.
     let new = lab.dir().join("ldirectord.cf.new");
-    fs::write(&new, text).unwrap();
-    fs::rename(&new, &file).unwrap();
+    fs::write(&new, text).expect("the laboratory works");
+    fs::rename(&new, &file).expect("the laboratory works");
     file
 }
 
 fn start<'lab>(ns: &'lab Namespace, file: &Path) -> Director<'lab> {
     let start = Start::default().ldirectord_cf(file);
-    Director::start_with(ns, start).unwrap()
+    Director::start_with(ns, start).expect("the laboratory works")
 }
 
 /// The table without its heading, with blanks squeezed.
@@ -97,21 +97,21 @@ fn page(lab: &Lab, server: &str) -> PathBuf {
 
 #[test]
 fn http_with_a_sorry_server_as_the_recipe_has_it() {
-    let mut lab = OneArm::new().unwrap();
-    let own = nginx(&lab.director.ns, "sorry", &[80]).unwrap();
+    let mut lab = OneArm::new().expect("the laboratory works");
+    let own = nginx(&lab.director.ns, "sorry", &[80]).expect("the laboratory works");
     let file = write(&lab.lab, WEB);
     let director = start(&lab.director.ns, &file);
     let head = "TCP 192.168.0.200:80 rr";
     let (one, two) = ("192.168.0.10:80 Route 1", "192.168.0.20:80 Route 1");
     wait_for(&director, "all are up", &[head, one, two]);
-    let answers = http::sequence(&lab.client.ns, SERVICE, 10).unwrap();
+    let answers = http::sequence(&lab.client.ns, SERVICE, 10).expect("the laboratory works");
     assert_eq!(answers.iter().filter(|name| *name == "rs1").count(), 5);
 
     // Editing the page of a server takes it out within about a second.
-    let good = fs::read_to_string(page(&lab.lab, "rs2")).unwrap();
-    fs::write(page(&lab.lab, "rs2"), "nothing\n").unwrap();
+    let good = fs::read_to_string(page(&lab.lab, "rs2")).expect("the laboratory works");
+    fs::write(page(&lab.lab, "rs2"), "nothing\n").expect("the laboratory works");
     let gone = wait_for(&director, "a page is edited", &[head, one]);
-    fs::write(page(&lab.lab, "rs2"), good).unwrap();
+    fs::write(page(&lab.lab, "rs2"), good).expect("the laboratory works");
     let back = wait_for(&director, "it is as it was", &[head, one, two]);
     println!("edited page: out after {gone:?}, in again after {back:?}");
     assert!(gone.max(back) < Duration::from_secs(3), "{gone:?} {back:?}");
@@ -122,10 +122,10 @@ fn http_with_a_sorry_server_as_the_recipe_has_it() {
     let sorry = "127.0.0.1:80 Route 1";
     wait_for(&director, "both are down", &[head, sorry]);
     assert_eq!(
-        http::wait_for_answer(&lab.client.ns, SERVICE, PATIENCE).unwrap(),
+        http::wait_for_answer(&lab.client.ns, SERVICE, PATIENCE).expect("the laboratory works"),
         "sorry"
     );
-    lab.servers[1].start().unwrap();
+    lab.servers[1].start().expect("the laboratory works");
     wait_for(&director, "the second is up", &[head, two]);
 
     // The file changes: weight 0 instead of removal, another service, none of them lost.
@@ -157,7 +157,7 @@ fn http_with_a_sorry_server_as_the_recipe_has_it() {
     );
     let shown = director.lvx(&["show"]).ok();
     assert!(shown.contains("ldirectord.cf"), "{shown}");
-    lab.servers[0].start().unwrap();
+    lab.servers[0].start().expect("the laboratory works");
     wait_for(
         &director,
         "all are up again",
@@ -168,7 +168,7 @@ fn http_with_a_sorry_server_as_the_recipe_has_it() {
 
 #[test]
 fn a_wrong_file_is_told_before_anything_runs() {
-    let lab = OneArm::new().unwrap();
+    let lab = OneArm::new().expect("the laboratory works");
     let bad = WEB.replace("checkinterval=1", "checkintervall=1") + "\treal=192.168.0.30:80\n";
     let file = write(&lab.lab, &bad);
     let name = file.display().to_string();
@@ -181,7 +181,7 @@ fn a_wrong_file_is_told_before_anything_runs() {
         &["run", "--interface", "eth0", "--ldirectord-cf", &name][..],
         &["config", "check", &name],
     ] {
-        let answer = lvx(ns, words).unwrap();
+        let answer = lvx(ns, words).expect("the laboratory works");
         assert_eq!(answer.code, 2, "{answer}");
         for line in &wanted {
             assert!(answer.stderr.contains(line), "{answer}");
@@ -189,7 +189,7 @@ fn a_wrong_file_is_told_before_anything_runs() {
     }
     let file = write(&lab.lab, &format!("emailalert=\"a@b.c\"\n{WEB}"));
     let name = file.display().to_string();
-    let good = lvx(ns, &["config", "check", &name]).unwrap();
+    let good = lvx(ns, &["config", "check", &name]).expect("the laboratory works");
     assert_eq!(good.code, 0, "{good}");
     assert!(
         good.stderr.contains(":1: emailalert: not acted on"),
@@ -201,9 +201,12 @@ fn a_wrong_file_is_told_before_anything_runs() {
         "{good}"
     );
     // As lvx.toml it is the same.
-    let toml = lvx(ns, &["config", "convert", &name]).unwrap().stdout;
+    let toml = lvx(ns, &["config", "convert", &name])
+        .expect("the laboratory works")
+        .stdout;
     let other = lab.lab.dir().join("lvx.toml");
-    fs::write(&other, &toml).unwrap();
-    let again = lvx(ns, &["config", "convert", &other.display().to_string()]).unwrap();
+    fs::write(&other, &toml).expect("the laboratory works");
+    let again = lvx(ns, &["config", "convert", &other.display().to_string()])
+        .expect("the laboratory works");
     assert_eq!(again.ok(), toml);
 }

@@ -249,13 +249,15 @@ impl Files {
         self.dir.join(format!("config.{epoch}"))
     }
 
-    /// Stores the configuration of its epoch. It becomes the true one when the
-    /// root word names that epoch.
+    /// Stores the configuration of its epoch, and gives its text. It becomes the
+    /// true one when the root word names that epoch.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save(&self, state: &State) -> Result<()> {
-        self.store(&self.config(state.epoch), state.to_text().as_bytes())
+    pub fn save(&self, state: &State) -> Result<String> {
+        let text = state.to_text();
+        self.store(&self.config(state.epoch), text.as_bytes())?;
+        Ok(text)
     }
 
     /// Reads the configuration of `epoch`; that of 0 is empty.
@@ -350,7 +352,11 @@ impl Files {
     fn store(&self, path: &Path, content: &[u8]) -> Result<()> {
         let write = || -> io::Result<()> {
             let new = self.dir.join("new");
-            fs::write(&new, content)?;
+            // One that a kill left behind keeps its mode, and checks have passwords.
+            let _ = fs::remove_file(&new);
+            let mut options = File::options();
+            let options = options.write(true).create_new(true).mode(0o600);
+            options.open(&new)?.write_all(content)?;
             fs::rename(&new, path)
         };
         write().with_context(|| format!("cannot write {}", path.display()))

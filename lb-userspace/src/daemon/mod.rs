@@ -9,8 +9,9 @@
 //! | [`stats`], [`snapshot`], [`connections`], [`overview`], [`totals`], [`usage`], [`procfs`], [`proc_dir`], [`report`] | from the maps to what is shown |
 //! | [`checks`], [`ldirectord`] | between health checks and the configuration; the file of ldirectord |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
+//! | [`state_file`], [`keeper`] | what outlives a reboot |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
-//! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
+//! | [`files`], [`namespaces`], [`privileges`], [`dead`], [`clock`], [`grace`] | the machine |
 
 pub mod checks;
 pub mod client;
@@ -26,6 +27,7 @@ pub mod files;
 pub mod grace;
 pub mod ifaces;
 pub mod interfaces;
+pub mod keeper;
 pub mod ldirectord;
 pub mod live;
 pub mod locals;
@@ -35,6 +37,7 @@ pub mod offline;
 pub mod offloads;
 mod overload;
 pub mod overview;
+pub mod privileges;
 pub mod proc_dir;
 pub mod procfs;
 pub mod publish;
@@ -45,6 +48,7 @@ pub mod sched_tables;
 pub mod server;
 pub mod snapshot;
 pub mod state;
+pub mod state_file;
 pub mod stats;
 mod status;
 pub mod tables;

@@ -1,8 +1,13 @@
 //! `lvx run`: puts the parts together.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::Gid;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -16,10 +21,14 @@ use super::{
     files::Files,
     grace,
     interfaces::Interfaces,
+    keeper::Keeper,
     ldirectord::{self, Source},
     offloads::Offloads,
+    privileges,
     proc_dir::ProcDir,
     report, server,
+    state::Kept,
+    state_file::StateFile,
     writer::{self, End, Inputs},
 };
 use crate::{
@@ -42,6 +51,10 @@ pub struct Wanted {
     pub proc_dir: Option<PathBuf>,
     /// `--ldirectord-cf`.
     pub ldirectord_cf: Option<PathBuf>,
+    /// `--state`.
+    pub state: Option<PathBuf>,
+    /// `--group`.
+    pub group: Option<String>,
 }
 
 /// Requests that may wait for the writer before clients wait to hand theirs over.
@@ -58,12 +71,16 @@ pub fn run(wanted: Wanted) -> Result<()> {
     let files = Files::here()?;
     let offloads = Offloads::new(files.clone());
     let interfaces = Interfaces::new(wanted.interfaces.clone(), wanted.mode, offloads)?;
+    let readers = privileges::readers(wanted.group.as_deref())?;
     files.prepare()?;
     let lock = files.lock()?;
+    // Only CAP_SYS_ADMIN lists the programs of others.
+    let programs = crate::dataplane::program_names();
+    privileges::give_up(readers)?;
     files.remove_empty_layouts(&lock);
     let end = files
         .check_layout()
-        .and_then(|()| run_locked(&wanted, interfaces, &files));
+        .and_then(|()| run_locked(&wanted, interfaces, &files, Start { readers, programs }));
     if end.is_err() && files.all_pins().is_ok_and(|pins| pins.is_empty()) {
         // A start that came to nothing leaves nothing.
         files.clear();
@@ -71,17 +88,30 @@ pub fn run(wanted: Wanted) -> Result<()> {
     end
 }
 
-fn run_locked(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Result<()> {
+/// What was found out while there were privileges for it.
+struct Start {
+    /// Who may list.
+    readers: Option<Gid>,
+    /// Names of the programs that were loaded then.
+    programs: BTreeMap<u32, String>,
+}
+
+fn run_locked(wanted: &Wanted, interfaces: Interfaces, files: &Files, known: Start) -> Result<()> {
     // One thread: everything stays in the network namespace it was started in.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let end = runtime.block_on(daemon(wanted, interfaces, files));
+    let end = runtime.block_on(daemon(wanted, interfaces, files, known));
     runtime.shutdown_background();
     end
 }
 
-async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Result<()> {
+async fn daemon(
+    wanted: &Wanted,
+    interfaces: Interfaces,
+    files: &Files,
+    known: Start,
+) -> Result<()> {
     let (targets, targets_seen) = watch::channel(BTreeSet::new());
     let network = netlink::watch(targets_seen)
         .await
@@ -93,8 +123,9 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         None => None,
     };
     let existed = files.has_pins();
-    let parts = (wanted, files, source.as_ref());
-    let started = start(parts, interfaces, &network, &targets).await;
+    let readers = known.readers;
+    let asked = (wanted, source.as_ref());
+    let started = start(asked, interfaces, files, known, &network, &targets).await;
     let mut core = match started {
         Ok(core) => core,
         Err(error) => {
@@ -105,7 +136,11 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
             return Err(error);
         }
     };
-    let listener = server::listen(&files.socket())?;
+    let keeper = wanted.state.clone().map(StateFile::new).map(Keeper::start);
+    if let Some(keeper) = &keeper {
+        core.watch_kept(keeper.done());
+    }
+    let listener = server::listen(&files.socket(), readers)?;
     let (jobs, jobs_seen) = mpsc::channel(QUEUE);
     let (verdicts, verdicts_seen) = mpsc::channel(checks::QUEUE);
     let checker = health::start(core.board(), verdicts)?;
@@ -138,6 +173,7 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         targets,
         checker,
         proc_dir,
+        keeper,
         stop: stopped,
     };
     let end = writer::run(&mut core, inputs).await;
@@ -161,13 +197,16 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
 
 /// Loads, attaches, and makes packets see the configuration.
 async fn start(
-    (wanted, files, source): (&Wanted, &Files, Option<&Source>),
+    (wanted, source): (&Wanted, Option<&Source>),
     interfaces: Interfaces,
+    files: &Files,
+    known: Start,
     network: &netlink::Watch,
     targets: &watch::Sender<BTreeSet<std::net::IpAddr>>,
 ) -> Result<Core> {
     let existed = files.has_pins();
-    let plane = Plane::load(files.pins(), wanted.sizes)?;
+    let mut plane = Plane::load(files.pins(), wanted.sizes)?;
+    plane.know(known.programs);
     if existed && plane.maps.sizes != wanted.sizes.rounded() {
         tracing::warn!(
             "the data plane exists already and keeps its sizes: 'lvx down' first to change them"
@@ -175,6 +214,9 @@ async fn start(
     }
     log_sizes(&plane.maps);
     let mut core = Core::new(plane, files.clone(), interfaces, wanted.any_vip)?;
+    if let Some(path) = &wanted.state {
+        bring_back(&mut core, &StateFile::new(path.clone()))?;
+    }
     core.resume();
     core.beat();
     // Whoever ran before may have died between a switch and its grace period.
@@ -200,6 +242,35 @@ async fn start(
     core.see(view);
     core.commit()?;
     Ok(core)
+}
+
+/// Restores what the state file has, unless there is a data plane already: its
+/// configuration is the truth then.
+fn bring_back(core: &mut Core, file: &StateFile) -> Result<()> {
+    let path = file.path().display();
+    if core.is_new() {
+        let Some(found) = file.read()? else {
+            file.check()?;
+            tracing::info!("there is no state file {path} yet: nothing to restore");
+            return Ok(());
+        };
+        if let Some(trouble) = found.trouble {
+            tracing::warn!("{trouble}");
+        }
+        let restored = Kept::read(&found.text).and_then(|kept| {
+            core.restore(&kept)?;
+            Ok(kept.counts())
+        });
+        let (services, dests) = restored.with_context(|| {
+            format!("cannot restore the state file {path} (moved away, lvx starts empty)")
+        })?;
+        tracing::info!("restored {services} services with {dests} servers from {path}");
+    }
+    // With a configuration, lvx is of more use running than not.
+    if let Err(error) = file.check() {
+        tracing::warn!("{error:#}");
+    }
+    Ok(())
 }
 
 fn log_sizes(maps: &Maps) {

@@ -38,6 +38,17 @@ pub struct Config {
     pub declared: Vec<Declared>,
 }
 
+impl Config {
+    /// Makes the passwords of checks unreadable, for who may list and not change.
+    pub fn hide_passwords(&mut self) {
+        let declared = self.declared.iter_mut().map(|one| &mut one.service);
+        let services = self.services.iter_mut().flatten().chain(declared);
+        for check in services.filter_map(|service| service.check.as_mut()) {
+            check.check.hide_password();
+        }
+    }
+}
+
 /// The name of a file, and where it declares what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Declaration {

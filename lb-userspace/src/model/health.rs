@@ -260,6 +260,17 @@ impl Check {
         check
     }
 
+    /// Makes a password unreadable.
+    pub(super) fn hide_password(&mut self) {
+        match self {
+            Self::Mysql(sql) | Self::Postgres(sql) if !sql.password.is_empty() => {
+                sql.password = "(hidden)".into();
+            }
+            Self::Mixed { other, .. } => other.hide_password(),
+            _ => {}
+        }
+    }
+
     fn set_request(&mut self, request: &str) {
         match self {
             Self::Http(http) => http.path = request.to_owned(),
@@ -397,4 +408,22 @@ pub struct LastCheck {
     /// Why it failed; `None` when it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+
+    #[test]
+    fn who_may_list_sees_no_password() {
+        let text = "name = \"x\"\n[[service]]\nmark = 7\ncheck = { type = \"mysql\", login = \"me\", password = \"geheim\", connections = 2 }\n";
+        let (mut config, _) = config::read(text).unwrap_or_else(|faults| panic!("{faults:?}"));
+        assert!(config::text(&config).contains("geheim"));
+        config.hide_passwords();
+        let text = config::text(&config);
+        assert!(
+            text.contains("(hidden)") && !text.contains("geheim"),
+            "{text}"
+        );
+    }
 }

@@ -61,6 +61,14 @@ pub enum Held {
 }
 
 impl Health {
+    /// Latest weights, which were not 0, of servers that are not in the list.
+    pub(super) fn held_weights(&self) -> impl Iterator<Item = (DestId, u32)> {
+        self.servers.iter().filter_map(|record| match record.held {
+            Some(Held::Place(_, last)) => Some((record.id, last)),
+            _ => None,
+        })
+    }
+
     fn record(&self, id: DestId) -> Option<&Record> {
         self.servers.iter().find(|record| record.id == id)
     }
@@ -96,25 +104,30 @@ impl Record {
     }
 }
 
+/// Servers as they are configured, the oldest first, where these are listed.
+pub(super) fn configured(listed: impl Iterator<Item = Dest>, health: Option<&Health>) -> Vec<Dest> {
+    let Some(health) = health else {
+        return listed.collect();
+    };
+    let listed: HashMap<DestId, Dest> = listed.map(|dest| (dest.id, dest)).collect();
+    let of = |record: &Record| match record.held {
+        Some(Held::Place(dest, _)) => Some(dest),
+        held => {
+            let mut dest = *listed.get(&record.id)?;
+            if let Some(Held::Weight(weight)) = held {
+                dest.spec.weight = weight;
+            }
+            Some(dest)
+        }
+    };
+    health.servers.iter().filter_map(of).collect()
+}
+
 impl Service {
     /// Its servers as they are configured, the oldest first.
     pub fn configured(&self) -> Vec<Dest> {
         let listed = self.dests.iter().rev().map(|node| node.dest);
-        let Some(health) = &self.health else {
-            return listed.collect();
-        };
-        let listed: HashMap<DestId, Dest> = listed.map(|dest| (dest.id, dest)).collect();
-        let of = |record: &Record| match record.held {
-            Some(Held::Place(dest, _)) => Some(dest),
-            held => {
-                let mut dest = *listed.get(&record.id)?;
-                if let Some(Held::Weight(weight)) = held {
-                    dest.spec.weight = weight;
-                }
-                Some(dest)
-            }
-        };
-        health.servers.iter().filter_map(of).collect()
+        configured(listed, self.health.as_deref())
     }
 
     /// The latest weight of a configured server that was not 0, or its first.
@@ -426,11 +439,19 @@ impl State {
         self.dirty = true;
     }
 
-    fn remember_weight(&mut self, id: ServiceId, dest: DestId, weight: u32) {
-        if let Some(service) = self.services.get_mut(&id)
-            && let Some(node) = service.dests.iter_mut().find(|node| node.dest.id == dest)
-        {
+    /// The latest weight of a server, in the list or not.
+    pub(super) fn remember_weight(&mut self, id: ServiceId, dest: DestId, weight: u32) {
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let mut nodes = service.dests.iter_mut();
+        if let Some(node) = nodes.find(|node| node.dest.id == dest) {
             node.last_weight = weight;
+        }
+        let health = service.health.as_deref_mut();
+        let record = health.and_then(|health| health.record_mut(dest));
+        if let Some(Held::Place(_, last)) = record.and_then(|record| record.held.as_mut()) {
+            *last = weight;
         }
     }
 

@@ -3,6 +3,7 @@
 mod apply;
 mod config;
 mod health;
+mod kept;
 mod locals;
 mod placement;
 mod rules;
@@ -20,6 +21,7 @@ use lb_common::{layout::Stats, tables::Params};
 
 pub use apply::{Loads, RawStats};
 pub(crate) use apply::{add, sub};
+pub use kept::Kept;
 pub use placement::service_key;
 pub use trash::Trashed;
 

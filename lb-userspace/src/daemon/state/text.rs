@@ -4,9 +4,12 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Health, Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
+use super::health::configured;
+use super::{Health, Kept, Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
 use crate::daemon::sched_tables::has_table;
-use crate::model::{Counters, Declared, Dest, Pool, ServiceId, ServiceSpec, Settings};
+use crate::model::{
+    Config, Counters, Declared, Dest, Pool, ServiceConfig, ServiceId, ServiceSpec, Settings,
+};
 
 /// Changes when the text changes shape.
 const FORMAT: u32 = 1;
@@ -63,6 +66,57 @@ struct SavedTrash {
     idle_since: Option<u64>,
 }
 
+/// What a text says is configured.
+pub(super) fn kept(text: &str) -> Result<Kept> {
+    let saved: Saved<SavedService, SavedTrash> = parse(text)?;
+    let mut config = Config {
+        pools: Some(saved.locals),
+        timeouts: Some(saved.settings.timeouts),
+        sysctls: Some(saved.settings.sysctls),
+        ..Config::default()
+    };
+    if let Some(rules) = saved.rules {
+        let sections = Rules::sections(&rules).context("the saved rules")?;
+        (config.marks, config.filters, config.sets) =
+            (Some(sections.0), Some(sections.1), Some(sections.2));
+    }
+    let mut weights = Vec::new();
+    let services = saved.services.into_iter().map(|saved| {
+        let drained = saved.dests.iter().filter_map(|saved| {
+            let dest = saved.dest.id;
+            Some((dest, saved.last_weight?))
+        });
+        weights.extend(drained.map(|(dest, weight)| (saved.id, dest, weight)));
+        let health = saved.health.as_deref();
+        let held = health.into_iter().flat_map(Health::held_weights);
+        weights.extend(held.map(|(dest, weight)| (saved.id, dest, weight)));
+        let listed = saved.dests.iter().rev().map(|saved| saved.dest);
+        ServiceConfig {
+            id: saved.id,
+            spec: saved.spec,
+            dests: configured(listed, health),
+            check: health.map(|health| Box::new(health.check.clone())),
+        }
+    });
+    config.services = Some(services.collect());
+    Ok(Kept {
+        config,
+        declared: saved.declared,
+        weights,
+    })
+}
+
+fn parse(text: &str) -> Result<Saved<SavedService, SavedTrash>> {
+    let saved: Saved<SavedService, SavedTrash> =
+        serde_json::from_str(text).context("the saved configuration is damaged")?;
+    ensure!(
+        saved.format == FORMAT,
+        "the saved configuration has format {}",
+        saved.format
+    );
+    Ok(saved)
+}
+
 impl State {
     /// The text of this configuration, without what only a running daemon needs.
     pub fn to_text(&self) -> String {
@@ -117,13 +171,7 @@ impl State {
     /// # Errors
     /// When the text is damaged, of another format, or does not fit `limits`.
     pub fn from_text(text: &str, limits: Limits) -> Result<Self> {
-        let saved: Saved<SavedService, SavedTrash> =
-            serde_json::from_str(text).context("the saved configuration is damaged")?;
-        ensure!(
-            saved.format == FORMAT,
-            "the saved configuration has format {}",
-            saved.format
-        );
+        let saved = parse(text)?;
         let mut state = Self::new(limits);
         let (mut service_slots, mut dest_slots) = (Vec::new(), Vec::new());
         for saved in saved.services {

@@ -41,6 +41,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "ldnsutils", needed: Always, sign: Program("drill"), reason: "asks it" },
     Package { name: "ldirectord", needed: Always, sign: Program("ldirectord"), reason: "a test has it drive lvx; never started as a service" },
     Package { name: "mariadb-server-core", needed: Always, sign: Program("mariadbd"), reason: "a real database for the tests of health checks; never started as a service" },
+    Package { name: "mariadb-client-core", needed: Always, sign: Program("my_print_defaults"), reason: "makes its first tables" },
     Package { name: "postgresql-15", needed: Always, sign: File("/usr/lib/postgresql/15/bin/postgres"), reason: "another; never started as a service" },
     Package { name: "iptables", needed: Always, sign: Program("iptables-save"), reason: "tests of what lvx says about packet filters" },
     Package { name: "nftables", needed: Always, sign: Program("nft"), reason: "tests of what lvx says about packet filters" },

@@ -1,5 +1,7 @@
 //! `cargo xtask`: what people and CI run on a checkout of lvx.
 
+#![forbid(unsafe_code)]
+
 mod bench;
 mod build;
 mod chaos;

@@ -21,6 +21,8 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+#[cfg(any(test, fuzzing))]
+pub mod garbage;
 pub mod ipvsadm;
 pub mod migrate;
 pub mod model;

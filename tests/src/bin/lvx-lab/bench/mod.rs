@@ -6,6 +6,7 @@
 //! must do, in the same run.
 
 mod cases;
+mod forwarding;
 mod measure;
 mod plot;
 mod report;
@@ -63,6 +64,8 @@ pub(crate) struct Arguments {
 enum What {
     /// One TCP stream by each method, next to direct and to plain forwarding.
     Streams(streams::Arguments),
+    /// From end to end, next to plain forwarding, nftables and HAProxy.
+    Forwarding(forwarding::Arguments),
     /// A new connection by each scheduler, with 2 to 1,000 servers.
     Schedulers(schedulers::Arguments),
 }
@@ -70,6 +73,9 @@ enum What {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(What::Streams(arguments)) = &arguments.what {
         return streams::run(arguments);
+    }
+    if let Some(What::Forwarding(arguments)) = &arguments.what {
+        return forwarding::run(arguments);
     }
     let cpus = std::thread::available_parallelism()?.get();
     let cpu = arguments.cpu.unwrap_or(cpus - 1);

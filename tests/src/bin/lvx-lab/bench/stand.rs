@@ -27,7 +27,7 @@ use super::{
     template::{LENGTH, Segment, Template, elsewhere},
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.o"));
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -162,8 +162,8 @@ impl Stand {
             sum: packets.frame.sum,
             length: if packets.grows { LENGTH as u64 } else { 0 },
             program: program.index(),
-            misses: 0,
             frame,
+            ..Run::default()
         };
         self.next += u64::from(packets.count);
         let values = vec![bytemuck::cast(run); nr_cpus().map_err(|(_, error)| error)?];

@@ -1,0 +1,195 @@
+//! Packets a second through a director on one CPU, way by way in turns.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use lvx_tests::director::{Director, Start};
+use serde::Serialize;
+
+use super::{
+    super::{
+        measure::median,
+        template::{Segment, Template},
+    },
+    generator::{Flood, Generator, Then, Turn},
+    scene::{PORT, SERVERS, Scene, Steering, VIP},
+};
+use crate::stop::Signals;
+
+/// How much of it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Plan {
+    /// Turns of every way.
+    pub(crate) rounds: usize,
+    /// Packets a turn.
+    pub(crate) packets: u32,
+    /// Flows that they are spread over, a power of two.
+    pub(crate) flows: u32,
+}
+
+/// What one way cost.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// CPU time for each packet that arrived, in order of rounds; ns.
+    pub(crate) nanos: Vec<f64>,
+    /// Packets that arrived, of each that was sent.
+    pub(crate) arrived: f64,
+}
+
+impl Row {
+    /// Its quickest turn.
+    pub(crate) fn least(&self) -> f64 {
+        self.nanos.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    pub(crate) fn median(&self) -> f64 {
+        median(self.nanos.clone())
+    }
+}
+
+pub(crate) const ALONE: &str = "generator alone";
+pub(crate) const REDIRECT: &str = "bare XDP redirect";
+pub(crate) const FORWARDING: &str = "kernel forwarding";
+pub(crate) const NFTABLES: &str = "nftables DNAT";
+
+/// lvx's methods: name, port, options of ipvsadm, and the port of its servers.
+const METHODS: [(&str, u16, &str, u16); 4] = [
+    ("lvx DR", 9001, "-g", 9001),
+    ("lvx NAT", 9002, "-m", PORT),
+    ("lvx FULLNAT", 9003, "--fullnat", PORT),
+    ("lvx IPIP", 9004, "-i --tun-type ipip", 9004),
+];
+
+/// A way from generator to far end.
+struct Way<'a> {
+    name: &'static str,
+    scene: &'a Scene,
+    then: Then,
+    to: SocketAddr,
+}
+
+/// A scene each, so that none's programs and rules stand in another's way.
+pub(crate) struct Scenes {
+    plain: Scene,
+    nftables: Scene,
+    lvx: Scene,
+}
+
+impl Scenes {
+    pub(crate) fn new() -> Result<Self> {
+        let scenes = Self {
+            plain: Scene::new(Steering::Stay)?,
+            nftables: Scene::new(Steering::Stay)?,
+            lvx: Scene::new(Steering::Stay)?,
+        };
+        scenes.nftables.nftables()?;
+        Ok(scenes)
+    }
+}
+
+/// Measures all ways, on one CPU and where `cpus` are more on all of them at once.
+pub(crate) fn measure(
+    scenes: &Scenes,
+    plan: Plan,
+    cpus: &[usize],
+    only: &[&str],
+    signals: &Signals,
+) -> Result<Vec<Row>> {
+    let start = Start::default()
+        .interfaces(&["eth0", "eth1"])
+        .mode("native")
+        .connections(Some(u64::from(plan.flows) * 16));
+    let director = Director::start_with(&scenes.lvx.director, start)?;
+    for (_, port, options, server) in METHODS {
+        director.configure(&format!("-A -u {VIP}:{port} -s rr"));
+        for address in SERVERS {
+            director.configure(&format!(
+                "-a -u {VIP}:{port} -r {address}:{server} {options}"
+            ));
+        }
+    }
+    director.wait_for_ways()?;
+
+    let mut generator = Generator::load()?;
+    for scene in [&scenes.plain, &scenes.nftables, &scenes.lvx] {
+        generator.count_at(&scene.server, "eth0")?;
+    }
+    generator.call_program_on(&scenes.lvx.director)?;
+
+    let itself = Scene::server_itself();
+    let way = |name, scene, then, to| Way {
+        name,
+        scene,
+        then,
+        to,
+    };
+    let mut ways = vec![
+        way(ALONE, &scenes.plain, Then::Drop, itself),
+        way(REDIRECT, &scenes.plain, Then::Redirect, itself),
+        way(FORWARDING, &scenes.plain, Then::Kernel, itself),
+        way(NFTABLES, &scenes.nftables, Then::Kernel, (VIP, PORT).into()),
+    ];
+    ways.extend(
+        METHODS.map(|(name, port, ..)| way(name, &scenes.lvx, Then::Lvx, (VIP, port).into())),
+    );
+    ways.retain(|way| only.is_empty() || only.contains(&way.name));
+
+    let mut rows: Vec<Row> = ways
+        .iter()
+        .map(|way| Row {
+            name: way.name,
+            nanos: Vec::new(),
+            arrived: 0.0,
+        })
+        .collect();
+    for round in 0..=plan.rounds {
+        for (way, row) in ways.iter().zip(&mut rows) {
+            signals.check()?;
+            let flood = Flood {
+                director: &way.scene.director,
+                then: way.then,
+                frame: &Template::to(way.to, Segment::Datagram),
+                flows: plan.flows,
+                count: plan.packets,
+            };
+            let turns = generator
+                .send(&flood, cpus)
+                .with_context(|| format!("cannot measure {}", way.name))?;
+            let arrived: u64 = turns.iter().map(|turn| turn.arrived).sum();
+            ensure!(arrived > 0, "{}: nothing arrived", way.name);
+            // The first round makes the flows.
+            if round > 0 {
+                let sent = u64::from(plan.packets) * cpus.len() as u64;
+                row.nanos.push(nanos(&turns));
+                row.arrived += arrived as f64 / sent as f64 / plan.rounds as f64;
+            }
+        }
+    }
+    check(&director, &rows, plan, cpus.len())?;
+    Ok(rows)
+}
+
+/// The time between two packets of all CPUs together.
+fn nanos(turns: &[Turn]) -> f64 {
+    let rates = turns
+        .iter()
+        .map(|turn| turn.arrived as f64 / turn.time.as_secs_f64());
+    1e9 / rates.sum::<f64>()
+}
+
+/// lvx must have sent every packet that was meant for it.
+fn check(director: &Director<'_>, rows: &[Row], plan: Plan, cpus: usize) -> Result<()> {
+    let ways = rows.iter().filter(|row| row.name.starts_with("lvx"));
+    let turns = ways.count() * (plan.rounds + 1) * cpus;
+    let sent = turns as u64 * u64::from(plan.packets);
+    let reasons = director.status()?.reasons;
+    let redirected = reasons
+        .iter()
+        .find_map(|(name, packets)| (name == "forwarded-redirect").then_some(*packets));
+    ensure!(
+        redirected == Some(sent),
+        "lvx did not send {sent} packets on: {reasons:?}"
+    );
+    Ok(())
+}

@@ -13,6 +13,7 @@ mod report;
 #[expect(unreachable_pub, reason = "the programs' crate has the same file")]
 #[path = "../../../../../lb-ebpf/src/bench_run.rs"]
 mod run_record;
+mod scale;
 mod schedulers;
 mod stand;
 mod streams;
@@ -66,6 +67,8 @@ enum What {
     Streams(streams::Arguments),
     /// From end to end, next to plain forwarding, nftables and HAProxy.
     Forwarding(forwarding::Arguments),
+    /// Millions of connections, the sweep, several CPUs, thousands of services.
+    Scale(scale::Arguments),
     /// A new connection by each scheduler, with 2 to 1,000 servers.
     Schedulers(schedulers::Arguments),
 }
@@ -77,14 +80,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(What::Forwarding(arguments)) = &arguments.what {
         return forwarding::run(arguments);
     }
+    if let Some(What::Scale(arguments)) = &arguments.what {
+        return scale::run(arguments);
+    }
     let cpus = std::thread::available_parallelism()?.get();
     let cpu = arguments.cpu.unwrap_or(cpus - 1);
-    let mut only = CpuSet::new();
-    only.set(cpu)
-        .with_context(|| format!("there is no CPU {cpu}"))?;
-    // 0 is the calling thread.
-    sched_setaffinity(Pid::from_raw(0), &only)
-        .with_context(|| format!("cannot move to CPU {cpu}"))?;
+    pin(cpu)?;
     if let Some(What::Schedulers(arguments)) = &arguments.what {
         return schedulers::run(arguments);
     }
@@ -115,6 +116,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Moves the calling thread to a CPU, and what it starts from then on.
+fn pin(cpu: usize) -> Result<()> {
+    let mut only = CpuSet::new();
+    only.set(cpu)
+        .with_context(|| format!("there is no CPU {cpu}"))?;
+    // 0 is the calling thread.
+    sched_setaffinity(Pid::from_raw(0), &only).with_context(|| format!("cannot move to CPU {cpu}"))
 }
 
 fn plan(arguments: &Arguments) -> Plan {

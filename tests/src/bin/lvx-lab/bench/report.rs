@@ -36,6 +36,11 @@ impl Machine {
             measured_on_cpu: cpu,
         })
     }
+
+    /// How many CPUs it has.
+    pub(super) const fn cpus(&self) -> usize {
+        self.cpus
+    }
 }
 
 impl fmt::Display for Machine {

@@ -11,7 +11,7 @@ use aya::{
 };
 use lb_common::{
     flow::{BLOCK, total_cells},
-    layout::{LocalAddress, Settings, filter_bit},
+    layout::{LocalAddress, Settings, SweepStatus, filter_bit},
     reason::{Class, Reason},
 };
 use lb_userspace::dataplane::{Maps, Plane, Sizes};
@@ -299,6 +299,11 @@ impl Subject {
             self.sent
         );
         Ok(())
+    }
+
+    /// What the sweep of IPv4 says of itself.
+    pub(super) fn sweep(&self) -> Result<SweepStatus> {
+        Ok(self.maps.sweeps()?[0])
     }
 
     /// Connections that were made.

@@ -52,11 +52,13 @@ pub(crate) const ALONE: &str = "generator alone";
 pub(crate) const REDIRECT: &str = "bare XDP redirect";
 pub(crate) const FORWARDING: &str = "kernel forwarding";
 pub(crate) const NFTABLES: &str = "nftables DNAT";
+pub(crate) const DIRECT: &str = "lvx DR";
+pub(crate) const NAT: &str = "lvx NAT";
 
 /// lvx's methods: name, port, options of ipvsadm, and the port of its servers.
 const METHODS: [(&str, u16, &str, u16); 4] = [
-    ("lvx DR", 9001, "-g", 9001),
-    ("lvx NAT", 9002, "-m", PORT),
+    (DIRECT, 9001, "-g", 9001),
+    (NAT, 9002, "-m", PORT),
     ("lvx FULLNAT", 9003, "--fullnat", PORT),
     ("lvx IPIP", 9004, "-i --tun-type ipip", 9004),
 ];
@@ -86,16 +88,37 @@ impl Scenes {
         scenes.nftables.nftables()?;
         Ok(scenes)
     }
+
+    fn ways(&self) -> Vec<Way<'_>> {
+        let itself = Scene::server_itself();
+        let way = |name, scene, then, to| Way {
+            name,
+            scene,
+            then,
+            to,
+        };
+        let mut ways = vec![
+            way(ALONE, &self.plain, Then::Drop, itself),
+            way(REDIRECT, &self.plain, Then::Redirect, itself),
+            way(FORWARDING, &self.plain, Then::Kernel, itself),
+            way(NFTABLES, &self.nftables, Then::Kernel, (VIP, PORT).into()),
+        ];
+        ways.extend(
+            METHODS.map(|(name, port, ..)| way(name, &self.lvx, Then::Lvx, (VIP, port).into())),
+        );
+        ways
+    }
 }
 
-/// Measures all ways, on one CPU and where `cpus` are more on all of them at once.
+/// Measures the ways that are `wanted` on each of these sets of CPUs, whose turns
+/// alternate; the rows of each set.
 pub(crate) fn measure(
     scenes: &Scenes,
     plan: Plan,
-    cpus: &[usize],
-    only: &[&str],
+    sets: &[&[usize]],
+    wanted: impl Fn(&str) -> bool,
     signals: &Signals,
-) -> Result<Vec<Row>> {
+) -> Result<Vec<Vec<Row>>> {
     let start = Start::default()
         .interfaces(&["eth0", "eth1"])
         .mode("native")
@@ -117,57 +140,49 @@ pub(crate) fn measure(
     }
     generator.call_program_on(&scenes.lvx.director)?;
 
-    let itself = Scene::server_itself();
-    let way = |name, scene, then, to| Way {
-        name,
-        scene,
-        then,
-        to,
+    let mut ways = scenes.ways();
+    ways.retain(|way| wanted(way.name));
+    let row = |way: &Way<'_>| Row {
+        name: way.name,
+        nanos: Vec::new(),
+        arrived: 0.0,
     };
-    let mut ways = vec![
-        way(ALONE, &scenes.plain, Then::Drop, itself),
-        way(REDIRECT, &scenes.plain, Then::Redirect, itself),
-        way(FORWARDING, &scenes.plain, Then::Kernel, itself),
-        way(NFTABLES, &scenes.nftables, Then::Kernel, (VIP, PORT).into()),
-    ];
-    ways.extend(
-        METHODS.map(|(name, port, ..)| way(name, &scenes.lvx, Then::Lvx, (VIP, port).into())),
-    );
-    ways.retain(|way| only.is_empty() || only.contains(&way.name));
-
-    let mut rows: Vec<Row> = ways
+    let mut all: Vec<Vec<Row>> = sets
         .iter()
-        .map(|way| Row {
-            name: way.name,
-            nanos: Vec::new(),
-            arrived: 0.0,
-        })
+        .map(|_| ways.iter().map(row).collect())
         .collect();
+    let mut sent_to_lvx = 0;
     for round in 0..=plan.rounds {
-        for (way, row) in ways.iter().zip(&mut rows) {
-            signals.check()?;
-            let flood = Flood {
-                director: &way.scene.director,
-                then: way.then,
-                frame: &Template::to(way.to, Segment::Datagram),
-                flows: plan.flows,
-                count: plan.packets,
-            };
-            let turns = generator
-                .send(&flood, cpus)
-                .with_context(|| format!("cannot measure {}", way.name))?;
-            let arrived: u64 = turns.iter().map(|turn| turn.arrived).sum();
-            ensure!(arrived > 0, "{}: nothing arrived", way.name);
-            // The first round makes the flows.
-            if round > 0 {
+        for (at, way) in ways.iter().enumerate() {
+            for (cpus, rows) in sets.iter().zip(&mut all) {
+                signals.check()?;
+                let flood = Flood {
+                    director: &way.scene.director,
+                    then: way.then,
+                    frame: &Template::to(way.to, Segment::Datagram),
+                    flows: plan.flows,
+                    count: plan.packets,
+                };
+                let turns = generator
+                    .send(&flood, cpus)
+                    .with_context(|| format!("cannot measure {}", way.name))?;
+                let arrived: u64 = turns.iter().map(|turn| turn.arrived).sum();
+                ensure!(arrived > 0, "{}: nothing arrived", way.name);
                 let sent = u64::from(plan.packets) * cpus.len() as u64;
-                row.nanos.push(nanos(&turns));
-                row.arrived += arrived as f64 / sent as f64 / plan.rounds as f64;
+                if way.then == Then::Lvx {
+                    sent_to_lvx += sent;
+                }
+                // The first round makes the flows.
+                if round > 0 {
+                    let row = &mut rows[at];
+                    row.nanos.push(nanos(&turns));
+                    row.arrived += arrived as f64 / sent as f64 / plan.rounds as f64;
+                }
             }
         }
     }
-    check(&director, &rows, plan, cpus.len())?;
-    Ok(rows)
+    check(&director, sent_to_lvx)?;
+    Ok(all)
 }
 
 /// The time between two packets of all CPUs together.
@@ -178,17 +193,14 @@ fn nanos(turns: &[Turn]) -> f64 {
     1e9 / rates.sum::<f64>()
 }
 
-/// lvx must have sent every packet that was meant for it.
-fn check(director: &Director<'_>, rows: &[Row], plan: Plan, cpus: usize) -> Result<()> {
-    let ways = rows.iter().filter(|row| row.name.starts_with("lvx"));
-    let turns = ways.count() * (plan.rounds + 1) * cpus;
-    let sent = turns as u64 * u64::from(plan.packets);
+/// lvx must have sent every packet on.
+fn check(director: &Director<'_>, sent: u64) -> Result<()> {
     let reasons = director.status()?.reasons;
     let redirected = reasons
         .iter()
         .find_map(|(name, packets)| (name == "forwarded-redirect").then_some(*packets));
     ensure!(
-        redirected == Some(sent),
+        redirected.unwrap_or(0) == sent,
         "lvx did not send {sent} packets on: {reasons:?}"
     );
     Ok(())

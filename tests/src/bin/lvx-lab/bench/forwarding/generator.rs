@@ -18,12 +18,11 @@ use aya::{
 use lvx_tests::lab::{Door, Namespace};
 use nix::{
     net::if_::if_nametoindex,
-    sched::{CpuSet, sched_setaffinity},
     time::{ClockId, clock_gettime},
-    unistd::Pid,
 };
 
 use super::super::{
+    pin,
     run_record::{Run, program},
     stand::OBJECT,
     template::{LENGTH, Template},
@@ -239,14 +238,6 @@ fn send_on(
 
 fn now() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
-}
-
-fn pin(cpu: usize) -> Result<()> {
-    let mut only = CpuSet::new();
-    only.set(cpu)
-        .with_context(|| format!("there is no CPU {cpu}"))?;
-    // 0 is the calling thread.
-    sched_setaffinity(Pid::from_raw(0), &only).with_context(|| format!("cannot move to CPU {cpu}"))
 }
 
 /// `ksoftirqd` of a CPU.

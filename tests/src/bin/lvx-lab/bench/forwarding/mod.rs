@@ -1,9 +1,10 @@
 //! `lvx-lab bench forwarding`: from end to end over veth pairs, next to what users
 //! would take instead, in turns within one run.
 
-mod flood;
+pub(super) mod flood;
 mod generator;
-mod scene;
+pub(super) mod scene;
+mod sockets;
 
 use std::{fs, path::PathBuf};
 
@@ -11,7 +12,10 @@ use anyhow::{Context, Result};
 use comfy_table::Table;
 use serde::Serialize;
 
-use super::report::{Machine, drawn};
+use super::{
+    measure::median,
+    report::{Machine, drawn},
+};
 use crate::stop::Signals;
 
 #[derive(clap::Args)]
@@ -37,32 +41,50 @@ struct Report {
     machine: Machine,
     flood_plan: flood::Plan,
     flood: Vec<flood::Row>,
+    sockets_plan: sockets::Plan,
+    sockets: Vec<sockets::Row>,
 }
+
+/// How many times another way's rate one must reach: the way, the other, the factor.
+const TARGETS: [(&str, &str, f64); 4] = [
+    (flood::DIRECT, flood::REDIRECT, 0.8),
+    (flood::NAT, flood::REDIRECT, 0.8),
+    (flood::NAT, flood::FORWARDING, 3.0),
+    (flood::NAT, flood::NFTABLES, 5.0),
+];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let signals = Signals::catch()?;
     let cpus = std::thread::available_parallelism()?.get();
     let cpu = arguments.cpu.unwrap_or(cpus - 1);
-    let flood_plan = if arguments.quick {
-        flood::Plan {
-            rounds: 5,
-            packets: 200_000,
-            flows: 1 << 14,
-        }
+    let (rounds, packets, socket_rounds, seconds) = if arguments.quick {
+        (5, 200_000, 2, 0.4)
     } else {
-        flood::Plan {
-            rounds: 11,
-            packets: 400_000,
-            flows: 1 << 14,
-        }
+        (15, 400_000, 7, 0.7)
     };
+    let flood_plan = flood::Plan {
+        rounds,
+        packets,
+        flows: 1 << 14,
+    };
+    let sockets_plan = sockets::Plan {
+        rounds: socket_rounds,
+        seconds,
+        clients: 16,
+        rate: 1000,
+    };
+    eprintln!("packets");
     let scenes = flood::Scenes::new()?;
-    let flood = flood::measure(&scenes, flood_plan, &[cpu], &[], &signals)?;
+    let mut flood = flood::measure(&scenes, flood_plan, &[&[cpu]], |_| true, &signals)?;
     drop(scenes);
+    eprintln!("connections");
+    let sockets = sockets::measure(sockets_plan, &signals)?;
     let report = Report {
         machine: Machine::here(cpus, cpu)?,
         flood_plan,
-        flood,
+        flood: flood.remove(0),
+        sockets_plan,
+        sockets,
     };
     report.print(arguments.markdown);
     if let Some(path) = &arguments.json {
@@ -74,37 +96,94 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 impl Report {
     fn print(&self, markdown: bool) {
-        println!("{}", self.machine);
+        println!("{}.\n", self.machine);
+        self.print_flood(markdown);
+        println!();
+        self.print_sockets(markdown);
+    }
+
+    fn print_flood(&self, markdown: bool) {
         let plan = self.flood_plan;
         println!(
-            "Packets through the director on one CPU, {} flows; {} rounds of {} packets in turns; CPU time a packet that arrived, least (median).",
+            "Packets through the director on one CPU, {} warm flows, {} rounds of {} packets in turns.",
             plan.flows, plan.rounds, plan.packets
         );
+        println!(
+            "CPU time of a packet that arrived, the generator's and the far end's included; least (median)."
+        );
         let of = |name| self.flood.iter().find(|row| row.name == name);
-        let mut table = Table::new();
         let others = [flood::REDIRECT, flood::FORWARDING, flood::NFTABLES];
-        let mut heading = vec!["way".to_owned(), "ns".to_owned(), "million/s".to_owned()];
-        heading.extend(others.map(|other| format!("rate / {other}")));
-        heading.push("arrived".to_owned());
+        let mut heading = ["way", "ns", "million/s", "arrived"]
+            .map(str::to_owned)
+            .to_vec();
+        heading.extend(others.map(|other| format!("/ {other}")));
+        let mut table = Table::new();
         table.set_header(heading);
         for row in &self.flood {
             let mut cells = vec![
                 row.name.to_owned(),
                 format!("{:.0} ({:.0})", row.least(), row.median()),
-                format!("{:.2}", 1e3 / row.least()),
+                format!("{:.2} ({:.2})", 1e3 / row.least(), 1e3 / row.median()),
+                format!("{:.2} %", row.arrived * 100.0),
             ];
-            cells.extend(others.map(|other| {
-                of(other).map_or_else(String::new, |other| {
-                    format!(
-                        "{:.2} ({:.2})",
-                        other.least() / row.least(),
-                        other.median() / row.median()
-                    )
-                })
-            }));
-            cells.push(format!("{:.2} %", row.arrived * 100.0));
+            for name in others {
+                cells.push(of(name).map_or_else(String::new, |other| faster(row, other)));
+            }
             table.add_row(cells);
         }
         println!("{}", drawn(table, markdown));
+        println!("Rates as multiples. A target that was missed is shown behind \"<\".");
     }
+
+    fn print_sockets(&self, markdown: bool) {
+        let plan = self.sockets_plan;
+        println!(
+            "Real sockets, client, director and nginx on the same {} CPUs: a small HTTP request on a connection of its own, {} rounds of {} s in turns, medians.",
+            self.machine.cpus(),
+            plan.rounds,
+            plan.seconds
+        );
+        println!(
+            "Connections a second by {} clients as fast as they are answered; times at {} requests a second, connecting included.",
+            plan.clients, plan.rate
+        );
+        let mut table = Table::new();
+        table.set_header([
+            "way",
+            "connections/s",
+            "/ no balancer",
+            "p50 µs",
+            "p99 µs",
+            "failed",
+        ]);
+        for row in &self.sockets {
+            let rate = median(row.connections.clone());
+            let ratios = row.connections.iter().zip(&self.sockets[0].connections);
+            table.add_row([
+                row.name.to_owned(),
+                format!("{rate:.0}"),
+                format!(
+                    "{:.2}",
+                    median(ratios.map(|(one, other)| one / other).collect())
+                ),
+                format!("{:.0}", median(row.p50.clone())),
+                format!("{:.0}", median(row.p99.clone())),
+                format!("{} of {}", row.failed, row.requests),
+            ]);
+        }
+        println!("{}", drawn(table, markdown));
+    }
+}
+
+/// The rate of one way as a multiple of another's.
+fn faster(row: &flood::Row, other: &flood::Row) -> String {
+    let ratio = other.least() / row.least();
+    let target = TARGETS
+        .iter()
+        .find(|(name, to, _)| *name == row.name && *to == other.name);
+    let missed = match target {
+        Some((.., target)) if ratio < *target => format!(" < {target}"),
+        _ => String::new(),
+    };
+    format!("{ratio:.2} ({:.2}){missed}", other.median() / row.median())
 }

@@ -1,8 +1,8 @@
 //! A client, a director and a server, joined by veth pairs without a bridge between.
 //!
 //! ```text
-//! client .200 ── 172.25.254.0/24 ── eth0 .50 director eth1 .50 ── 192.168.0.0/24 ── server .10 to .13
-//! client .1   ──────────────────────── 172.26.0.0/24 ──────────────────────────────── server .2
+//! client .200 to .207 ── 172.25.254.0/24 ── eth0 .50 director eth1 .50 ── 192.168.0.0/24 ── server .10 to .13
+//! client .1 ─────────────────────────────────── 172.26.0.0/24 ──────────────────────────────── server .2
 //! ```
 //!
 //! The server answers by the director, and by the lower way what came to it by
@@ -20,22 +20,33 @@ use lvx_tests::{
 };
 
 /// The service by any method that rewrites addresses.
-pub(super) const VIP: Ipv4Addr = Ipv4Addr::new(172, 25, 254, 100);
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(172, 25, 254, 100);
 /// The service by direct routing, which the server has on `lo`.
-pub(super) const DIRECT_VIP: Ipv4Addr = Ipv4Addr::new(172, 25, 254, 101);
+pub(crate) const DIRECT_VIP: Ipv4Addr = Ipv4Addr::new(172, 25, 254, 101);
 /// The port that the server listens on.
-pub(super) const PORT: u16 = 80;
+pub(crate) const PORT: u16 = 80;
 /// Addresses of the server.
-pub(super) const SERVERS: [Ipv4Addr; 4] = [
+pub(crate) const SERVERS: [Ipv4Addr; 4] = [
     Ipv4Addr::new(192, 168, 0, 10),
     Ipv4Addr::new(192, 168, 0, 11),
     Ipv4Addr::new(192, 168, 0, 12),
     Ipv4Addr::new(192, 168, 0, 13),
 ];
 
+/// Addresses of the client.
+pub(crate) const CLIENTS: [Ipv4Addr; 8] = {
+    let mut clients = [Ipv4Addr::new(172, 25, 254, 200); 8];
+    let mut i = 1;
+    while i < clients.len() {
+        clients[i] = Ipv4Addr::new(172, 25, 254, 200 + i as u8);
+        i += 1;
+    }
+    clients
+};
+
 /// Which processor takes a packet over behind a veth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Steering {
+pub(crate) enum Steering {
     /// The one that brought it.
     Stay,
     /// One for each flow, as a network card does it.
@@ -43,16 +54,16 @@ pub(super) enum Steering {
 }
 
 /// The namespaces.
-pub(super) struct Scene {
-    pub(super) client: Namespace,
-    pub(super) director: Namespace,
-    pub(super) server: Namespace,
+pub(crate) struct Scene {
+    pub(crate) client: Namespace,
+    pub(crate) director: Namespace,
+    pub(crate) server: Namespace,
     lab: Lab,
 }
 
 impl Scene {
     /// Makes them; the director forwards.
-    pub(super) fn new(steering: Steering) -> Result<Self> {
+    pub(crate) fn new(steering: Steering) -> Result<Self> {
         let lab = Lab::new()?;
         let scene = Self {
             client: lab.namespace("client")?,
@@ -69,15 +80,14 @@ impl Scene {
         }
         scene.join()?;
         // The whole frame goes over a veth as it would over a wire.
-        for (ns, interfaces) in all.into_iter().zip([2, 2, 2]) {
-            for interface in 0..interfaces {
-                let interface = format!("eth{interface}");
+        for ns in all {
+            for interface in ["eth0", "eth1"] {
                 for feature in [
                     Offload::TransmitChecksum,
                     Offload::TcpSegmentation,
                     Offload::GenericSegmentation,
                 ] {
-                    ns.offload(&interface, feature, false)?;
+                    ns.offload(interface, feature, false)?;
                 }
             }
         }
@@ -126,14 +136,17 @@ impl Scene {
         ))?;
         self.client.ip("link set eth0 up
              link set eth1 up
-             addr add 172.25.254.200/24 dev eth0
-             addr add 172.26.0.1/24 dev eth1
-             route add 192.168.0.0/24 via 172.25.254.50")?;
+             addr add 172.26.0.1/24 dev eth1")?;
+        for address in CLIENTS {
+            self.client.ip(&format!("addr add {address}/24 dev eth0"))?;
+        }
+        self.client
+            .ip("route add 192.168.0.0/24 via 172.25.254.50")?;
         self.director.ip("route add default via 172.25.254.200")
     }
 
     /// Balances by nftables: each connection to the VIP to the next server.
-    pub(super) fn nftables(&self) -> Result<()> {
+    pub(crate) fn nftables(&self) -> Result<()> {
         let servers: Vec<String> = (0..)
             .zip(SERVERS)
             .map(|(i, at)| format!("{i} : {at}"))
@@ -156,7 +169,7 @@ impl Scene {
     }
 
     /// Starts HAProxy in TCP mode on the VIP, with a thread a CPU, its default.
-    pub(super) fn haproxy(&self) -> Result<Background> {
+    pub(crate) fn haproxy(&self) -> Result<Background> {
         let servers: String = (1..)
             .zip(SERVERS)
             .map(|(i, at)| format!("    server s{i} {at}:{PORT}\n"))
@@ -186,7 +199,7 @@ listen web
     }
 
     /// The server's address without a balancer.
-    pub(super) fn server_itself() -> SocketAddr {
+    pub(crate) fn server_itself() -> SocketAddr {
         (SERVERS[0], PORT).into()
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::Table;
-use lb_common::reason::Reason;
+use lb_common::{
+    flow::{cells_for, total_cells},
+    reason::Reason,
+};
 use lb_userspace::dataplane::{Sizes, pinned_maps, rule_words};
 use lvx_tests::{
     director::{Director, Start},
@@ -73,9 +76,13 @@ struct Daemon {
     services: u32,
     servers: u32,
     restore_seconds: f64,
-    /// KiB before and after, and the most.
+    /// KiB resident before.
     empty: u64,
+    /// KiB resident after, the tables that are mapped into its memory included.
     resident: u64,
+    /// KiB of it that are the daemon's own.
+    own: u64,
+    /// KiB resident at most.
     most: u64,
 }
 
@@ -190,6 +197,12 @@ fn fill(stand: &mut Stand, case: &Case, connections: u32, watch: Duration) -> Re
         made == u64::from(connections),
         "{made} of {connections} connections were made"
     );
+    // Only after a pass the sweep knows how many blocks it has to look at.
+    let cells = total_cells(cells_for(connections));
+    let limit = Instant::now() + Duration::from_secs(30);
+    while subject.sweep()?.visited < u64::from(cells) && Instant::now() < limit {
+        thread::sleep(Duration::from_millis(100));
+    }
     let (share, cells_a_second) = sweep(&subject, watch)?;
     let each = |bytes: u64| bytes as f64 / f64::from(connections);
     Ok(Fill {
@@ -275,6 +288,7 @@ fn daemon() -> Result<Daemon> {
         restore_seconds,
         empty,
         resident: of(&after, "VmRSS")?,
+        own: of(&after, "RssAnon")?,
         most: of(&after, "VmHWM")?,
     })
 }
@@ -336,11 +350,12 @@ impl Report {
         let daemon = &self.daemon;
         let mib = |kib: u64| kib as f64 / 1024.0;
         println!(
-            "\nThe daemon with {} services of {} servers, restored in {:.1} s: {:.0} MiB resident ({:.0} before, {:.0} at most).",
+            "\nThe daemon with {} services of {} servers, restored in {:.1} s: {:.0} MiB resident, {:.0} of them its own and the others mapped tables ({:.0} before, {:.0} at most).",
             grouped(daemon.services),
             daemon.servers,
             daemon.restore_seconds,
             mib(daemon.resident),
+            mib(daemon.own),
             mib(daemon.empty),
             mib(daemon.most)
         );

@@ -50,6 +50,7 @@ impl Row {
 
 pub(crate) const ALONE: &str = "generator alone";
 pub(crate) const REDIRECT: &str = "bare XDP redirect";
+const FLOOR: &str = "F1, with redirect";
 pub(crate) const FORWARDING: &str = "kernel forwarding";
 pub(crate) const NFTABLES: &str = "nftables DNAT";
 pub(crate) const DIRECT: &str = "lvx DR";
@@ -100,6 +101,7 @@ impl Scenes {
         let mut ways = vec![
             way(ALONE, &self.plain, Then::Drop, itself),
             way(REDIRECT, &self.plain, Then::Redirect, itself),
+            way(FLOOR, &self.plain, Then::Floor, itself),
             way(FORWARDING, &self.plain, Then::Kernel, itself),
             way(NFTABLES, &self.nftables, Then::Kernel, (VIP, PORT).into()),
         ];
@@ -122,7 +124,7 @@ pub(crate) fn measure(
     let start = Start::default()
         .interfaces(&["eth0", "eth1"])
         .mode("native")
-        .connections(Some(u64::from(plan.flows) * 16));
+        .connections(Some(u64::from(room(plan))));
     let director = Director::start_with(&scenes.lvx.director, start)?;
     for (_, port, options, server) in METHODS {
         director.configure(&format!("-A -u {VIP}:{port} -s rr"));
@@ -134,14 +136,16 @@ pub(crate) fn measure(
     }
     director.wait_for_ways()?;
 
-    let mut generator = Generator::load()?;
+    let mut generator = Generator::load(room(plan))?;
     for scene in [&scenes.plain, &scenes.nftables, &scenes.lvx] {
         generator.count_at(&scene.server, "eth0")?;
     }
+    generator.count_at(&scenes.plain.client, "eth0")?;
     generator.call_program_on(&scenes.lvx.director)?;
 
     let mut ways = scenes.ways();
     ways.retain(|way| wanted(way.name));
+    ensure!(!ways.is_empty(), "no way is called so");
     let row = |way: &Way<'_>| Row {
         name: way.name,
         nanos: Vec::new(),
@@ -191,6 +195,11 @@ fn nanos(turns: &[Turn]) -> f64 {
         .iter()
         .map(|turn| turn.arrived as f64 / turn.time.as_secs_f64());
     1e9 / rates.sum::<f64>()
+}
+
+/// Connections that tables are made for: those of every method and CPU.
+fn room(plan: Plan) -> u32 {
+    (plan.flows * 16).max(1 << 12)
 }
 
 /// lvx must have sent every packet on.

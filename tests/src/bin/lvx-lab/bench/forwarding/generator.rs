@@ -15,6 +15,10 @@ use aya::{
     util::nr_cpus,
     {TestRunAttrs, TestRunOptions},
 };
+use lb_common::{
+    flow::{BLOCK, cells_for, total_cells},
+    tables::Params,
+};
 use lvx_tests::lab::{Door, Namespace};
 use nix::{
     net::if_::if_nametoindex,
@@ -38,6 +42,8 @@ pub(super) enum Then {
     Drop,
     /// Out of `eth1`, as they are.
     Redirect,
+    /// F1, the least that a stateful balancer must do, has them; back out of `eth0`.
+    Floor,
     /// The stack has them.
     Kernel,
     /// lvx has them.
@@ -75,8 +81,19 @@ pub(super) struct Generator {
 }
 
 impl Generator {
-    pub(super) fn load() -> Result<Self> {
+    /// Loads them; F1's table has room for so many flows.
+    pub(super) fn load(flows: u32) -> Result<Self> {
+        let params = Params {
+            hash: rand::random(),
+            multiplier: rand::random::<u64>() | 1,
+            flow4_cells: cells_for(flows),
+            ..Params::default()
+        };
+        let cells = total_cells(params.flow4_cells);
         let mut bench = EbpfLoader::new()
+            .override_global("PARAMS", bytemuck::bytes_of(&params), true)
+            .map_max_entries("FLOW4", cells)
+            .map_max_entries("BLOCKS4", cells / BLOCK)
             .load(OBJECT)
             .context("cannot create the benchmark's maps")?;
         let mut behind: ProgramArray<MapData> = bench
@@ -87,6 +104,7 @@ impl Generator {
             ("bench", None),
             ("bench_pass", Some(program::PASS)),
             ("bench_redirect", Some(program::REDIRECT)),
+            ("bench_floor", Some(program::FLOOR)),
             ("bench_arrive", Some(program::ARRIVE)),
         ] {
             let xdp = xdp(&mut bench, name)?;
@@ -191,6 +209,7 @@ impl Generator {
             program: match flood.then {
                 Then::Drop => program::ARRIVE,
                 Then::Redirect => program::REDIRECT,
+                Then::Floor => program::FLOOR,
                 Then::Kernel => program::PASS,
                 Then::Lvx => program::LVX,
             },

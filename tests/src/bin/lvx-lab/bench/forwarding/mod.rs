@@ -23,6 +23,12 @@ pub(crate) struct Arguments {
     /// Fewer and shorter rounds
     #[arg(long)]
     quick: bool,
+    /// Only ways with this in their name [may be given several times]
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Flows that packets are spread over, a power of two
+    #[arg(long, value_name = "N", value_parser = super::flows, default_value = "16384")]
+    flows: u32,
     /// Write the figures to a file, too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,7 +71,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let flood_plan = flood::Plan {
         rounds,
         packets,
-        flows: 1 << 14,
+        flows: arguments.flows,
     };
     let sockets_plan = sockets::Plan {
         rounds: socket_rounds,
@@ -73,12 +79,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         clients: 16,
         rate: 1000,
     };
+    let wanted = |name: &str| {
+        let only = &arguments.only;
+        only.is_empty() || only.iter().any(|part| name.contains(part))
+    };
     eprintln!("packets");
     let scenes = flood::Scenes::new()?;
-    let mut flood = flood::measure(&scenes, flood_plan, &[&[cpu]], |_| true, &signals)?;
+    let mut flood = flood::measure(&scenes, flood_plan, &[&[cpu]], wanted, &signals)?;
     drop(scenes);
     eprintln!("connections");
-    let sockets = sockets::measure(sockets_plan, &signals)?;
+    let sockets = sockets::measure(sockets_plan, wanted, &signals)?;
     let report = Report {
         machine: Machine::here(cpus, cpu)?,
         flood_plan,
@@ -136,6 +146,9 @@ impl Report {
     }
 
     fn print_sockets(&self, markdown: bool) {
+        if self.sockets.is_empty() {
+            return;
+        }
         let plan = self.sockets_plan;
         println!(
             "Real sockets, client, director and nginx on the same {} CPUs: a small HTTP request on a connection of its own, {} rounds of {} s in turns, medians.",
@@ -156,16 +169,17 @@ impl Report {
             "p99 µs",
             "failed",
         ]);
+        let plain = self.sockets.iter().find(|row| row.name == sockets::PLAIN);
         for row in &self.sockets {
             let rate = median(row.connections.clone());
-            let ratios = row.connections.iter().zip(&self.sockets[0].connections);
             table.add_row([
                 row.name.to_owned(),
                 format!("{rate:.0}"),
-                format!(
-                    "{:.2}",
-                    median(ratios.map(|(one, other)| one / other).collect())
-                ),
+                plain.map_or_else(String::new, |plain| {
+                    let ratios = row.connections.iter().zip(&plain.connections);
+                    let ratios = ratios.map(|(one, other)| one / other).collect();
+                    format!("{:.2}", median(ratios))
+                }),
                 format!("{:.0}", median(row.p50.clone())),
                 format!("{:.0}", median(row.p99.clone())),
                 format!("{} of {}", row.failed, row.requests),

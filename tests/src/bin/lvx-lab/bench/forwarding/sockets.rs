@@ -43,6 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The longest time that is told apart, in microseconds.
 const LONGEST: u64 = 10_000_000;
 
+/// The way that others are compared with.
+pub(super) const PLAIN: &str = "no balancer (kernel forwarding)";
+
 /// What one way gave, in order of rounds.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Row {
@@ -58,7 +61,11 @@ pub(super) struct Row {
 }
 
 /// Measures all ways in turns.
-pub(super) fn measure(plan: Plan, signals: &Signals) -> Result<Vec<Row>> {
+pub(super) fn measure(
+    plan: Plan,
+    wanted: impl Fn(&str) -> bool,
+    signals: &Signals,
+) -> Result<Vec<Row>> {
     let [plain, nftables, balanced] = [(); 3].map(|()| Scene::new(Steering::ByFlow));
     let (plain, nftables, balanced) = (plain?, nftables?, balanced?);
     let _servers = [&plain, &nftables, &balanced]
@@ -84,13 +91,14 @@ pub(super) fn measure(plan: Plan, signals: &Signals) -> Result<Vec<Row>> {
     }
     director.wait_for_ways()?;
 
-    let ways = [
-        ("no balancer (kernel forwarding)", &plain, SERVERS[0]),
+    let mut ways = vec![
+        (PLAIN, &plain, SERVERS[0]),
         ("HAProxy, TCP mode", &plain, VIP),
         ("nftables DNAT", &nftables, VIP),
         ("lvx DR", &balanced, DIRECT_VIP),
         ("lvx NAT", &balanced, VIP),
     ];
+    ways.retain(|(name, ..)| wanted(name));
     let mut rows: Vec<Row> = ways
         .iter()
         .map(|(name, ..)| Row {
@@ -102,8 +110,8 @@ pub(super) fn measure(plan: Plan, signals: &Signals) -> Result<Vec<Row>> {
             requests: 0,
         })
         .collect();
-    for (name, scene, address) in ways {
-        http::wait_for_answer(&scene.client, (address, PORT), PATIENCE)
+    for (name, scene, address) in &ways {
+        http::wait_for_answer(&scene.client, (*address, PORT), PATIENCE)
             .with_context(|| format!("{name} does not work"))?;
     }
     let time = Duration::from_secs_f64(plan.seconds);

@@ -122,7 +122,12 @@ impl Report {
             "CPU time of a packet that arrived, the generator's and the far end's included; least (median)."
         );
         let of = |name| self.flood.iter().find(|row| row.name == name);
-        let others = [flood::REDIRECT, flood::FORWARDING, flood::NFTABLES];
+        let others = [
+            flood::REDIRECT,
+            flood::FLOOR,
+            flood::FORWARDING,
+            flood::NFTABLES,
+        ];
         let mut heading = ["way", "ns", "million/s", "arrived"]
             .map(str::to_owned)
             .to_vec();
@@ -142,7 +147,9 @@ impl Report {
             table.add_row(cells);
         }
         println!("{}", drawn(table, markdown));
-        println!("Rates as multiples. A target that was missed is shown behind \"<\".");
+        println!(
+            "F1: the least that a stateful balancer must do. \"/\": the rate as a multiple of another way's; a target that was missed is shown behind \"<\"."
+        );
     }
 
     fn print_sockets(&self, markdown: bool) {

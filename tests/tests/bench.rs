@@ -75,20 +75,21 @@ fn what_is_not_there_is_an_error() {
 
 /// Runs a benchmark of `lvx-lab`, and reads the figures that it writes.
 fn figures(what: &str) -> Value {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let json = directory.path().join("bench.json");
     let output = Command::new(env!("CARGO_BIN_EXE_lvx-lab"))
         .args(["bench", what, "--quick", "--markdown", "--json"])
         .arg(&json)
         .output()
-        .unwrap();
+        .expect("it can be run");
     let (out, err) = (
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
     assert!(output.status.success(), "{out}{err}");
     assert!(out.contains("| --- | ---: | ---: |"), "{out}");
-    serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap()
+    let written = std::fs::read(&json).expect("a file");
+    serde_json::from_slice(&written).expect("JSON")
 }
 
 /// A list of figures of the row of that name.

@@ -158,7 +158,7 @@ impl Report {
         }
         let plan = self.sockets_plan;
         println!(
-            "Real sockets, client, director and nginx on the same {} CPUs: a small HTTP request on a connection of its own, {} rounds of {} s in turns, medians.",
+            "Real sockets, client, director and nginx on the same {} CPUs: a small HTTP request on a connection of its own, {} rounds of {} s in turns; best (median).",
             self.machine.cpus(),
             plan.rounds,
             plan.seconds
@@ -178,17 +178,20 @@ impl Report {
         ]);
         let plain = self.sockets.iter().find(|row| row.name == sockets::PLAIN);
         for row in &self.sockets {
-            let rate = median(row.connections.clone());
+            let most = |row: &sockets::Row| row.connections.iter().copied().fold(0.0, f64::max);
+            let least = |times: &[f64]| times.iter().copied().fold(f64::INFINITY, f64::min);
+            let times =
+                |times: &[f64]| format!("{:.0} ({:.0})", least(times), median(times.to_vec()));
             table.add_row([
                 row.name.to_owned(),
-                format!("{rate:.0}"),
+                format!("{:.0} ({:.0})", most(row), median(row.connections.clone())),
                 plain.map_or_else(String::new, |plain| {
                     let ratios = row.connections.iter().zip(&plain.connections);
                     let ratios = ratios.map(|(one, other)| one / other).collect();
-                    format!("{:.2}", median(ratios))
+                    format!("{:.2} ({:.2})", most(row) / most(plain), median(ratios))
                 }),
-                format!("{:.0}", median(row.p50.clone())),
-                format!("{:.0}", median(row.p99.clone())),
+                times(&row.p50),
+                times(&row.p99),
                 format!("{} of {}", row.failed, row.requests),
             ]);
         }

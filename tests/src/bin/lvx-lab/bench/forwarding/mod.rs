@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (rounds, packets, socket_rounds, seconds) = if arguments.quick {
         (5, 200_000, 2, 0.4)
     } else {
-        (15, 400_000, 7, 0.7)
+        (11, 400_000, 5, 0.7)
     };
     let flood_plan = flood::Plan {
         rounds,

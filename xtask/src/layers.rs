@@ -7,6 +7,9 @@ pub(crate) struct Layer {
     /// The heading says it.
     pub(crate) about: &'static str,
     pub(crate) kind: Kind,
+    /// Whether it keeps to one processor and minds no company: such layers run, one
+    /// after the other, beside the ones behind `unit`.
+    pub(crate) beside: bool,
 }
 
 /// How a layer is run.
@@ -37,6 +40,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         name: "lint",
         about: "formatting and clippy",
         kind: Kind::Lint,
+        beside: false,
     },
     Layer {
         name: "unit",
@@ -44,6 +48,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         kind: Kind::Cargo {
             arguments: &["--workspace", "--no-fail-fast"],
         },
+        beside: false,
     },
     Layer {
         name: "loom",
@@ -52,6 +57,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             arguments: &["-p", "lb-common", "--release", "--test", "loom"],
             rustflags: "--cfg loom",
         },
+        beside: false,
     },
     // Miri runs a packet in milliseconds and a table in minutes: only tests
     // that need little of it.
@@ -71,6 +77,7 @@ pub(crate) const LAYERS: &[Layer] = &[
                 "frame",
             ],
         },
+        beside: false,
     },
     Layer {
         name: "miri-engine",
@@ -88,12 +95,14 @@ pub(crate) const LAYERS: &[Layer] = &[
                 "quiesced",
             ],
         },
+        beside: false,
     },
     Layer {
         name: "verify",
         about: "the kernel's verifier, against the budget; Debian 12's in a virtual machine",
         // The pickiest of all that lvx claims.
         kind: Kind::Verify { kernels: &["6.1"] },
+        beside: true,
     },
     // The other scenarios are compared with recordings of the kernel, in `unit`.
     Layer {
@@ -102,6 +111,7 @@ pub(crate) const LAYERS: &[Layer] = &[
         kind: Kind::Oracle {
             scenarios: &["rr", "tcp-states", "udp"],
         },
+        beside: true,
     },
     Layer {
         name: "devices",
@@ -117,6 +127,7 @@ pub(crate) const LAYERS: &[Layer] = &[
                 "sctp",
             ],
         },
+        beside: true,
     },
 ];
 

@@ -2,6 +2,7 @@
 
 use std::{
     process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -50,17 +51,72 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     setup::ensure()?;
     let start = Instant::now();
-    let reports: Vec<Report> = LAYERS
-        .iter()
-        .filter(|layer| {
-            options
-                .only
-                .as_deref()
-                .is_none_or(|only| only == layer.name)
-        })
-        .map(run_layer)
-        .collect();
+    let reports = match options.only.as_deref() {
+        Some(only) => LAYERS
+            .iter()
+            .filter(|layer| layer.name == only)
+            .map(run_layer)
+            .collect(),
+        None => run_all(),
+    };
     conclude(&reports, start.elapsed())
+}
+
+/// Every layer: those that have a processor to themselves first, then the others in
+/// two lanes.
+fn run_all() -> Vec<Report> {
+    let (beside, rest): (Vec<&Layer>, Vec<&Layer>) = LAYERS.iter().partition(|layer| layer.beside);
+    let alone = rest.iter().position(|layer| layer.name == "unit");
+    let (alone, rest) = rest.split_at(alone.map_or(0, |unit| unit + 1));
+    let mut reports: Vec<Report> = alone.iter().map(|layer| run_layer(layer)).collect();
+    thread::scope(|scope| {
+        let lane = scope.spawn(|| beside.into_iter().map(run_captured).collect::<Vec<_>>());
+        reports.extend(rest.iter().map(|layer| run_layer(layer)));
+        let beside = lane
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        for (report, printed) in beside {
+            print!("{printed}");
+            reports.push(report);
+        }
+    });
+    reports
+}
+
+/// Runs a layer as a process of its own; what it printed is for later.
+fn run_captured(layer: &'static Layer) -> (Report, String) {
+    let start = Instant::now();
+    let run = || -> Result<std::process::Output> {
+        let mut command = Command::new(std::env::current_exe()?);
+        Ok(command.args(["test", "--only", layer.name]).output()?)
+    };
+    let mut totals = Totals::default();
+    let (outcome, printed) = match run() {
+        Ok(output) => {
+            let [printed, errors] = [output.stdout, output.stderr]
+                .map(|text| String::from_utf8_lossy(&text).into_owned());
+            // Its own sum is part of ours.
+            let layer = printed
+                .rsplit_once("\n\n")
+                .map_or(&*printed, |(layer, _)| layer);
+            let printed = format!("{layer}\n{errors}");
+            printed.lines().for_each(|line| totals.see(line));
+            let outcome = if output.status.success() {
+                Outcome::Passed
+            } else {
+                Outcome::Failed(anyhow::anyhow!("see above"))
+            };
+            (outcome, printed)
+        }
+        Err(error) => (Outcome::Failed(error), String::new()),
+    };
+    let report = Report {
+        layer,
+        outcome,
+        totals,
+        took: start.elapsed(),
+    };
+    (report, printed)
 }
 
 fn run_layer(layer: &'static Layer) -> Report {

@@ -18,6 +18,8 @@
 //! and of `tests`, which embeds the benchmark's, and by `cargo xtask`, which
 //! installs what is missing and lints the crate.
 
+#![forbid(unsafe_code)]
+
 pub mod compile;
 pub mod environment;
 pub mod linker;

@@ -2,7 +2,6 @@
 
 use crate::{
     facts::Facts,
-    flow::word,
     parse::{Header, Ipv4, Ipv6},
     tables::{Param, Table, Tables},
     wire::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6},
@@ -27,6 +26,17 @@ pub trait Family: Copy + 'static {
     const CELLS: Param;
     /// Words of a flow key.
     const KEY_WORDS: usize;
+    /// Words of a cell in which a flow key lies: each as many as it has, the last one
+    /// repeated. All that a look-up reads is in the first eight, a cache line.
+    const KEY: [usize; 5];
+    /// Of a home cell: a [`HomeWord`](crate::flow::HomeWord). Never cleared by a release.
+    const HOME: usize;
+    /// Index and generation of the cell this one belongs to: a reverse cell's connection,
+    /// a NAT connection's reverse cell; of a template, [`Control`](crate::flow::Control).
+    const LINK: usize;
+    /// Part of a reverse cell's way; in a connection's own cell [`Family::LOCAL`] of IPv4,
+    /// by tunnel the way to the client.
+    const SPARE: usize;
     /// Words of a cell in which a FULLNAT connection keeps its local end: the
     /// first two words of the address (one for IPv4, with the port above it),
     /// then the port.
@@ -89,7 +99,11 @@ impl Family for V4 {
     const BLOCKS: Table = Table::Blocks4;
     const CELLS: Param = Param::Flow4Cells;
     const KEY_WORDS: usize = 2;
-    const LOCAL: [usize; 3] = [word::SPARE; 3];
+    const HOME: usize = 1;
+    const LINK: usize = 4;
+    const SPARE: usize = 5;
+    const KEY: [usize; 5] = [6, 7, 7, 7, 7];
+    const LOCAL: [usize; 3] = [Self::SPARE; 3];
     type Key = [u64; 2];
 
     #[inline(always)]
@@ -146,6 +160,10 @@ impl Family for V6 {
     const BLOCKS: Table = Table::Blocks6;
     const CELLS: Param = Param::Flow6Cells;
     const KEY_WORDS: usize = 5;
+    const KEY: [usize; 5] = [1, 4, 5, 6, 7];
+    const HOME: usize = 8;
+    const LINK: usize = 9;
+    const SPARE: usize = 10;
     const LOCAL: [usize; 3] = [12, 13, 14];
     type Key = [u64; 5];
 

@@ -76,7 +76,7 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
         // A thread may be put to sleep while it holds a lock; programs are not.
         let outcome = loop {
             let absent = match flow::find_or_home::<V4, _>(tables, &key(number)) {
-                Err(home) if number % 2 == 0 => home,
+                Err(home) if number.is_multiple_of(2) => home,
                 _ => HomeWord::NONE,
             };
             let flow = flow.prepare(now).absent_from(absent);
@@ -145,7 +145,7 @@ fn audit(tables: &HostTables) -> u64 {
     }
     for (index, count) in (0..).zip(homes) {
         let cell = tables.cell(V4::FLOW, index).expect("exists");
-        let home = HomeWord(cell.load(word::HOME));
+        let home = HomeWord(cell.load(V4::HOME));
         assert_eq!(
             (home.is_locked(), home.spilled()),
             (false, count),

@@ -8,6 +8,9 @@
 //! | `bench_floor` | F1: the least a stateful balancer must do, with lvx's flow table |
 //! | `bench_hash` | F2: the same with a `BPF_MAP_TYPE_HASH` |
 //! | `bench_line` | F1 with a load of a word of the flow's home cell for a look-up: memory alone |
+//! | `bench_pass` | lets the kernel forward |
+//! | `bench_redirect` | sends it out of another interface, and nothing else |
+//! | `bench_arrive` | counts IPv4 at the far end, and drops it |
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -25,7 +28,7 @@ mod tables;
 
 use aya_ebpf::{
     bindings::{xdp_action, xdp_md},
-    helpers::{bpf_xdp_adjust_head, generated::bpf_xdp_get_buff_len},
+    helpers::{bpf_redirect, bpf_xdp_adjust_head, generated::bpf_xdp_get_buff_len},
     macros::{map, xdp},
     maps::{HashMap, PerCpuArray, ProgramArray},
     programs::XdpContext,
@@ -56,7 +59,10 @@ static PACKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static HASH: HashMap<[u64; 2], u64> = HashMap::with_max_entries(1, 0);
 #[map]
-static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(6, 0);
+static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(9, 0);
+/// Packets that reached the far end.
+#[map]
+static ARRIVED: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// No flow ends while the benchmark runs.
 const TIMEOUT: u32 = seconds(3600);
@@ -133,6 +139,14 @@ fn next_packet(ctx: *mut xdp_md, run: &mut Run) -> Option<()> {
     if sum_at != 0 {
         let sum = !fold(run.sum.wrapping_add(address.into()));
         write(data, sum_at, sum);
+    }
+    if run.datagram_sum != 0 {
+        let sum = !fold(
+            run.datagram_sum
+                .wrapping_add(address.into())
+                .wrapping_add(port.into()),
+        );
+        write(data, 40, sum);
     }
     Some(())
 }
@@ -265,6 +279,36 @@ fn line(ctx: *mut xdp_md) -> Option<u32> {
     // Compared, so that it is loaded: no state word is all ones.
     let cell = FlowCell(TABLES.cell(V4::FLOW, home)?);
     (cell.state() != StateWord(u64::MAX)).then(|| forward(data))
+}
+
+/// To the kernel.
+#[xdp(frags)]
+pub fn bench_pass(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// What forwarding costs without a balancer.
+#[xdp(frags)]
+pub fn bench_redirect(_ctx: XdpContext) -> u32 {
+    match run() {
+        // SAFETY: the helper takes any interface index.
+        Some(run) => unsafe { bpf_redirect(run.egress as u32, 0) as u32 },
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// The far end. What is not IPv4 is passed: someone must answer ARP.
+#[xdp(frags)]
+pub fn bench_arrive(ctx: XdpContext) -> u32 {
+    match bytes(ctx.ctx, 42) {
+        Some(data) if read::<u16>(data, 12) == ETHERTYPE_IPV4 => {}
+        _ => return xdp_action::XDP_PASS,
+    }
+    if let Some(arrived) = ARRIVED.get_ptr_mut(0) {
+        // SAFETY: this CPU's, and no packet interrupts another here.
+        unsafe { *arrived = (*arrived).wrapping_add(1) };
+    }
+    xdp_action::XDP_DROP
 }
 
 /// Unreachable in a program that loads: the verifier refuses it.

@@ -16,10 +16,15 @@ pub struct Run {
     /// Checksum of the IPv4 header without the client's address and the checksum,
     /// not folded.
     pub sum: u64,
+    /// 0, or the checksum of a datagram over IPv4 without the client's address and
+    /// port, not folded.
+    pub datagram_sum: u64,
     /// 0, or bytes of the frame: a program before may have put a header in front of it.
     pub length: u64,
     /// Which of `PROGRAMS` comes behind.
     pub program: u64,
+    /// Where a bare redirect goes: an interface index.
+    pub egress: u64,
     /// Flows that a floor's table did not have.
     pub misses: u64,
     /// The frame that is sent, without the client's address and port.
@@ -56,4 +61,10 @@ pub mod program {
     pub const HASH_FLOOR: u64 = 4;
     /// F1's memory alone: a word of the flow's home cell.
     pub const LINE: u64 = 5;
+    /// To the kernel.
+    pub const PASS: u64 = 6;
+    /// A redirect and nothing else.
+    pub const REDIRECT: u64 = 7;
+    /// The far end, and the end of packets that are only made.
+    pub const ARRIVE: u64 = 8;
 }

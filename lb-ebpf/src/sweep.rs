@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::{
     bindings::{bpf_timer, xdp_action},
     btf_maps::Array,
-    helpers::{bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
+    helpers::{bpf_ktime_get_ns, bpf_timer_init, bpf_timer_set_callback, bpf_timer_start},
     macros::btf_map,
 };
 use lb_common::{
@@ -62,8 +62,15 @@ extern "C" fn tick(_map: *mut c_void, _key: *mut u32, sweep: *mut Sweep) -> i32 
     unsafe {
         let (four, six) = (&mut (*sweep).four, &mut (*sweep).six);
         four.status.version = (&raw const BUILD_ID).read_volatile();
+        let began = bpf_ktime_get_ns();
         let first = sweep::run_if_due::<V4, _>(TABLES, four);
+        let between = bpf_ktime_get_ns();
         let second = sweep::run_if_due::<V6, _>(TABLES, six);
+        let ended = bpf_ktime_get_ns();
+        let busy = &mut four.status.busy;
+        *busy = busy.wrapping_add(between.wrapping_sub(began));
+        let busy = &mut six.status.busy;
+        *busy = busy.wrapping_add(ended.wrapping_sub(between));
         let interval = if first < second { first } else { second };
         bpf_timer_start(&raw mut (*sweep).timer, interval, 0);
     }

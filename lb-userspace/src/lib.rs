@@ -22,6 +22,8 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+#[cfg(any(test, fuzzing))]
+pub mod garbage;
 pub mod health;
 pub mod ipvsadm;
 pub mod migrate;

@@ -5,6 +5,7 @@
 //! | [`lab`] | namespaces, processes, links and the topologies made of them |
 //! | [`decap`] | `lvx decap` on a real server |
 //! | [`director`] | `lvx` run in a namespace: start, `ipvsadm`, kill, restart |
+//! | [`chaos`] | the daemon killed at random moments |
 //! | [`datagram`] | an echo over UDP |
 //! | [`http`] | an HTTP client that counts, and requests at a steady rate |
 //! | [`transfer`] | large downloads and uploads by curl, compared |
@@ -16,6 +17,7 @@
 //! Everything is made in namespaces of its own and taken away by `Drop`, also
 //! when a test panics. It needs root and says so; nothing is skipped.
 
+pub mod chaos;
 pub mod datagram;
 pub mod decap;
 pub mod director;

@@ -1,6 +1,27 @@
-//! What `ipvsadm` printed, as values.
+//! What `ipvsadm` printed, as values; and a large table as it prints it.
+
+use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
+
+/// A saved table of so many services with `servers` each, in the order in which `-S`
+/// writes it. Services share servers, of which there are as many as services.
+pub fn saved_table(services: u32, servers: u32) -> String {
+    let mut text = String::new();
+    for service in 0..services {
+        let vip = format!("10.1.{}.{}:80", service / 200, 1 + service % 200);
+        let _ = writeln!(text, "-A -t {vip} -s wlc");
+        let mut numbers: Vec<u32> = (0..servers)
+            .map(|server| (service + server * 7) % services)
+            .collect();
+        numbers.sort_unstable();
+        for server in numbers {
+            let address = format!("192.168.{}.{}", 1 + server / 200, 1 + server % 200);
+            let _ = writeln!(text, "-a -t {vip} -r {address}:80 -g -w {}", 1 + server % 9);
+        }
+    }
+    text
+}
 
 /// A line of `-Lnc`.
 #[derive(Clone, Debug, PartialEq, Eq)]

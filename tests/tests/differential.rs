@@ -7,7 +7,7 @@ use lb_common::{
     conn::Protocol,
     engine::Verdict,
     facts::Facts,
-    family::{Family as _, V4},
+    family::{Family, V4, V6},
     flow::{self, BLOCK, StateWord, total_cells, word},
     forward::Part,
     host::{HostPacket, HostTables, frame::checksum},
@@ -154,10 +154,10 @@ fn native_engine_and_loaded_program_agree() {
     }
     compare_servers(&kernel, &host, &services);
     let cells = total_cells(params.flow4_cells);
-    let reverse = compare_flows(cells, &kernel.maps.flow4, Table::Flow4, &host);
+    let reverse = compare_flows::<V4, 8>(cells, &kernel.maps.flow4, &host);
     assert!(reverse > 50, "{reverse} reverse cells of IPv4");
     let cells = total_cells(params.flow6_cells);
-    let reverse = compare_flows(cells, &kernel.maps.flow6, Table::Flow6, &host);
+    let reverse = compare_flows::<V6, 16>(cells, &kernel.maps.flow6, &host);
     assert!(reverse > 50, "{reverse} reverse cells of IPv6");
     for (blocks, table) in [
         (&kernel.maps.blocks4, Table::Blocks4),
@@ -191,7 +191,7 @@ fn is_cut_reply(host: &HostTables, packet: &HostPacket, now: Tick) -> bool {
     if !reverse.state.is_reverse() {
         return false;
     }
-    let Some(conn) = flow::linked::<V4, _>(host, reverse.cell.link()) else {
+    let Some(conn) = flow::linked::<V4, _>(host, reverse.cell.link::<V4>()) else {
         return false;
     };
     let service_port = (V4::ports(&conn.cell.key::<V4>()) >> 16) as u16;
@@ -334,10 +334,9 @@ fn unmet(host: &HostTables, services: &[Service]) -> Option<String> {
 }
 
 /// Equal cells; answers how many are reverse cells.
-fn compare_flows<const WORDS: usize>(
+fn compare_flows<F: Family, const WORDS: usize>(
     cells: u32,
     kernel: &Mapping<[u64; WORDS]>,
-    table: Table,
     host: &HostTables,
 ) -> u32
 where
@@ -345,16 +344,17 @@ where
 {
     let mut reverse = 0;
     for index in 0..cells {
-        let (kernel, native) = (kernel.get(index), host.get::<[u64; WORDS]>(table, index));
+        let (kernel, native) = (kernel.get(index), host.get::<[u64; WORDS]>(F::FLOW, index));
         let state = StateWord(kernel[word::STATE]);
         assert_eq!(
-            kernel[..word::TIMES],
-            native[..word::TIMES],
-            "state, lock and spill of cell {index} of {table:?}"
+            [kernel[word::STATE], kernel[F::HOME]],
+            [native[word::STATE], native[F::HOME]],
+            "state, lock and spill of cell {index} of {:?}",
+            F::FLOW
         );
         if state.is_live() {
             // Ticks, time-outs, servers, links, ways, keys.
-            assert_eq!(kernel, native, "cell {index} of {table:?}");
+            assert_eq!(kernel, native, "cell {index} of {:?}", F::FLOW);
         }
         reverse += u32::from(state.is_live() && state.is_reverse());
     }

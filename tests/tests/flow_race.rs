@@ -9,7 +9,8 @@ use std::{
 };
 
 use lb_common::{
-    flow::{StateWord, total_cells},
+    family::{Family as _, V4},
+    flow::{HomeWord, StateWord, total_cells},
     layout::{SchedulerKind, Settings},
 };
 use lb_userspace::dataplane::{Maps, Plane, Sizes};
@@ -132,7 +133,7 @@ fn occupied(maps: &Maps) -> u64 {
 
 fn spilled(maps: &Maps) -> u64 {
     (0..maps.params.flow4_cells)
-        .map(|cell| maps.flow4.get(cell)[1] & 0xffff_ffff)
+        .map(|cell| HomeWord(maps.flow4.get(cell)[V4::HOME]).spilled())
         .sum()
 }
 

@@ -5,7 +5,6 @@
 //! ```
 
 use std::{
-    fmt::Write as _,
     fs::{self, File},
     process::Stdio,
     time::{Duration, Instant},
@@ -14,29 +13,11 @@ use std::{
 use lvx_tests::{
     director::{Answer, Director, Start},
     lab::OneArm,
+    listing::saved_table,
 };
 
 /// Servers of a service.
 const SERVERS: u32 = 10;
-
-/// A saved table, in the order in which `-S` writes it. Services share servers,
-/// of which there are as many as services.
-fn table(services: u32) -> String {
-    let mut text = String::new();
-    for service in 0..services {
-        let vip = format!("10.1.{}.{}:80", service / 200, 1 + service % 200);
-        let _ = writeln!(text, "-A -t {vip} -s wlc");
-        let mut servers: Vec<u32> = (0..SERVERS)
-            .map(|server| (service + server * 7) % services)
-            .collect();
-        servers.sort_unstable();
-        for server in servers {
-            let address = format!("192.168.{}.{}", 1 + server / 200, 1 + server % 200);
-            let _ = writeln!(text, "-a -t {vip} -r {address}:80 -g -w {}", 1 + server % 9);
-        }
-    }
-    text
-}
 
 fn resident(pid: u32) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -52,7 +33,7 @@ fn a_large_table_is_one_step_and_comes_out_as_it_went_in() {
     let lab = OneArm::new().unwrap();
     let start = Start::default().room(2 * services, 3 * SERVERS * services);
     let director = Director::start_with(&lab.director.ns, start).unwrap();
-    let text = table(services);
+    let text = saved_table(services, SERVERS);
     let path = lab.lab.dir().join("rules");
     fs::write(&path, &text).unwrap();
     let restore = || {

@@ -322,7 +322,7 @@ fn table(services: u32, weight: u32) -> String {
 /// table is the old or the new one, and the new one if the client was told so.
 #[test]
 fn killed_in_the_middle_and_rebooted() {
-    const KILLS: u32 = 6;
+    const KILLS: u32 = 4;
     let lab = OneArm::new().unwrap();
     let mut director =
         Director::start_with(&lab.director.ns, start(&lab).room(4_096, 16_384)).unwrap();
@@ -351,7 +351,7 @@ fn killed_in_the_middle_and_rebooted() {
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let mut child = child.unwrap();
         // Up to long after its end.
-        sleep(whole * (1 + 4 * kill) / 10);
+        sleep(whole * (1 + 6 * kill) / 10);
         director.kill();
         let told = child.wait().unwrap().success();
         reboot(&lab, &mut director);

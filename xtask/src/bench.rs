@@ -21,14 +21,20 @@ pub(crate) struct Options {
     /// A new connection by each scheduler instead of established ones
     #[arg(long, conflicts_with = "streams")]
     schedulers: bool,
+    /// From end to end, next to plain forwarding, nftables and HAProxy
+    #[arg(long, conflicts_with_all = ["streams", "schedulers"])]
+    forwarding: bool,
+    /// Millions of connections, the sweep, two CPUs, thousands of services
+    #[arg(long, conflicts_with_all = ["streams", "schedulers", "forwarding"])]
+    scale: bool,
     /// Only paths with this in their name [may be given several times]
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["streams", "schedulers"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["streams", "schedulers", "forwarding", "scale"])]
     only: Vec<String>,
     /// Write the figures to a file, too
     #[arg(long, value_name = "FILE", conflicts_with_all = ["streams", "schedulers"])]
     json: Option<PathBuf>,
     /// Draw nanoseconds over flows
-    #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["streams", "schedulers"])]
+    #[arg(long, value_name = "FILE.svg", conflicts_with_all = ["streams", "schedulers", "forwarding", "scale"])]
     plot: Option<PathBuf>,
     /// Print tables as Markdown has them
     #[arg(long, conflicts_with_all = ["streams", "schedulers"])]
@@ -47,6 +53,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.schedulers {
         command.arg("schedulers");
+    }
+    if options.forwarding {
+        command.arg("forwarding");
+    }
+    if options.scale {
+        command.arg("scale");
     }
     if options.quick {
         command.arg("--quick");

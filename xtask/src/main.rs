@@ -1,7 +1,10 @@
 //! `cargo xtask`: what people and CI run on a checkout of lvx.
 
+#![forbid(unsafe_code)]
+
 mod bench;
 mod build;
+mod chaos;
 mod demo;
 mod layers;
 mod lint;
@@ -46,6 +49,8 @@ enum Verb {
     Verify(verify::Options),
     /// Measure what a packet costs (needs root and a quiet machine)
     Bench(bench::Options),
+    /// Kill the daemon at random moments under load and look for what was lost (needs root)
+    Chaos(chaos::Options),
     /// Play scenarios on the kernel's IPVS and on lvx, and show what differs (needs root)
     Oracle(oracle::Options),
     /// Play command lines on the real ipvsadm and on lvx, and show what differs (needs root)
@@ -73,6 +78,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Lint => lint::run(),
         Verb::Verify(options) => verify::run(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Chaos(options) => chaos::run(&options),
         Verb::Oracle(options) => oracle::run("compare", &options),
         Verb::Commands(options) => oracle::run("commands", &options),
         Verb::Vm(options) => oracle::run("vm", &options),

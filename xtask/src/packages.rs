@@ -36,6 +36,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "libc6-dev", needed: Always, sign: File("/usr/include/stdio.h"), reason: "links every Rust program" },
     Package { name: "iproute2", needed: Always, sign: Program("ip"), reason: "the demo and the tests make network namespaces with it" },
     Package { name: "nginx", needed: Always, sign: Program("nginx"), reason: "the real servers of the demo and the tests; never started as a service" },
+    Package { name: "haproxy", needed: Always, sign: Program("haproxy"), reason: "what the benchmark compares with; never started as a service" },
     Package { name: "curl", needed: Always, sign: Program("curl"), reason: "the client of the tests" },
     Package { name: "dnsmasq-base", needed: Always, sign: Program("dnsmasq"), reason: "a real name server for the tests; never started as a service" },
     Package { name: "ldnsutils", needed: Always, sign: Program("drill"), reason: "asks it" },

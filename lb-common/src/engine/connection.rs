@@ -62,7 +62,7 @@ pub(super) fn of_reply<F: Family, T: Tables>(
     reverse: &Found<T::Cell>,
     facts: &mut Facts,
 ) -> Option<Found<T::Cell>> {
-    let link = reverse.cell.link();
+    let link = reverse.cell.link::<F>();
     if reverse.cell.state() != reverse.state {
         return None;
     }

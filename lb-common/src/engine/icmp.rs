@@ -108,7 +108,7 @@ fn about_request<F: Family, P: Packet, T: Tables>(
 ) -> Result<(), Stop> {
     let quoted = parse::quoted::<F, P>(packet, facts).ok_or(LOST)?;
     let (client, service) = client_ends::<F, T>(conn);
-    let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    let (link, way) = read_reverse::<F, _>(reverse).ok_or(Reason::DroppedContended)?;
     if u64::from(link.index()) != facts.cell || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());
     }

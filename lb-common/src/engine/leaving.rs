@@ -183,7 +183,7 @@ fn service_end<F: Family, T: Tables>(tables: T, facts: &Facts) -> Result<Ends, S
     let reverse = FlowCell(tables.cell(F::FLOW, facts.reverse as u32).ok_or(LOST)?);
     let (_, service) = client_ends::<F, T>(conn);
     // Both cells may have become other flows' since they were found.
-    let (link, _) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    let (link, _) = read_reverse::<F, _>(reverse).ok_or(Reason::DroppedContended)?;
     if u64::from(link.index()) != facts.cell || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());
     }

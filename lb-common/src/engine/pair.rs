@@ -5,7 +5,7 @@ use super::{
 use crate::{
     facts::{Facts, outcome},
     family::Family,
-    flow::{self, FlowCell, Link, NewReverse, Prepared, word},
+    flow::{self, FlowCell, Link, NewReverse, Prepared},
     forward::{End, Learned, client_way},
     layout::{DestView, ForwardMethod, LocalView},
     packet::Packet,
@@ -47,7 +47,7 @@ fn note_way<F: Family, P: Packet, T: Tables>(
         return Ok(false);
     }
     facts.way = way.words();
-    let reverse = conn.link();
+    let reverse = conn.link::<F>();
     if reverse == Link::NONE {
         return Ok(true);
     }
@@ -58,7 +58,7 @@ fn note_way<F: Family, P: Packet, T: Tables>(
     }
     let known = FlowCell(tables.cell(F::FLOW, reverse.index()).ok_or(LOST)?);
     let is_held = known.state().generation() == reverse.generation();
-    let is_same = is_held && flow::way_of(known) == facts.way;
+    let is_same = is_held && flow::way_of::<F, _>(known) == facts.way;
     if keeps {
         conn.keep_client_way::<F>(if is_same { packed } else { 0 });
     }
@@ -112,7 +112,7 @@ fn note_reverse<F: Family, T: Tables>(
     conn: FlowCell<T::Cell>,
     generation: u32,
 ) -> Result<(), Stop> {
-    let is_new = conn.link() == Link::NONE;
+    let is_new = conn.link::<F>() == Link::NONE;
     let chooses = facts.forward_method() == ForwardMethod::Fullnat;
     if chooses && is_new {
         let (addr, port) = choose_local(tables, facts).ok_or(Reason::DroppedNoLocalPort)?;
@@ -137,12 +137,12 @@ pub fn bind<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> u32 {
     };
     let conn = FlowCell(cell);
     let generation = Prepared::from_words(facts.prepared).link().generation();
-    let reverse = conn.link();
+    let reverse = conn.link::<F>();
     let is_new = reverse == Link::NONE;
     if facts.outcome == outcome::NEW {
         // The cell may be another flow's by now.
         if conn.state().generation() == generation {
-            cell.compare_exchange(word::LINK, reverse.0, facts.inserted);
+            cell.compare_exchange(F::LINK, reverse.0, facts.inserted);
         }
         return STAGE_DONE;
     }
@@ -177,7 +177,7 @@ fn give_up<F: Family, T: Tables>(
         return STAGE_AGAIN;
     }
     let state = conn.state();
-    if conn.link() == Link::NONE && state.generation() == generation {
+    if conn.link::<F>() == Link::NONE && state.generation() == generation {
         flow::release::<F, T>(tables, conn, facts.cell as u32, state);
     }
     stage_answer(facts, Err(stop))

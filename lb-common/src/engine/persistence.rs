@@ -96,11 +96,11 @@ fn find<F: Family, T: Tables>(tables: T, facts: &mut Facts) -> Result<bool, Stop
     let Some(found) = flow::find_rare::<F, T>(tables, &key) else {
         return Ok(false);
     };
-    if !flow::is_alive(&found, facts.tick()) {
+    if !flow::is_alive::<F, _>(&found, facts.tick()) {
         return Ok(false);
     }
     if is_usable(tables, &found)? {
-        follow(tables, &found, facts)?;
+        follow::<F, T>(tables, &found, facts)?;
         return Ok(true);
     }
     // Another packet has just changed it: the client repeats.
@@ -121,10 +121,14 @@ fn is_usable<T: Tables>(tables: T, found: &Found<T::Cell>) -> Result<bool, Stop>
 
 /// Sends the packet where a template says.
 #[inline(always)]
-fn follow<T: Tables>(tables: T, found: &Found<T::Cell>, facts: &mut Facts) -> Result<(), Stop> {
+fn follow<F: Family, T: Tables>(
+    tables: T,
+    found: &Found<T::Cell>,
+    facts: &mut Facts,
+) -> Result<(), Stop> {
     if found.index < MOST {
         // One that is being released counts nothing any more; the client repeats.
-        if !flow::hold(found) {
+        if !flow::hold::<F, _>(found) {
             return Err(Reason::DroppedContended.into());
         }
         facts.template = u64::from(found.index).wrapping_add(1);

@@ -180,7 +180,7 @@ fn reply<F: Family, P: Packet, T: Tables>(
     let reverse = FlowCell(tables.cell(F::FLOW, facts.reverse as u32).ok_or(LOST)?);
     let (client, service) = client_ends::<F, T>(conn);
     // Both cells may have become other flows' since they were found.
-    let (link, way) = read_reverse(reverse).ok_or(Reason::DroppedContended)?;
+    let (link, way) = read_reverse::<F, _>(reverse).ok_or(Reason::DroppedContended)?;
     let way = Packed::<F>::new(way);
     if link.index() != facts.cell as u32 || link.generation() != conn.state().generation() {
         return Err(Reason::DroppedContended.into());

@@ -6,26 +6,15 @@ use crate::{
     time::{Tick, is_past},
 };
 
-/// Words of a flow cell.
+/// Words of a flow cell; the others are [`Family`]'s.
 pub mod word {
     /// [`StateWord`](super::StateWord).
     pub const STATE: usize = 0;
-    /// As a home cell: a [`HomeWord`](super::HomeWord). Never cleared by a release.
-    pub const HOME: usize = 1;
     /// [`Times`](super::Times).
     pub const TIMES: usize = 2;
     /// Server slot in the low half, forward method in three bits above it; of a
     /// connection then, from bit 35, index + 1 of its template, or 0.
     pub const DEST: usize = 3;
-    /// Index and generation of the cell this one belongs to (reverse); of a
-    /// template, [`Control`](super::Control).
-    pub const LINK: usize = 4;
-    /// Part of a reverse cell's way; in a connection's own cell
-    /// [`Family::LOCAL`](crate::family::Family::LOCAL) of IPv4, by tunnel the way to
-    /// the client.
-    pub const SPARE: usize = 5;
-    /// First word of the key.
-    pub const KEY: usize = 6;
 }
 
 /// Where a connection's dest word holds the index + 1 of its template.
@@ -138,8 +127,8 @@ impl<C: Cell> FlowCell<C> {
     /// The cell that this one belongs to: a reverse cell's connection, a NAT
     /// connection's reverse cell.
     #[inline(always)]
-    pub fn link(self) -> Link {
-        Link(self.0.load(word::LINK))
+    pub fn link<F: Family>(self) -> Link {
+        Link(self.0.load(F::LINK))
     }
 
     /// Keeps the local end of a FULLNAT connection: address, and port in network
@@ -194,7 +183,7 @@ impl<C: Cell> FlowCell<C> {
     /// The key.
     #[inline(always)]
     pub fn key<F: Family>(self) -> F::Key {
-        F::key_from(|i| self.0.load(word::KEY + i))
+        F::key_from(|i| self.0.load(F::KEY[i]))
     }
 
     /// Whether the cell's key words are `key`; says nothing about the phase.
@@ -203,7 +192,7 @@ impl<C: Cell> FlowCell<C> {
         let mut i = F::KEY_WORDS;
         while i > 0 {
             i -= 1;
-            if self.0.load(word::KEY + i) != F::key_word(key, i) {
+            if self.0.load(F::KEY[i]) != F::key_word(key, i) {
                 return false;
             }
         }

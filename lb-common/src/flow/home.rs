@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::{LOCK_TRIES, word};
+use super::LOCK_TRIES;
 use crate::{
     family::Family,
     tables::{Cell, Step, Tables},
@@ -87,12 +87,12 @@ impl<F: Family, T: Tables> Step<T> for TakeLock<F> {
         let Some(home) = tables.cell(F::FLOW, self.lock.home as u32) else {
             return false;
         };
-        let seen = HomeWord(home.load(word::HOME));
+        let seen = HomeWord(home.load(F::HOME));
         let age = (self.now as u32).wrapping_sub(seen.holder()) as i32;
         // One that is held for seconds is stale: no program runs that long.
         let free = !seen.is_locked() || age > STALE_LOCK as i32;
         let locked = seen.locked(self.lock.ticket);
-        if free && home.compare_exchange(word::HOME, seen.0, locked.0) == seen.0 {
+        if free && home.compare_exchange(F::HOME, seen.0, locked.0) == seen.0 {
             self.taken = 1;
             self.before = seen.0;
         }
@@ -114,9 +114,9 @@ impl<F: Family, T: Tables> Step<T> for GiveLockBack<F> {
         let Some(home) = tables.cell(F::FLOW, self.lock.home as u32) else {
             return false;
         };
-        let seen = HomeWord(home.load(word::HOME));
+        let seen = HomeWord(home.load(F::HOME));
         seen.0 & HomeWord::LOCK == self.lock.ticket
-            && home.compare_exchange(word::HOME, seen.0, seen.unlocked().0) != seen.0
+            && home.compare_exchange(F::HOME, seen.0, seen.unlocked().0) != seen.0
     }
 }
 

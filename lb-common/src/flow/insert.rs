@@ -75,10 +75,10 @@ pub struct Prepared {
     pub(super) times: u64,
     /// [`word::DEST`].
     pub(super) dest: u64,
-    /// [`word::LINK`]; of a template, its [`Control`](super::Control) of
+    /// [`Family::LINK`]; of a template, its [`Control`](super::Control) of
     /// generation 0.
     pub(super) link: u64,
-    /// [`word::SPARE`].
+    /// [`Family::SPARE`].
     pub(super) spare: u64,
     /// What a connection adds to its server's.
     pub(super) load: u64,
@@ -164,12 +164,12 @@ impl Prepared {
     #[inline(always)]
     fn replaces<F: Family, T: Tables>(&self, tables: T, found: &Found<T::Cell>, now: Tick) -> bool {
         if self.live.is_template() {
-            return found.times.is_dead(now) && template::close(found.cell, found.state);
+            return found.times.is_dead(now) && template::close::<F, _>(found.cell, found.state);
         }
         if !found.state.is_reverse() {
             return found.times.is_dead(now);
         }
-        let link = found.cell.link();
+        let link = found.cell.link::<F>();
         let Some(conn) = lookup::linked::<F, T>(tables, link) else {
             return true;
         };
@@ -199,8 +199,8 @@ impl Prepared {
         };
         cell.0.store(word::TIMES, self.times);
         cell.0.store(word::DEST, self.dest);
-        cell.0.store(word::LINK, link);
-        cell.0.store(word::SPARE, self.spare);
+        cell.0.store(F::LINK, link);
+        cell.0.store(F::SPARE, self.spare);
         if self.live.is_template() {
             let [first, second, port] = self.service;
             cell.keep_local::<F>([first, second], port as u16);
@@ -297,14 +297,14 @@ fn place<F: Family, T: Tables>(
     let Some(home) = tables.cell(F::FLOW, home) else {
         return Inserted::Full;
     };
-    if HomeWord(home.load(word::HOME)).is_full() {
+    if HomeWord(home.load(F::HOME)).is_full() {
         return Inserted::Full;
     }
     let Some((index, seen)) = claim::<F, T>(tables, Window::stash::<F, T>(tables, sum)) else {
         return Inserted::Full;
     };
     // Before the flow can be seen: look-ups that find the count 0 do not come here.
-    home.add(word::HOME, HomeWord::SPILL);
+    home.add(F::HOME, HomeWord::SPILL);
     fill::<F, T>(tables, index, seen, key, flow);
     Inserted::New(Link::new(index, seen.generation()))
 }
@@ -369,7 +369,7 @@ fn fill<F: Family, T: Tables>(
     let cell = FlowCell(cell);
     let mut k = 0;
     while k < F::KEY_WORDS {
-        cell.0.store(word::KEY + k, F::key_word(key, k));
+        cell.0.store(F::KEY[k], F::key_word(key, k));
         k += 1;
     }
     flow.fill::<F, _>(cell, seen.generation());

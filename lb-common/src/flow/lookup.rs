@@ -1,4 +1,4 @@
-use super::{FlowCell, HomeWord, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW, word};
+use super::{FlowCell, HomeWord, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW};
 use crate::{
     family::Family,
     tables::{Cell, Param, Step, Tables},
@@ -82,12 +82,13 @@ pub fn find_or_home<F: Family, T: Tables>(
     let cells = tables.param(F::CELLS) as u32;
     let sum = F::hash(tables, key);
     let home = home_of_sum::<F, T>(tables, sum);
+    // Most are found here, and of IPv6 the home's word is in another cache line.
     let first = tables.cell(F::FLOW, home).ok_or(HomeWord::NONE)?;
-    let before = HomeWord(first.load(word::HOME));
     if let Some(found) = probe::<F, T>(FlowCell(first), key, home) {
         return Ok(found);
     }
-    let mut i = 1;
+    let before = HomeWord(first.load(F::HOME));
+    let mut i = 0;
     while i < WINDOW {
         let index = home.wrapping_add(i) & cells.wrapping_sub(1);
         if let Some(found) = probe_at::<F, T>(tables, key, index) {
@@ -116,7 +117,7 @@ pub(super) fn find_cold<F: Family, T: Tables>(
     if let Some(found) = scan::<F, T>(tables, key, window) {
         return Some(found);
     }
-    let home = HomeWord(tables.cell(F::FLOW, home)?.load(word::HOME));
+    let home = HomeWord(tables.cell(F::FLOW, home)?.load(F::HOME));
     find_in_stash::<F, T>(tables, key, sum, home)
 }
 

@@ -89,7 +89,7 @@ fn free<F: Family, T: Tables, const STAYS_COUNTED: bool>(
     if index >= tables.param(F::CELLS) as u32
         && let Some(home) = tables.cell(F::FLOW, home::<F, T>(tables, &key))
     {
-        home.add(word::HOME, HomeWord::SPILL.wrapping_neg());
+        home.add(F::HOME, HomeWord::SPILL.wrapping_neg());
     }
     true
 }

@@ -1,5 +1,5 @@
 use super::{FlowCell, HomeWord, Link, Prepared, StateWord, word};
-use crate::tables::Cell;
+use crate::{family::Family, tables::Cell};
 
 /// A reverse cell to be inserted. One of another connection makes way: of two
 /// connections of one client port to one server port the newer gets the
@@ -18,17 +18,17 @@ pub struct NewReverse {
 
 /// [`NewReverse::way`] in a reverse cell.
 #[inline(always)]
-pub fn way_of<C: Cell>(cell: FlowCell<C>) -> [u64; 3] {
+pub fn way_of<F: Family, C: Cell>(cell: FlowCell<C>) -> [u64; 3] {
     let word = |word| cell.0.load(word);
-    [word(word::TIMES), word(word::DEST), word(word::SPARE)]
+    [word(word::TIMES), word(word::DEST), word(F::SPARE)]
 }
 
 /// Link and way of a live reverse cell, both of one connection and one time:
 /// words of a cell that is filled anew meanwhile are not mixed.
 #[inline(always)]
-pub fn read_reverse<C: Cell>(cell: FlowCell<C>) -> Option<(Link, [u64; 3])> {
+pub fn read_reverse<F: Family, C: Cell>(cell: FlowCell<C>) -> Option<(Link, [u64; 3])> {
     let before = cell.state();
-    let (link, way) = (cell.link(), way_of(cell));
+    let (link, way) = (cell.link::<F>(), way_of::<F, C>(cell));
     let unchanged = cell.state() == before && before.is_live() && before.is_reverse();
     unchanged.then_some((link, way))
 }

@@ -99,9 +99,9 @@ impl<F: Family, T: Tables> Step<T> for SweepBlock<F> {
         let now = self.now as Tick;
         let orphan = self.nodest != 0 && !state.is_reverse() && is_orphan(tables, cell.dest());
         let over = if state.is_reverse() {
-            !is_held::<F, T>(tables, cell.link())
+            !is_held::<F, T>(tables, cell.link::<F>())
         } else if state.is_template() {
-            template::is_over(cell, state, now, orphan)
+            template::is_over::<F, _>(cell, state, now, orphan)
         } else {
             orphan || cell.times().is_releasable(now)
         };

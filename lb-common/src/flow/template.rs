@@ -6,7 +6,7 @@
 //! its time is over while it counts some it lives on for [`CONTROLLED`], and
 //! that is its time-out from then on.
 
-use super::{FlowCell, Found, HomeWord, Prepared, StateWord, Times, word};
+use super::{FlowCell, Found, HomeWord, Prepared, StateWord, Times};
 use crate::{
     family::Family,
     layout::ForwardMethod,
@@ -24,7 +24,7 @@ const DELAY: u32 = seconds(2);
 /// Tries to count a connection in a template that other CPUs count theirs in.
 const TRIES: u32 = 4;
 
-/// A template's [`word::LINK`]: its connections in the low 31 bits, bit 31 while
+/// A template's [`Family::LINK`]: its connections in the low 31 bits, bit 31 while
 /// more may come, its generation above. No link to a cell has bit 31, so that a
 /// count never is taken up in a cell that has become another flow's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,29 +87,29 @@ impl NewTemplate {
 
 /// A template's count of connections.
 #[inline(always)]
-fn control<C: Cell>(cell: FlowCell<C>) -> Control {
-    Control(cell.0.load(word::LINK))
+fn control<F: Family, C: Cell>(cell: FlowCell<C>) -> Control {
+    Control(cell.0.load(F::LINK))
 }
 
 /// Whether a template that was found is to be used: its time is not over, or it
 /// has connections.
 #[inline(always)]
-pub fn is_alive<C: Cell>(found: &Found<C>, now: Tick) -> bool {
-    !found.times.is_dead(now) || control(found.cell).count() != 0
+pub fn is_alive<F: Family, C: Cell>(found: &Found<C>, now: Tick) -> bool {
+    !found.times.is_dead(now) || control::<F, C>(found.cell).count() != 0
 }
 
 /// Counts a connection to come in a template; whether that was possible.
 #[inline(always)]
-pub fn hold<C: Cell>(found: &Found<C>) -> bool {
+pub fn hold<F: Family, C: Cell>(found: &Found<C>) -> bool {
     let generation = found.state.generation();
     let mut tries = 0;
     while tries < TRIES {
-        let seen = control(found.cell);
+        let seen = control::<F, C>(found.cell);
         if !seen.is_open(generation) {
             return false;
         }
         let more = seen.0.wrapping_add(1);
-        if found.cell.0.compare_exchange(word::LINK, seen.0, more) == seen.0 {
+        if found.cell.0.compare_exchange(F::LINK, seen.0, more) == seen.0 {
             return true;
         }
         tries += 1;
@@ -125,7 +125,7 @@ pub fn let_go<F: Family, T: Tables>(tables: T, template: u64) {
         && let Some(cell) = tables.cell(F::FLOW, template.wrapping_sub(1) as u32)
     {
         // It is still this template: it counts the caller's connection.
-        cell.add(word::LINK, 1u64.wrapping_neg());
+        cell.add(F::LINK, 1u64.wrapping_neg());
     }
 }
 
@@ -165,8 +165,8 @@ pub fn assure<F: Family, T: Tables>(tables: T, template: u64) {
 /// Closes the count of a template that has no connections; whether it is closed,
 /// and so may be released.
 #[inline(always)]
-pub fn close<C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
-    let seen = control(cell);
+pub fn close<F: Family, C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
+    let seen = control::<F, C>(cell);
     if seen.count() != 0 {
         return false;
     }
@@ -174,13 +174,13 @@ pub fn close<C: Cell>(cell: FlowCell<C>, state: StateWord) -> bool {
         return true;
     }
     let closed = seen.0 & !Control::OPEN;
-    cell.0.compare_exchange(word::LINK, seen.0, closed) == seen.0
+    cell.0.compare_exchange(F::LINK, seen.0, closed) == seen.0
 }
 
 /// The sweep's look at a template: whether it may be released. One with
 /// connections lives on; one whose server was removed (`orphan`) goes early.
 #[inline(always)]
-pub(super) fn is_over<C: Cell>(
+pub(super) fn is_over<F: Family, C: Cell>(
     cell: FlowCell<C>,
     state: StateWord,
     now: Tick,
@@ -192,12 +192,12 @@ pub(super) fn is_over<C: Cell>(
     if !is_past && !orphan {
         return false;
     }
-    if control(cell).count() != 0 {
+    if control::<F, C>(cell).count() != 0 {
         if !is_past {
             return false;
         }
         cell.touch(times, Times::new(deadline, CONTROLLED));
         return false;
     }
-    close(cell, state)
+    close::<F, C>(cell, state)
 }

@@ -15,8 +15,8 @@ pub struct SweepStatus {
     pub visited: u64,
     /// Cells freed.
     pub freed: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// Nanoseconds of a CPU that it took so far.
+    pub busy: u64,
     /// Blocks that held a cell when they were last passed.
     pub occupied_blocks: u64,
     /// Interval to the next run in nanoseconds.

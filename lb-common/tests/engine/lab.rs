@@ -414,7 +414,7 @@ impl Lab {
             if !state.is_template() {
                 continue;
             }
-            let control = flow::Control(words[flow::word::LINK]);
+            let control = flow::Control(words[V4::LINK]);
             let mine = cells.iter().filter(|(_, state, words)| {
                 let template = words[flow::word::DEST] >> flow::TEMPLATE_SHIFT;
                 !state.is_template() && template == u64::from(*index) + 1
@@ -512,7 +512,7 @@ impl Lab {
     pub(crate) fn hold_the_lock(&self) {
         assert_eq!((&self.tables).param(Param::Multiplier), 0);
         let mut words: [u64; 8] = self.tables.get(V4::FLOW, 0);
-        words[flow::word::HOME] |= u64::from((&self.tables).now()) << 32;
+        words[V4::HOME] |= u64::from((&self.tables).now()) << 32;
         self.tables.set(V4::FLOW, 0, words);
     }
 }

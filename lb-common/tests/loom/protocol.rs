@@ -128,7 +128,7 @@ pub(crate) fn audit(tables: &LoomTables, key: &Key) -> usize {
     assert_eq!(tables.occupied(), occupied);
     assert_eq!([tables.load(0), tables.load(1)], loads);
     let home = tables.cell(Table::Flow4, 0).expect("exists");
-    let home = HomeWord(home.load(word::HOME));
+    let home = HomeWord(home.load(V4::HOME));
     assert!(!home.is_locked());
     assert_eq!(home.spilled(), spilled);
     of_key

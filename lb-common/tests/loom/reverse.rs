@@ -54,7 +54,7 @@ fn sweep(tables: &LoomTables, cells: &[u32]) {
         let cell = FlowCell(tables.cell(Table::Flow4, index).expect("exists"));
         let state = cell.state();
         let over = if state.is_reverse() {
-            let link = cell.link();
+            let link = cell.link::<V4>();
             let held = tables.cell(Table::Flow4, link.index());
             held.is_none_or(|it| FlowCell(it).state().generation() != link.generation())
         } else {
@@ -70,8 +70,8 @@ fn sweep(tables: &LoomTables, cells: &[u32]) {
 fn reply(tables: &LoomTables) -> Option<(u32, [u64; 3])> {
     let reverse = find(tables, &BACK)?;
     assert!(reverse.state.is_reverse());
-    let conn = flow::linked::<V4, _>(tables, reverse.cell.link())?;
-    let (link, way) = flow::read_reverse(reverse.cell)?;
+    let conn = flow::linked::<V4, _>(tables, reverse.cell.link::<V4>())?;
+    let (link, way) = flow::read_reverse::<V4, _>(reverse.cell)?;
     // As the engine does before it writes: the way is that of this connection.
     (link == Link::new(conn.index, conn.state.generation())).then_some((conn.slot(), way))
 }
@@ -192,6 +192,6 @@ fn a_late_touch_against_a_reverse_cell() {
         );
         let cells = reverse_cells(&tables);
         assert_eq!(cells.len(), 1);
-        assert_eq!(flow::way_of(FlowCell(cells[0])), [7; 3]);
+        assert_eq!(flow::way_of::<V4, _>(FlowCell(cells[0])), [7; 3]);
     });
 }

@@ -48,6 +48,12 @@ struct Cli {
     verb: Verb,
 }
 
+/// Whether these are words that lvx takes.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn understands(words: Vec<String>) -> bool {
+    Cli::try_parse_from(words).is_ok()
+}
+
 #[derive(Subcommand)]
 enum Verb {
     /// Start the daemon: load the data plane and serve ipvsadm

@@ -11,7 +11,7 @@ use lb_common::{
     conn::Protocol,
     engine::CALL_KEY,
     family::{V4, V6},
-    flow::{BLOCK, CONTROLLED, Control, FlowCell, StateWord, Times, word},
+    flow::{BLOCK, CONTROLLED, Control, FlowCell, StateWord, Times},
     layout::{DestEntry, ForwardMethod},
     tables::Cell,
     time::{TICK_SHIFT, Tick},
@@ -123,8 +123,8 @@ fn connection<C: Pod>(
     let mut pe = None;
     if state.is_template() && ports & CALL_KEY != 0 {
         let sums = match family {
-            Family::V4 => cell.0.load(word::KEY) >> 32,
-            Family::V6 => cell.0.load(word::KEY + 2),
+            Family::V4 => cell.key::<V4>()[0] >> 32,
+            Family::V6 => cell.key::<V6>()[2],
         };
         let id = calls([sums, ports]).unwrap_or_default();
         pe = Some(("sip".to_owned(), id));
@@ -147,7 +147,7 @@ fn connection<C: Pod>(
     if !state.is_used() || cell.state().generation() != state.generation() {
         return None;
     }
-    let deadline = deadline(cell, state, times, now)?;
+    let deadline = deadline(cell, family, state, times, now)?;
     let protocol = (ports >> 32) as u8;
     let slot = dest as u32;
     let method = match ForwardMethod::from_bits((dest >> 32) as u8 & 7) {
@@ -200,6 +200,7 @@ fn connection<C: Pod>(
 /// steps of a minute.
 fn deadline<C: Pod>(
     cell: FlowCell<Words<'_, C>>,
+    family: Family,
     state: StateWord,
     times: Times,
     now: Tick,
@@ -208,7 +209,11 @@ fn deadline<C: Pod>(
     if !times.is_dead(now) {
         return Some(deadline);
     }
-    if !state.is_template() || Control(cell.0.load(word::LINK)).count() == 0 {
+    let control = match family {
+        Family::V4 => cell.link::<V4>(),
+        Family::V6 => cell.link::<V6>(),
+    };
+    if !state.is_template() || Control(control.0).count() == 0 {
         return None;
     }
     let steps = now.wrapping_sub(deadline) / CONTROLLED + 1;
@@ -228,13 +233,15 @@ fn state_name(state: StateWord, protocol: u8) -> Option<&'static str> {
 
 /// Client, service, and the word with ports and protocol.
 fn key<C: Pod>(cell: FlowCell<Words<'_, C>>, family: Family) -> (IpAddr, IpAddr, u64) {
-    let key = |i| cell.0.load(word::KEY + i);
     match family {
         Family::V4 => {
-            let addresses = key(0);
-            (v4(addresses as u32), v4((addresses >> 32) as u32), key(1))
+            let [addresses, ports] = cell.key::<V4>();
+            (v4(addresses as u32), v4((addresses >> 32) as u32), ports)
         }
-        Family::V6 => (v6(key(0), key(1)), v6(key(2), key(3)), key(4)),
+        Family::V6 => {
+            let [from, from_too, to, to_too, ports] = cell.key::<V6>();
+            (v6(from, from_too), v6(to, to_too), ports)
+        }
     }
 }
 
@@ -300,7 +307,8 @@ impl<C: Pod> Cell for Words<'_, C> {
 mod tests {
     use lb_common::{
         conn::{Counted, sctp, tcp, udp},
-        flow::{StateWord, Times},
+        family::Family as _,
+        flow::{StateWord, Times, word},
         layout::ForwardMethod,
         time::seconds,
     };
@@ -351,8 +359,8 @@ mod tests {
             let mut words: [u64; 8] = head(state, times, 1);
             let client = u32::from_ne_bytes([10, 0, 0, 100]);
             let vip = u32::from_ne_bytes([10, 0, 0, 1]);
-            words[word::KEY] = u64::from(client) | u64::from(vip) << 32;
-            words[word::KEY + 1] = ports(protocol);
+            words[V4::KEY[0]] = u64::from(client) | u64::from(vip) << 32;
+            words[V4::KEY[1]] = ports(protocol);
             words
         };
         let used = NOW - seconds(3);
@@ -398,10 +406,10 @@ mod tests {
             for (at, addr) in [(0, "2001:db8::100"), (2, "2001:db8::1")] {
                 let addr: Ipv6Addr = addr.parse().unwrap();
                 for (i, bytes) in addr.octets().chunks_exact(8).enumerate() {
-                    words[word::KEY + at + i] = u64::from_ne_bytes(bytes.try_into().unwrap());
+                    words[V6::KEY[at + i]] = u64::from_ne_bytes(bytes.try_into().unwrap());
                 }
             }
-            words[word::KEY + 4] = ports(6);
+            words[V6::KEY[4]] = ports(6);
             flows.set(index, words);
         }
         blocks.set(0, 2);

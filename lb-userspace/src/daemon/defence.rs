@@ -57,7 +57,7 @@ fn drop_one<F: Family>(live: Live<'_>, index: u32) -> bool {
     };
     let state = cell.state();
     let goes = if state.is_template() {
-        !state.is_assured() && flow::close(cell, state)
+        !state.is_assured() && flow::close::<F, _>(cell, state)
     } else {
         state.is_live() && !state.is_reverse() && is_half_open(&cell.key::<F>(), state, F::ports)
     };

@@ -1,7 +1,7 @@
 //! What the daemon may do once it has started: four capabilities, and no way to
 //! more.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::unistd::{Gid, Group, setgroups};
 
@@ -23,12 +23,15 @@ pub const KEPT: [Capability; 4] = [
 /// # Errors
 /// When there is no group of this name.
 pub fn readers(name: Option<&str>) -> Result<Option<Gid>> {
-    let group = Group::from_name(name.unwrap_or(READERS)).context("cannot look groups up")?;
-    match (group, name) {
-        (None, Some(name)) => {
-            anyhow::bail!("there is no group '{name}': 'groupadd --system {name}' makes it")
-        }
-        (group, _) => Ok(group.map(|group| group.gid)),
+    let Some(name) = name else {
+        // A machine without any list of groups has none of this name.
+        let group = Group::from_name(READERS).ok().flatten();
+        return Ok(group.map(|group| group.gid));
+    };
+    let group = Group::from_name(name).context("cannot look groups up")?;
+    match group {
+        Some(group) => Ok(Some(group.gid)),
+        None => bail!("there is no group '{name}': 'groupadd --system {name}' makes it"),
     }
 }
 

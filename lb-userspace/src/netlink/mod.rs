@@ -28,6 +28,27 @@ use std::{
     net::IpAddr,
 };
 
+/// Reads a message of the kernel, whatever it is about.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read(
+    message: &netlink_packet_core::NetlinkMessage<netlink_packet_route::RouteNetlinkMessage>,
+) {
+    use netlink_packet_core::NetlinkPayload::InnerMessage;
+    use netlink_packet_route::RouteNetlinkMessage as M;
+    match &message.payload {
+        InnerMessage(M::NewLink(message) | M::DelLink(message)) => {
+            let _ = parse::link(message);
+        }
+        InnerMessage(M::NewAddress(message) | M::DelAddress(message)) => {
+            let _ = parse::address(message);
+        }
+        InnerMessage(M::NewNeighbour(message) | M::DelNeighbour(message)) => {
+            let _ = (parse::neighbour(message), parse::forwarding(message));
+        }
+        _ => {}
+    }
+}
+
 /// What a link is, as far as claiming frames is concerned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkKind {

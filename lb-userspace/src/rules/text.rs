@@ -21,7 +21,12 @@ pub fn words(rule: &Rule) -> String {
             Some(Match {
                 not,
                 what: Addresses::Set(name),
-            }) => write!(out, " -m set{} --match-set {name} {side}", bang(*not)),
+            }) => write!(
+                out,
+                " -m set{} --match-set {} {side}",
+                bang(*not),
+                named(name)
+            ),
             None => Ok(()),
         };
     }
@@ -29,7 +34,7 @@ pub fn words(rule: &Rule) -> String {
         out.insert_str(0, " -6");
     }
     if let Some(iface) = &rule.iface {
-        let _ = write!(out, "{} -i {}", bang(iface.not), iface.what);
+        let _ = write!(out, "{} -i {}", bang(iface.not), named(&iface.what));
     }
     let protocol = rule.protocol.as_ref().map(|protocol| {
         let name = protocol_name(protocol.what);
@@ -201,6 +206,16 @@ fn port_list(ports: &Ports) -> String {
         }
     });
     items.collect::<Vec<_>>().join(",")
+}
+
+/// A name: as it is, but for what would make other words of it.
+fn named(name: &str) -> String {
+    let special = |c: char| c.is_whitespace() || matches!(c, '"' | '\\');
+    if name.is_empty() || name.contains(special) {
+        quoted(name)
+    } else {
+        name.to_owned()
+    }
 }
 
 /// A word in quotes, as `iptables-save` writes it.

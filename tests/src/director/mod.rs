@@ -172,6 +172,11 @@ impl<'lab> Director<'lab> {
         self.daemon.as_ref().map(Background::pid)
     }
 
+    /// The words with which its daemon is started.
+    pub fn arguments(&self) -> Vec<String> {
+        self.start.arguments()
+    }
+
     /// `lvx` with these words in its namespace, to be run.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.ns.command(&self.lvx);

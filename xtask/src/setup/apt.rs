@@ -36,8 +36,10 @@ pub(super) fn install(names: &[&str]) -> Result<()> {
             run_quietly(&mut command(names))
         })?;
     }
-    if names.contains(&"nginx") {
-        keep_nginx_off()?;
+    for service in ["nginx", "haproxy"] {
+        if names.contains(&service) {
+            keep_off(service)?;
+        }
     }
     Ok(())
 }
@@ -59,14 +61,14 @@ fn command(names: &[&str]) -> Command {
     command
 }
 
-/// Only nginx's binary is wanted: without this, the package's service would
-/// start with the next boot.
-fn keep_nginx_off() -> Result<()> {
+/// Only the binary is wanted: without this, the package's service would start with
+/// the next boot.
+fn keep_off(service: &str) -> Result<()> {
     let Some(systemctl) = find_program("systemctl") else {
         return Ok(());
     };
-    run_quietly(Command::new(systemctl).args(["disable", "nginx.service"]))
-        .context("nginx is installed, but its service is still enabled")
+    run_quietly(Command::new(systemctl).args(["disable", &format!("{service}.service")]))
+        .with_context(|| format!("{service} is installed, but its service is still enabled"))
 }
 
 #[cfg(test)]

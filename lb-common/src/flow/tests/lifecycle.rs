@@ -43,7 +43,7 @@ fn from_insert_to_release<F: Family>() {
         (3, 2)
     );
     assert_eq!(found.times, Times::new(50, TIMEOUT));
-    assert_eq!(found.cell.link(), Link::NONE);
+    assert_eq!(found.cell.link::<F>(), Link::NONE);
     assert_eq!((audit::<F>(&tables), load(&tables, 2)), (1, (1, 0)));
 
     // Another CPU inserts it once more: the flow that is there stays.
@@ -182,7 +182,7 @@ fn a_busy_or_stale_lock<F: Family>() {
     // Also while the clock stands at 0, where the ticket would say "unlocked".
     for now in [0, 1, 5000] {
         let held = u64::from(u32::max(now, 1)) << 32;
-        home.store(word::HOME, held);
+        home.store(F::HOME, held);
         assert!(matches!(
             insert::<F>(&tables, &key, now),
             Inserted::Contended
@@ -192,7 +192,7 @@ fn a_busy_or_stale_lock<F: Family>() {
             insert::<F>(&tables, &key, late),
             Inserted::Contended
         ));
-        assert_eq!(home.load(word::HOME), held);
+        assert_eq!(home.load(F::HOME), held);
         insert_new::<F>(&tables, &key, late + 1);
         assert!(release::<F>(&tables, &key));
         assert_eq!(audit::<F>(&tables), 0, "and the lock is free again");

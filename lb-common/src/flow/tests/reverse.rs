@@ -66,10 +66,14 @@ fn a_reverse_cell_leads_to_its_connection<F: Family>() {
     let reverse = find::<F>(&tables, &back).expect("was inserted");
     assert!(reverse.state.is_reverse() && reverse.state.counted() == 0);
     assert_eq!(own, Link::new(reverse.index, reverse.state.generation()));
-    assert_eq!(read_reverse(reverse.cell), Some((link, WAY)));
+    assert_eq!(read_reverse::<F, _>(reverse.cell), Some((link, WAY)));
     let conn = linked::<F, _>(&tables, link).expect("lives");
     assert_eq!((conn.slot(), conn.cell.key::<F>()), (2, key));
-    assert_eq!(read_reverse(conn.cell), None, "a connection has no way");
+    assert_eq!(
+        read_reverse::<F, _>(conn.cell),
+        None,
+        "a connection has no way"
+    );
     assert!(
         linked::<F, _>(&tables, own).is_none(),
         "no link leads to one"
@@ -100,7 +104,7 @@ fn which_reverse_cell_makes_way<F: Family>() {
         Inserted::New(_)
     ));
     let newer = connect::<F>(&tables, &two, 1, 10);
-    let owner = |tables: &HostTables| find::<F>(tables, &back).expect("there").cell.link();
+    let owner = |tables: &HostTables| find::<F>(tables, &back).expect("there").cell.link::<F>();
     // Only a connection that is new takes it over,
     assert!(matches!(
         pair::<F>(&tables, &back, newer, false, 10),

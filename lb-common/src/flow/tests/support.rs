@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use crate::{
     conn::Counted,
     family::Family,
-    flow::{self, BLOCK, FlowCell, Found, HomeWord, Inserted, NewFlow, word},
+    flow::{self, BLOCK, FlowCell, Found, HomeWord, Inserted, NewFlow},
     host::{HostCell, HostTables},
     layout::{DestLoad, ForwardMethod},
     tables::{Cell, Params, Table, Tables},
@@ -141,7 +141,7 @@ pub(super) fn audit<F: Family>(tables: &HostTables) -> usize {
     }
     for (index, count) in (0..).zip(spills) {
         let home = tables.cell(F::FLOW, index).expect("exists");
-        let home = HomeWord(home.load(word::HOME));
+        let home = HomeWord(home.load(F::HOME));
         assert!(!home.is_locked(), "lock of home {index}");
         assert_eq!(home.spilled(), count, "spill of home {index}");
     }

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use lb_common::{
-    flow::Control,
-    flow::word,
+    family::{Family as _, V4},
+    flow::{Control, word},
     host::frame::Frame,
     layout::{DestFlags, ForwardMethod, Knobs, ServiceFlags},
     reason::Reason,
@@ -233,7 +233,7 @@ fn a_persistent_connections_port_is_not_scheduled_anew() {
     assert_eq!(lab.tables.stats(TX).conns, 1, "it is the same one");
     let words = lab.cells();
     let (_, _, words) = words.iter().find(|cell| cell.1.is_template()).expect("one");
-    assert_eq!(Control(words[word::LINK]).count(), 1);
+    assert_eq!(Control(words[V4::LINK]).count(), 1);
 }
 
 #[test]

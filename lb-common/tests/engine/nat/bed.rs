@@ -12,7 +12,7 @@ use lb_common::{
     flow::{
         self, FlowCell, Found, HomeWord,
         sweep::{SweepState, run},
-        total_cells, word,
+        total_cells,
     },
     host::{
         HostCell, HostPacket, HostTables,
@@ -561,8 +561,8 @@ impl<F: Family> Bed<F> {
                     .or_insert(0) += 1;
             }
             if state.is_reverse() {
-                let live = flow::linked::<F, _>(&self.tables, cell.link()).is_some();
-                let first = links.insert(cell.link().0);
+                let live = flow::linked::<F, _>(&self.tables, cell.link::<F>()).is_some();
+                let first = links.insert(cell.link::<F>().0);
                 assert!(!live || first, "a connection has two reverse cells");
                 continue;
             }
@@ -581,7 +581,7 @@ impl<F: Family> Bed<F> {
         for home in 0..main {
             let cell = (&self.tables).cell(F::FLOW, home).expect("exists");
             let wanted = spills.get(&home).copied().unwrap_or(0);
-            let word = HomeWord(cell.load(word::HOME));
+            let word = HomeWord(cell.load(F::HOME));
             let found = (word.is_locked(), word.spilled());
             assert_eq!(found, (false, wanted), "lock and spill of {home}");
         }

@@ -181,7 +181,7 @@ fn a_port_is_used_again<F: Family>() {
             assert_eq!(bed.reason(&segment), Reason::ForwardedRedirect);
         }
         assert_eq!(bed.state(1000, WEB), TIME_WAIT);
-        let old = bed.conn(1000, WEB).expect("tracked").cell.link();
+        let old = bed.conn(1000, WEB).expect("tracked").cell.link::<F>();
         bed.run(&request(S));
         let next = *servers.last().expect("not empty");
         assert_eq!(bed.state(1000, WEB), SYN_RECV);
@@ -190,7 +190,7 @@ fn a_port_is_used_again<F: Family>() {
             bed.tables.stats(next).conns,
             if next == MAPPED { 2 } else { 1 }
         );
-        let new = bed.conn(1000, WEB).expect("tracked").cell.link();
+        let new = bed.conn(1000, WEB).expect("tracked").cell.link::<F>();
         assert!(new != old && new != Link::NONE);
         assert_eq!(bed.reason(&reply(next, S | A)), Reason::ForwardedRedirect);
         bed.sweep();

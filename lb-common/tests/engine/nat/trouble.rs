@@ -2,7 +2,7 @@
 
 use lb_common::{
     family::Family,
-    flow::{Link, word},
+    flow::Link,
     layout::DestFlags,
     reason::Reason,
     tables::Table,
@@ -73,7 +73,7 @@ fn a_full_table_leaves_no_half_a_connection<F: Family>() {
 
 /// Holds the lock of the home cell that all flows have.
 fn hold_the_lock<F: Family>(bed: &Bed<F>) {
-    let at = |words: &mut [u64]| words[word::HOME] |= u64::from(bed.now()) << 32;
+    let at = |words: &mut [u64]| words[F::HOME] |= u64::from(bed.now()) << 32;
     if F::FLOW == Table::Flow4 {
         let mut words: [u64; 8] = bed.tables.get(F::FLOW, 0);
         at(&mut words);
@@ -104,7 +104,7 @@ fn a_held_lock_costs_a_first_packet_and_nothing_else<F: Family>() {
     hold_the_lock(&bed);
     assert_eq!(bed.reason(&ack), Reason::ForwardedRedirect);
     let conn = bed.conn(1000, WEB).expect("not released");
-    assert_ne!(conn.cell.link(), Link::NONE);
+    assert_ne!(conn.cell.link::<F>(), Link::NONE);
     let reply = Bed::<F>::reply(MAPPED, WEB, 1000, S | A);
     assert_eq!(bed.reason(&reply), Reason::ForwardedRedirect);
     bed.later(seconds(3));

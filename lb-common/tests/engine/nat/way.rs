@@ -63,7 +63,7 @@ fn another_gateway_is_learnt_from_the_next_tick_on<F: Family>() {
         bed.later(1);
         bed.run(&by(GATEWAY, &[], A));
         assert_eq!(to(), GATEWAY);
-        let link = |bed: &Bed<F>| bed.conn(1000, service).expect("tracked").cell.link();
+        let link = |bed: &Bed<F>| bed.conn(1000, service).expect("tracked").cell.link::<F>();
         let before = link(&bed);
         for _ in 0..3 {
             bed.later(1);

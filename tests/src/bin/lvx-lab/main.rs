@@ -1,6 +1,7 @@
 //! `lvx-lab`: lvx at work in network namespaces made for it.
 
 mod bench;
+mod chaos;
 mod clean;
 mod demo;
 mod stop;
@@ -30,6 +31,8 @@ enum Verb {
     Verify(verify::Arguments),
     /// What a packet costs, against a hash of the kernel's in the same run.
     Bench(bench::Arguments),
+    /// Kills the daemon at random moments under load, and looks for what was lost.
+    Chaos(chaos::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Verb::Clean(arguments) => clean::run(&arguments),
         Verb::Verify(arguments) => verify::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Chaos(arguments) => chaos::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,12 +6,14 @@
 //! must do, in the same run.
 
 mod cases;
+mod forwarding;
 mod measure;
 mod plot;
 mod report;
 #[expect(unreachable_pub, reason = "the programs' crate has the same file")]
 #[path = "../../../../../lb-ebpf/src/bench_run.rs"]
 mod run_record;
+mod scale;
 mod schedulers;
 mod stand;
 mod streams;
@@ -63,6 +65,10 @@ pub(crate) struct Arguments {
 enum What {
     /// One TCP stream by each method, next to direct and to plain forwarding.
     Streams(streams::Arguments),
+    /// From end to end, next to plain forwarding, nftables and HAProxy.
+    Forwarding(forwarding::Arguments),
+    /// Millions of connections, the sweep, several CPUs, thousands of services.
+    Scale(scale::Arguments),
     /// A new connection by each scheduler, with 2 to 1,000 servers.
     Schedulers(schedulers::Arguments),
 }
@@ -71,14 +77,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(What::Streams(arguments)) = &arguments.what {
         return streams::run(arguments);
     }
+    if let Some(What::Forwarding(arguments)) = &arguments.what {
+        return forwarding::run(arguments);
+    }
+    if let Some(What::Scale(arguments)) = &arguments.what {
+        return scale::run(arguments);
+    }
     let cpus = std::thread::available_parallelism()?.get();
     let cpu = arguments.cpu.unwrap_or(cpus - 1);
-    let mut only = CpuSet::new();
-    only.set(cpu)
-        .with_context(|| format!("there is no CPU {cpu}"))?;
-    // 0 is the calling thread.
-    sched_setaffinity(Pid::from_raw(0), &only)
-        .with_context(|| format!("cannot move to CPU {cpu}"))?;
+    pin(cpu)?;
     if let Some(What::Schedulers(arguments)) = &arguments.what {
         return schedulers::run(arguments);
     }
@@ -109,6 +116,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Moves the calling thread to a CPU, and what it starts from then on.
+fn pin(cpu: usize) -> Result<()> {
+    let mut only = CpuSet::new();
+    only.set(cpu)
+        .with_context(|| format!("there is no CPU {cpu}"))?;
+    // 0 is the calling thread.
+    sched_setaffinity(Pid::from_raw(0), &only).with_context(|| format!("cannot move to CPU {cpu}"))
 }
 
 fn plan(arguments: &Arguments) -> Plan {

@@ -1,6 +1,6 @@
 //! The figures as tables and as JSON.
 
-use std::fs;
+use std::{fmt, fs};
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
@@ -11,20 +11,18 @@ use super::{
     measure::{Net, Plan, Point, Row},
 };
 
-/// Everything that was measured, and where.
+/// Where it was measured.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct Machine {
     kernel: String,
     processor: String,
     cpus: usize,
     measured_on_cpu: usize,
-    plan: Plan,
-    rows: Vec<Row>,
 }
 
-impl Report {
-    /// The figures with this machine's description.
-    pub(super) fn new(cpus: usize, cpu: usize, plan: Plan, rows: Vec<Row>) -> Result<Self> {
+impl Machine {
+    /// This one, of which that CPU measures.
+    pub(super) fn here(cpus: usize, cpu: usize) -> Result<Self> {
         let uname = nix::sys::utsname::uname()?;
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo
@@ -36,6 +34,39 @@ impl Report {
             processor: model.to_owned(),
             cpus,
             measured_on_cpu: cpu,
+        })
+    }
+
+    /// How many CPUs it has.
+    pub(super) const fn cpus(&self) -> usize {
+        self.cpus
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}, {} CPUs, Linux {}; on CPU {}",
+            self.processor, self.cpus, self.kernel, self.measured_on_cpu
+        )
+    }
+}
+
+/// Everything that was measured, and where.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    #[serde(flatten)]
+    machine: Machine,
+    plan: Plan,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    /// The figures with this machine's description.
+    pub(super) fn new(cpus: usize, cpu: usize, plan: Plan, rows: Vec<Row>) -> Result<Self> {
+        Ok(Self {
+            machine: Machine::here(cpus, cpu)?,
             plan,
             rows,
         })
@@ -49,14 +80,8 @@ impl Report {
     /// Shows the floors and the paths, which were measured in the order of `cases`.
     pub(super) fn print(&self, cases: &[Case], markdown: bool) {
         println!(
-            "{}, {} CPUs, Linux {}; on CPU {}, {} rounds of {} packets (new: {}) for each program, in turns.",
-            self.processor,
-            self.cpus,
-            self.kernel,
-            self.measured_on_cpu,
-            self.plan.rounds,
-            self.plan.packets,
-            self.plan.connections,
+            "{}, {} rounds of {} packets (new: {}) for each program, in turns.",
+            self.machine, self.plan.rounds, self.plan.packets, self.plan.connections,
         );
         println!("Nanoseconds are this machine's, net of an empty program: least (median).\n");
         self.print_floors(markdown);
@@ -121,7 +146,8 @@ impl Report {
     }
 }
 
-fn drawn(mut table: Table, markdown: bool) -> String {
+/// A table whose figures are at the right.
+pub(super) fn drawn(mut table: Table, markdown: bool) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

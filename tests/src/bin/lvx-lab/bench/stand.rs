@@ -11,7 +11,7 @@ use aya::{
 };
 use lb_common::{
     flow::{BLOCK, total_cells},
-    layout::{LocalAddress, Settings, filter_bit},
+    layout::{LocalAddress, Settings, SweepStatus, filter_bit},
     reason::{Class, Reason},
 };
 use lb_userspace::dataplane::{Maps, Plane, Sizes};
@@ -27,7 +27,7 @@ use super::{
     template::{LENGTH, Segment, Template, elsewhere},
 };
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.o"));
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -162,8 +162,8 @@ impl Stand {
             sum: packets.frame.sum,
             length: if packets.grows { LENGTH as u64 } else { 0 },
             program: program.index(),
-            misses: 0,
             frame,
+            ..Run::default()
         };
         self.next += u64::from(packets.count);
         let values = vec![bytemuck::cast(run); nr_cpus().map_err(|(_, error)| error)?];
@@ -299,6 +299,11 @@ impl Subject {
             self.sent
         );
         Ok(())
+    }
+
+    /// What the sweep of IPv4 says of itself.
+    pub(super) fn sweep(&self) -> Result<SweepStatus> {
+        Ok(self.maps.sweeps()?[0])
     }
 
     /// Connections that were made.

@@ -1,6 +1,6 @@
 //! Every reader of what others write, as functions of bytes: whatever the bytes
 //! are, they must not panic, and what they read must mean the same when it is
-//! written and read again. For property tests and fuzzers (`fuzz/`) alone.
+//! written and read again. For property tests, and for fuzzers built with `--cfg fuzzing`, alone.
 
 #[cfg(test)]
 mod mutate;

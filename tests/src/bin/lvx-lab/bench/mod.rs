@@ -6,6 +6,8 @@
 //! must do, in the same run.
 
 mod cases;
+mod director;
+mod guest;
 mod measure;
 mod plot;
 mod report;
@@ -65,11 +67,17 @@ enum What {
     Streams(streams::Arguments),
     /// A new connection by each scheduler, with 2 to 1,000 servers.
     Schedulers(schedulers::Arguments),
+    /// Inside the virtual machine: instructions a packet.
+    #[command(hide = true)]
+    Guest(guest::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(What::Streams(arguments)) = &arguments.what {
         return streams::run(arguments);
+    }
+    if let Some(What::Guest(arguments)) = &arguments.what {
+        return guest::run(arguments);
     }
     let cpus = std::thread::available_parallelism()?.get();
     let cpu = arguments.cpu.unwrap_or(cpus - 1);

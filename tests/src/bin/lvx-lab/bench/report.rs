@@ -121,7 +121,8 @@ impl Report {
     }
 }
 
-fn drawn(mut table: Table, markdown: bool) -> String {
+/// The table as text, or as Markdown has it.
+pub(super) fn drawn(mut table: Table, markdown: bool) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

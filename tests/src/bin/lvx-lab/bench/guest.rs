@@ -1,0 +1,233 @@
+//! `lvx-lab bench guest`: instructions a packet, in the virtual machine, whose clock
+//! counts them: there, a nanosecond of processor time is an instruction.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use comfy_table::Table;
+use serde::Serialize;
+
+use super::{
+    cases::{self, Case, grouped},
+    director::{self, Amount, Engine, Share, Stage, WAYS},
+    measure::{self, FEW, Plan, Row},
+    report::drawn,
+    stand::Stand,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Fewer packets: less exact
+    #[arg(long)]
+    quick: bool,
+    /// Only paths with this in their name [may be given several times]
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Write the figures to a file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print tables as Markdown has them
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// The paths through the program that are measured here, and the most instructions
+/// net that one may take.
+const PROGRAMS: [(&str, Option<f64>); 10] = [
+    ("DR", Some(350.0)),
+    ("DR, UDP", Some(350.0)),
+    ("TUN, IPIP", Some(420.0)),
+    ("NAT, to the server", Some(480.0)),
+    ("NAT, to the client", Some(480.0)),
+    ("FULLNAT", None),
+    ("DR, IPv6", None),
+    ("new, rr", None),
+    ("new, rr, NAT", None),
+    ("not for a service", None),
+];
+
+/// Flows that the programs' packets are spread over: columns.
+const FLOWS: [u32; 2] = [1, 1 << 14];
+
+/// All figures, as `--json` writes them.
+#[derive(Serialize)]
+struct Figures {
+    kernel: String,
+    /// Net of an empty program; nanoseconds are instructions.
+    programs: Vec<Row>,
+    /// The director's share.
+    director: Vec<Shared>,
+    /// The director's share when an XDP program sends every packet back.
+    driver: Share,
+}
+
+#[derive(Serialize)]
+struct Shared {
+    name: &'static str,
+    kernel: Share,
+    lvx: Share,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let wanted = |name: &str| {
+        let only = &arguments.only;
+        only.is_empty() || only.iter().any(|part| name.contains(part))
+    };
+    let quick = arguments.quick;
+    let cases: Vec<Case> = cases::all()
+        .into_iter()
+        .filter(|case| budget(&case.name).is_some() && wanted(&case.name))
+        .collect();
+    ensure!(
+        !cases.is_empty() || WAYS.iter().any(|way| wanted(way.name)),
+        "no path is called so"
+    );
+    let mut stand = measure::empty_stand(FEW)?;
+    let (director, driver) = shares(&mut stand, quick, &wanted)?;
+    let figures = Figures {
+        kernel: nix::sys::utsname::uname()?
+            .release()
+            .to_string_lossy()
+            .into_owned(),
+        programs: programs(&cases, quick)?,
+        director,
+        driver,
+    };
+    figures.print(arguments.markdown);
+    if let Some(path) = &arguments.json {
+        fs::write(path, serde_json::to_vec_pretty(&figures)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// What the path of that name may take; `None` when it is not measured here.
+fn budget(name: &str) -> Option<Option<f64>> {
+    let found = PROGRAMS.iter().find(|(path, _)| *path == name);
+    found.map(|(_, budget)| *budget)
+}
+
+fn programs(cases: &[Case], quick: bool) -> Result<Vec<Row>> {
+    let plan = Plan {
+        rounds: 2,
+        packets: if quick { 4_000 } else { 20_000 },
+        connections: if quick { 1_000 } else { 4_000 },
+        flows: FLOWS.to_vec(),
+    };
+    let mut stands = Vec::new();
+    let mut row = |case| measure::row(&mut stands, case, &plan);
+    let rows = cases
+        .iter()
+        .map(|case| row(case).with_context(|| format!("cannot measure {}", case.name)));
+    rows.collect()
+}
+
+fn shares(
+    stand: &mut Stand,
+    quick: bool,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<(Vec<Shared>, Share)> {
+    let amount = if quick {
+        Amount {
+            flows: 256,
+            times: 8,
+            new: 512,
+        }
+    } else {
+        Amount {
+            flows: 1024,
+            times: 16,
+            new: 2048,
+        }
+    };
+    let stage = Stage::new()?;
+    let kernel = director::measure(&stage, stand, Engine::Kernel, amount, wanted)?;
+    let driver = director::driver(&stage, stand, amount)?;
+    let lvx = director::measure(&stage, stand, Engine::Lvx, amount, wanted)?;
+    let names = WAYS.iter().map(|way| way.name).filter(|name| wanted(name));
+    let both = names.zip(kernel.into_iter().zip(lvx));
+    let rows = both.map(|(name, (kernel, lvx))| Shared { name, kernel, lvx });
+    Ok((rows.collect(), driver))
+}
+
+impl Figures {
+    fn print(&self, markdown: bool) {
+        println!(
+            "Linux {} in the virtual machine, instructions a packet.\n",
+            self.kernel
+        );
+        println!("The director's share, from its driver to its driver:");
+        let mut table = Table::new();
+        table.set_header(["path", "kernel", "lvx", "lvx / kernel", "target"]);
+        for row in &self.director {
+            let way = WAYS.iter().find(|way| way.name == row.name);
+            table.add_row([
+                row.name.to_owned(),
+                format!("{:.0}", mean(row.kernel)),
+                format!("{:.0}", mean(row.lvx)),
+                format!("{:.2}", mean(row.lvx) / mean(row.kernel)),
+                shown(way.and_then(|way| way.target)),
+            ]);
+        }
+        println!("{}", drawn(table, markdown));
+        println!(
+            "The driver alone, an XDP program that sends every packet back: {:.0}.",
+            mean(self.driver)
+        );
+        let shares = self.director.iter().flat_map(|row| [row.kernel, row.lvx]);
+        println!(
+            "Two rounds differ by at most {:.1} %.\n",
+            100.0 * spread(shares.chain([self.driver]))
+        );
+
+        println!("The programs alone, net of an empty one:");
+        let mut table = Table::new();
+        let flows = FLOWS.map(|flows| format!("{} flows", grouped(flows)));
+        table.set_header(
+            ["path".to_owned()]
+                .into_iter()
+                .chain(flows)
+                .chain(["target".to_owned()]),
+        );
+        if let Some(point) = self.programs.first().and_then(|row| row.points.first()) {
+            for (name, net) in [
+                ("F0", point.tx),
+                ("F1", point.floor),
+                ("F2", point.hash_floor),
+            ] {
+                let cells = FLOWS.map(|flows| {
+                    if flows == point.flows {
+                        format!("{:.0}", net.least)
+                    } else {
+                        String::new()
+                    }
+                });
+                table.add_row([name.to_owned()].into_iter().chain(cells));
+            }
+        }
+        for row in &self.programs {
+            let cells = FLOWS.map(|flows| {
+                let point = row.points.iter().find(|point| point.flows == flows);
+                point.map_or_else(String::new, |point| format!("{:.0}", point.lvx.least))
+            });
+            let budget = shown(budget(&row.name).flatten());
+            table.add_row([row.name.clone()].into_iter().chain(cells).chain([budget]));
+        }
+        println!("{}", drawn(table, markdown));
+    }
+}
+
+fn shown(target: Option<f64>) -> String {
+    target.map_or_else(String::new, |target| format!("≤ {target}"))
+}
+
+fn mean([one, other]: Share) -> f64 {
+    (one + other) / 2.0
+}
+
+/// The largest difference of two rounds, as a part of the smaller.
+fn spread(shares: impl Iterator<Item = Share>) -> f64 {
+    shares
+        .map(|[one, other]| one.max(other) / one.min(other) - 1.0)
+        .fold(0.0, f64::max)
+}

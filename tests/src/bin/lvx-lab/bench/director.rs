@@ -162,6 +162,7 @@ pub(super) fn measure(
     let lvx = match engine {
         Engine::Kernel => None,
         Engine::Lvx => {
+            eprintln!("starting lvx");
             let start = Start::default().interfaces(&["in", "out"]).mode("native");
             Some(Director::start_with(&stage.director, start)?)
         }
@@ -185,6 +186,7 @@ pub(super) fn measure(
     }
     let shares = ways()
         .map(|(number, way)| {
+            eprintln!("measuring {}, {engine:?}", way.name);
             let share = stage.share(stand, number, way, amount);
             share.with_context(|| format!("{}, {engine:?}", way.name))
         })
@@ -207,6 +209,7 @@ pub(super) fn measure(
 
 /// What an XDP program costs that sends every packet back: the driver's part.
 pub(super) fn driver(stage: &Stage, stand: &mut Stand, amount: Amount) -> Result<Share> {
+    eprintln!("measuring the driver");
     let _back = Foreign::attach(&stage.director, "in", Verdict::Transmit)?;
     let frame = Template::to(WAYS[0].service(0), Segment::Ack);
     let mut round = || {
@@ -245,7 +248,6 @@ impl Stage {
             ))?;
             // A network card's default, and what makes the kernel poll a veth.
             director.enter(|| set_features(interface, &[("rx-gro", true)]))?;
-            poll_by_thread(&director, interface)?;
         }
         // Where the frames of the templates go to and come from.
         director.ip(&format!(
@@ -257,6 +259,9 @@ impl Stage {
              neigh replace {SERVER} lladdr 02:00:00:00:00:02 dev out nud permanent
              route add {CLIENTS} via 172.16.0.1"
         ))?;
+        for interface in ["in", "out"] {
+            poll_by_thread(&director, interface)?;
+        }
         for number in 0..WAYS.len() {
             director.ip(&format!("addr add {}/32 dev lo", vip(number)))?;
         }

@@ -115,7 +115,10 @@ fn programs(cases: &[Case], quick: bool) -> Result<Vec<Row>> {
         flows: FLOWS.to_vec(),
     };
     let mut stands = Vec::new();
-    let mut row = |case| measure::row(&mut stands, case, &plan);
+    let mut row = |case: &Case| {
+        eprintln!("measuring {}", case.name);
+        measure::row(&mut stands, case, &plan)
+    };
     let rows = cases
         .iter()
         .map(|case| row(case).with_context(|| format!("cannot measure {}", case.name)));

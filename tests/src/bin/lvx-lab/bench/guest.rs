@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     cases::{self, Case, grouped},
     director::{self, Amount, Engine, Share, Stage, WAYS},
-    measure::{self, FEW, Plan, Row},
+    measure::{self, Plan, Row},
     report::drawn,
     stand::Stand,
 };
@@ -82,14 +82,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         !cases.is_empty() || WAYS.iter().any(|way| wanted(way.name)),
         "no path is called so"
     );
-    let mut stand = measure::empty_stand(FEW)?;
-    let (director, driver) = shares(&mut stand, quick, &wanted)?;
+    // All of the programs' tables have room for as many: it takes long to load them.
+    let most = FLOWS[FLOWS.len() - 1];
+    let mut stands = vec![(most, measure::empty_stand(most)?)];
+    let (director, driver) = shares(&mut stands[0].1, quick, &wanted)?;
     let figures = Figures {
         kernel: nix::sys::utsname::uname()?
             .release()
             .to_string_lossy()
             .into_owned(),
-        programs: programs(&cases, quick)?,
+        programs: programs(&mut stands, &cases, quick)?,
         director,
         driver,
     };
@@ -107,17 +109,16 @@ fn budget(name: &str) -> Option<Option<f64>> {
     found.map(|(_, budget)| *budget)
 }
 
-fn programs(cases: &[Case], quick: bool) -> Result<Vec<Row>> {
+fn programs(stands: &mut Vec<(u32, Stand)>, cases: &[Case], quick: bool) -> Result<Vec<Row>> {
     let plan = Plan {
         rounds: 2,
         packets: if quick { 4_000 } else { 20_000 },
         connections: if quick { 1_000 } else { 4_000 },
         flows: FLOWS.to_vec(),
     };
-    let mut stands = Vec::new();
     let mut row = |case: &Case| {
         eprintln!("measuring {}", case.name);
-        measure::row(&mut stands, case, &plan)
+        measure::row(stands, case, &plan)
     };
     let rows = cases
         .iter()

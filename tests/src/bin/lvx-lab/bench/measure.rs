@@ -65,7 +65,7 @@ pub(super) struct Row {
 }
 
 /// Connections that the smallest table promises, and that fill it to its last cell.
-pub(super) const FEW: u32 = 1 << 12;
+const FEW: u32 = 1 << 12;
 const FILLING: u32 = 1 << 18;
 
 /// Measures a case.

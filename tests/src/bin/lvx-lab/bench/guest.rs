@@ -8,9 +8,9 @@ use comfy_table::Table;
 use serde::Serialize;
 
 use super::{
-    cases::{self, Case, grouped},
+    cases::{self, Case},
     director::{self, Amount, Engine, Share, Stage, WAYS},
-    measure::{self, Plan, Row},
+    measure::{self, Net, Plan, Point, Row},
     report::drawn,
     stand::Stand,
 };
@@ -58,7 +58,7 @@ struct Figures {
     /// The director's share.
     director: Vec<Shared>,
     /// The director's share when an XDP program sends every packet back.
-    driver: Share,
+    driver: Option<Share>,
 }
 
 #[derive(Serialize)]
@@ -85,7 +85,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     // All of the programs' tables have room for as many: it takes long to load them.
     let most = FLOWS[FLOWS.len() - 1];
     let mut stands = vec![(most, measure::empty_stand(most)?)];
-    let (director, driver) = shares(&mut stands[0].1, quick, &wanted)?;
+    let (director, driver) = if WAYS.iter().any(|way| wanted(way.name)) {
+        shares(&mut stands[0].1, quick, &wanted)?
+    } else {
+        Default::default()
+    };
     let figures = Figures {
         kernel: nix::sys::utsname::uname()?
             .release()
@@ -130,7 +134,7 @@ fn shares(
     stand: &mut Stand,
     quick: bool,
     wanted: &dyn Fn(&str) -> bool,
-) -> Result<(Vec<Shared>, Share)> {
+) -> Result<(Vec<Shared>, Option<Share>)> {
     let amount = if quick {
         Amount {
             flows: 256,
@@ -151,74 +155,80 @@ fn shares(
     let names = WAYS.iter().map(|way| way.name).filter(|name| wanted(name));
     let both = names.zip(kernel.into_iter().zip(lvx));
     let rows = both.map(|(name, (kernel, lvx))| Shared { name, kernel, lvx });
-    Ok((rows.collect(), driver))
+    Ok((rows.collect(), Some(driver)))
 }
 
 impl Figures {
     fn print(&self, markdown: bool) {
         println!(
-            "Linux {} in the virtual machine, instructions a packet.\n",
+            "Linux {} in the virtual machine, instructions a packet.",
             self.kernel
         );
-        println!("The director's share, from its driver to its driver:");
-        let mut table = Table::new();
-        table.set_header(["path", "kernel", "lvx", "lvx / kernel", "target"]);
-        for row in &self.director {
-            let way = WAYS.iter().find(|way| way.name == row.name);
-            table.add_row([
-                row.name.to_owned(),
-                format!("{:.0}", mean(row.kernel)),
-                format!("{:.0}", mean(row.lvx)),
-                format!("{:.2}", mean(row.lvx) / mean(row.kernel)),
-                shown(way.and_then(|way| way.target)),
-            ]);
-        }
-        println!("{}", drawn(table, markdown));
-        println!(
-            "The driver alone, an XDP program that sends every packet back: {:.0}.",
-            mean(self.driver)
-        );
-        let shares = self.director.iter().flat_map(|row| [row.kernel, row.lvx]);
-        println!(
-            "Two rounds differ by at most {:.1} %.\n",
-            100.0 * spread(shares.chain([self.driver]))
-        );
-
-        println!("The programs alone, net of an empty one:");
-        let mut table = Table::new();
-        let flows = FLOWS.map(|flows| format!("{} flows", grouped(flows)));
-        table.set_header(
-            ["path".to_owned()]
-                .into_iter()
-                .chain(flows)
-                .chain(["target".to_owned()]),
-        );
-        if let Some(point) = self.programs.first().and_then(|row| row.points.first()) {
-            for (name, net) in [
-                ("F0", point.tx),
-                ("F1", point.floor),
-                ("F2", point.hash_floor),
-            ] {
-                let cells = FLOWS.map(|flows| {
-                    if flows == point.flows {
-                        format!("{:.0}", net.least)
-                    } else {
-                        String::new()
-                    }
-                });
-                table.add_row([name.to_owned()].into_iter().chain(cells));
-            }
-        }
-        for row in &self.programs {
-            let cells = FLOWS.map(|flows| {
-                let point = row.points.iter().find(|point| point.flows == flows);
-                point.map_or_else(String::new, |point| format!("{:.0}", point.lvx.least))
+        if let Some(driver) = self.driver {
+            println!("\nThe director's share, from its driver to its driver:");
+            let rows = self.director.iter().map(|row| {
+                let (kernel, lvx) = (mean(row.kernel), mean(row.lvx));
+                let way = WAYS.iter().find(|way| way.name == row.name);
+                [
+                    row.name.to_owned(),
+                    format!("{kernel:.0}"),
+                    format!("{lvx:.0}"),
+                    format!("{:.2}", lvx / kernel),
+                    shown(way.and_then(|way| way.target)),
+                ]
             });
-            let budget = shown(budget(&row.name).flatten());
-            table.add_row([row.name.clone()].into_iter().chain(cells).chain([budget]));
+            let heading = ["path", "kernel", "lvx", "lvx / kernel", "target"];
+            println!("{}", table(heading, rows, markdown));
+            let shares = self.director.iter().flat_map(|row| [row.kernel, row.lvx]);
+            println!(
+                "An XDP program that sends every packet back, the driver alone: {:.0}. Two rounds \
+                 differ by at most {:.1} %.",
+                mean(driver),
+                100.0 * spread(shares.chain([driver]))
+            );
         }
-        println!("{}", drawn(table, markdown));
+        let Some(first) = self.programs.first() else {
+            return;
+        };
+        println!("\nThe programs alone, net of an empty one:");
+        let floors: [(&str, fn(&Point) -> Net); 3] = [
+            ("F0", |point| point.tx),
+            ("F1", |point| point.floor),
+            ("F2", |point| point.hash_floor),
+        ];
+        let floors = floors
+            .iter()
+            .map(|(name, net)| cells(name, first, net, None));
+        let paths = self.programs.iter().map(|row| {
+            cells(
+                &row.name,
+                row,
+                &|point| point.lvx,
+                budget(&row.name).flatten(),
+            )
+        });
+        let heading = ["path", "1 flow", "16,384 flows", "target"];
+        println!("{}", table(heading, floors.chain(paths), markdown));
     }
+}
+
+/// A row of the programs' table.
+fn cells(name: &str, row: &Row, net: &dyn Fn(&Point) -> Net, target: Option<f64>) -> [String; 4] {
+    let [one, many] = FLOWS.map(|flows| {
+        let point = row.points.iter().find(|point| point.flows == flows);
+        point.map_or_else(String::new, |point| format!("{:.0}", net(point).least))
+    });
+    [name.to_owned(), one, many, shown(target)]
+}
+
+fn table<const N: usize>(
+    heading: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    markdown: bool,
+) -> String {
+    let mut table = Table::new();
+    table.set_header(heading).add_rows(rows);
+    drawn(table, markdown)
 }
 
 fn shown(target: Option<f64>) -> String {

@@ -114,6 +114,9 @@ impl Builder {
             // Types and line numbers for the verifier's log and for BTF.
             "-Cdebuginfo=2".to_owned(),
             "-Clink-arg=--btf".to_owned(),
+            // bpf-linker's way with memcpy has every memset call a function, of five
+            // instructions a byte: stores instead.
+            "-Clink-arg=--llvm-args=--max-store-memset=128".to_owned(),
             // v3 has the 32-bit instructions, and compare-and-swap.
             "-Ctarget-cpu=v3".to_owned(),
             // Packet fields are seldom aligned; x86-64 and arm64 do not mind.

@@ -2,6 +2,7 @@
 
 use crate::{
     conn::sctp::Columns,
+    flow::PREPARED_WORDS,
     layout::{ForwardMethod, Root},
     time::Tick,
 };
@@ -102,7 +103,10 @@ pub struct Facts {
     /// and port; of a service by mark, the mark in the first 32 bits.
     pub call: [u64; 3],
     /// What that cell will hold: [`Prepared`](crate::flow::Prepared) in words.
-    pub prepared: [u64; 10],
+    pub prepared: [u64; PREPARED_WORDS],
+    /// Of a packet without a connection, how the home of its key was when it was not found:
+    /// [`HomeWord`](crate::flow::HomeWord).
+    pub home: u64,
     /// What became of it: one of [`outcome`].
     pub outcome: u64,
     /// The cell that was made: a [`Link`](crate::flow::Link).

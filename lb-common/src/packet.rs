@@ -28,6 +28,16 @@ pub trait Packet {
     fn read<V: AnyBitPattern>(&self, offset: u32) -> Option<V>;
     /// Puts a value at `offset`; `None`, and nothing is written, beyond the end.
     fn write<V: NoUninit>(&mut self, offset: u32, value: V) -> Option<()>;
+    /// Replaces the value at `offset`; `None` beyond the end. The end is looked for once.
+    #[inline(always)]
+    fn change<V: AnyBitPattern + NoUninit>(
+        &mut self,
+        offset: u32,
+        change: impl FnOnce(V) -> V,
+    ) -> Option<()> {
+        let old = self.read::<V>(offset)?;
+        self.write(offset, change(old))
+    }
     /// Adds to the sum of a transport checksum at `offset`: `pseudo` is what the
     /// pseudo-header changed by, `rest` what the bytes behind it did. Where 0
     /// stands for "none" (UDP), a checksum of 0 becomes its other form. A checksum
@@ -41,16 +51,14 @@ pub trait Packet {
         rest: u64,
         zero_is_none: bool,
     ) -> Option<()> {
-        let old = self.read::<u16>(offset)?;
-        let new = checksum::updated(old, pseudo.wrapping_add(rest));
-        self.write(
-            offset,
+        self.change(offset, |old: u16| {
+            let new = checksum::updated(old, pseudo.wrapping_add(rest));
             if zero_is_none && new == 0 {
                 0xffff
             } else {
                 new
-            },
-        )
+            }
+        })
     }
     /// `offset`, which is below 256. In the kernel the verifier knows no more of it
     /// afterwards: the rounds of a loop look alike to it.

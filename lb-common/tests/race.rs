@@ -11,7 +11,7 @@ use lb_common::{
     conn::Counted,
     family::{Family, V4},
     flow::{
-        self, BLOCK, FlowCell, Inserted, NewFlow, StateWord,
+        self, BLOCK, FlowCell, HomeWord, Inserted, NewFlow, StateWord,
         sweep::{self, SweepState},
         word,
     },
@@ -75,7 +75,12 @@ fn work(tables: &HostTables, step: u64, now: u32, expire: bool) -> u32 {
         };
         // A thread may be put to sleep while it holds a lock; programs are not.
         let outcome = loop {
-            match flow::insert::<V4, _>(tables, &key(number), now, &flow.prepare(now)) {
+            let absent = match flow::find_or_home::<V4, _>(tables, &key(number)) {
+                Err(home) if number % 2 == 0 => home,
+                _ => HomeWord::NONE,
+            };
+            let flow = flow.prepare(now).absent_from(absent);
+            match flow::insert::<V4, _>(tables, &key(number), now, &flow) {
                 Inserted::Contended => thread::yield_now(),
                 outcome => break outcome,
             }
@@ -140,9 +145,10 @@ fn audit(tables: &HostTables) -> u64 {
     }
     for (index, count) in (0..).zip(homes) {
         let cell = tables.cell(V4::FLOW, index).expect("exists");
+        let home = HomeWord(cell.load(word::HOME));
         assert_eq!(
-            cell.load(word::HOME),
-            count,
+            (home.is_locked(), home.spilled()),
+            (false, count),
             "lock and spill of home {index}"
         );
     }

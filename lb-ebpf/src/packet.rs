@@ -89,6 +89,18 @@ impl Packet for XdpPacket {
     }
 
     #[inline(always)]
+    fn change<V: AnyBitPattern + NoUninit>(
+        &mut self,
+        offset: u32,
+        change: impl FnOnce(V) -> V,
+    ) -> Option<()> {
+        let place = self.at(offset, size_of::<V>())? as *mut V;
+        // SAFETY: as for read and write; nothing moves the frame in between.
+        unsafe { place.write_unaligned(change(place.read_unaligned())) };
+        Some(())
+    }
+
+    #[inline(always)]
     fn offset(&self, offset: u32) -> u32 {
         let mut offset = u64::from(offset);
         // SAFETY: one instruction on a register.

@@ -14,7 +14,7 @@ use crate::{
     conn::{Protocol, Seen, Tracking, sctp::Event},
     facts::{Facts, NO_CELL, outcome, told},
     family::Family,
-    flow::{self, Inserted, Link, NewFlow, Prepared},
+    flow::{self, HomeWord, Inserted, Link, NewFlow, Prepared},
     forward::Part,
     layout::{
         DestFlags, DestLoad, FilterVerdict, ForwardMethod, ServiceFlags, SettingsView, Stats,
@@ -321,7 +321,8 @@ fn note_flow<T: Tables>(tables: T, facts: &mut Facts) -> Result<(), Stop> {
     };
     let ([a, b], [c, d]) = (facts.src, facts.dst);
     facts.new_key = [a, b, c, d, facts.ports];
-    facts.prepared = flow.prepare(facts.tick()).words();
+    let new = flow.prepare(facts.tick());
+    facts.prepared = new.absent_from(HomeWord(facts.home)).words();
     Ok(())
 }
 

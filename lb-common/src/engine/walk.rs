@@ -8,7 +8,7 @@ use crate::{
     conn::{Protocol, Tracking},
     facts::{Facts, NO_REVERSE},
     family::{Family, V4, V6},
-    flow,
+    flow::{self, HomeWord},
     forward::Part,
     layout::{
         DestFlags, FILTER_WORDS, ForwardMethod, IFACE_WINDOW, IfaceKey, IfaceView, Root,
@@ -166,36 +166,40 @@ fn steer<F: Family, P: Packet, T: Tables, S: Stages<P>>(
     // No flag in a register: the verifier would walk all that follows twice.
     facts.owed[0] = 0;
     let dest = 'dest: {
-        if let Some(found) = flow::find::<F, T>(tables, &key) {
-            if found.state.is_reverse() {
-                if let Some(conn) = connection::of_reply::<F, T>(tables, &found, facts) {
-                    connection::follow_reply::<F, T>(tables, &conn, facts, tracking)?;
-                    let answer = stages.to_client::<F>(packet, facts);
-                    stage_done(facts, answer)?;
-                    return Ok(send::leave(tables, facts, facts.egress as u32));
-                }
-            } else if to_vip && !found.times.is_dead(facts.tick()) {
-                facts.cell = found.index.into();
-                facts.dest = found.slot().into();
-                let dest = connection::dest_word(tables, facts)?;
-                let mut answer = STAGE_DONE;
-                if tracking.opens(facts) || !dest.has(DestFlags::AVAILABLE) {
-                    answer = stages.reconsider::<F>(packet, facts);
-                }
-                if answer != STAGE_ANEW {
-                    stage_done(facts, answer)?;
-                    connection::follow::<F, T>(tables, &found, facts, tracking, dest)?;
-                    if connection::is_time_to_learn(&found, facts) {
-                        let mut answer = stages.learn::<F>(packet, facts);
-                        if answer == STAGE_BIND {
-                            facts.tries = u64::from(LOCAL_PORT_TRIES);
-                            answer = make_reverse::<F, P, S>(packet, stages, facts);
-                        }
+        match flow::find_or_home::<F, T>(tables, &key) {
+            Ok(found) => {
+                if found.state.is_reverse() {
+                    if let Some(conn) = connection::of_reply::<F, T>(tables, &found, facts) {
+                        connection::follow_reply::<F, T>(tables, &conn, facts, tracking)?;
+                        let answer = stages.to_client::<F>(packet, facts);
                         stage_done(facts, answer)?;
+                        return Ok(send::leave(tables, facts, facts.egress as u32));
                     }
-                    break 'dest dest;
+                } else if to_vip && !found.times.is_dead(facts.tick()) {
+                    facts.cell = found.index.into();
+                    facts.dest = found.slot().into();
+                    let dest = connection::dest_word(tables, facts)?;
+                    let mut answer = STAGE_DONE;
+                    if tracking.opens(facts) || !dest.has(DestFlags::AVAILABLE) {
+                        answer = stages.reconsider::<F>(packet, facts);
+                    }
+                    if answer != STAGE_ANEW {
+                        stage_done(facts, answer)?;
+                        connection::follow::<F, T>(tables, &found, facts, tracking, dest)?;
+                        if connection::is_time_to_learn(&found, facts) {
+                            let mut answer = stages.learn::<F>(packet, facts);
+                            if answer == STAGE_BIND {
+                                facts.tries = u64::from(LOCAL_PORT_TRIES);
+                                answer = make_reverse::<F, P, S>(packet, stages, facts);
+                            }
+                            stage_done(facts, answer)?;
+                        }
+                        break 'dest dest;
+                    }
                 }
+                facts.home = HomeWord::NONE.0;
             }
+            Err(home) => facts.home = home.0,
         }
         facts.reason = Reason::PassedNoVip as u64;
         if to_vip {

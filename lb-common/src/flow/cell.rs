@@ -10,8 +10,7 @@ use crate::{
 pub mod word {
     /// [`StateWord`](super::StateWord).
     pub const STATE: usize = 0;
-    /// As a home cell: lock (the locker's tick, 0 is free) in the high half,
-    /// flows of this home in the stash in the low half. Never cleared by a release.
+    /// As a home cell: a [`HomeWord`](super::HomeWord). Never cleared by a release.
     pub const HOME: usize = 1;
     /// [`Times`](super::Times).
     pub const TIMES: usize = 2;

@@ -1,7 +1,8 @@
 use core::marker::PhantomData;
 
 use super::{
-    BLOCK, Control, FlowCell, Found, LOCK_TRIES, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW,
+    BLOCK, Control, FlowCell, Found, HomeWord, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW,
+    home::Lock,
     lookup::{self, Window, find_cold},
     release, state, template, word,
 };
@@ -11,11 +12,8 @@ use crate::{
     layout::ForwardMethod,
     load,
     tables::{Cell, Step, Tables},
-    time::{Tick, seconds},
+    time::Tick,
 };
-
-/// Ticks after which a lock's holder must be gone.
-const STALE_LOCK: u32 = seconds(2);
 
 /// A connection to be inserted.
 #[derive(Clone, Copy, Debug)]
@@ -57,9 +55,13 @@ impl NewFlow {
             load: state::load_of(self.counted as u8),
             takes_over: 0,
             service: [0; 3],
+            absent: HomeWord::NONE,
         }
     }
 }
+
+/// Words of [`Prepared`].
+pub const PREPARED_WORDS: usize = 11;
 
 /// What a new cell holds besides its key, in words: a connection
 /// ([`NewFlow`]), a template ([`NewTemplate`](super::NewTemplate)) or a reverse
@@ -84,12 +86,23 @@ pub struct Prepared {
     pub(super) takes_over: u64,
     /// Of a template by Call-ID, [`NewTemplate::service`](super::NewTemplate).
     pub(super) service: [u64; 3],
+    /// What [`find_or_home`](super::find_or_home) saw when it did not find the key, or
+    /// [`HomeWord::NONE`].
+    pub(super) absent: HomeWord,
 }
 
 impl Prepared {
+    /// Of a key that was not found when its home was as `home` says: while it is still so,
+    /// the table need not be searched again.
+    #[inline(always)]
+    pub const fn absent_from(mut self, home: HomeWord) -> Self {
+        self.absent = home;
+        self
+    }
+
     /// As words.
     #[inline(always)]
-    pub const fn words(self) -> [u64; 10] {
+    pub const fn words(self) -> [u64; PREPARED_WORDS] {
         let [first, second, port] = self.service;
         [
             self.live.0,
@@ -102,12 +115,13 @@ impl Prepared {
             first,
             second,
             port,
+            self.absent.0,
         ]
     }
 
     /// Of [`Self::words`].
     #[inline(always)]
-    pub const fn from_words(words: [u64; 10]) -> Self {
+    pub const fn from_words(words: [u64; PREPARED_WORDS]) -> Self {
         let [
             live,
             times,
@@ -119,6 +133,7 @@ impl Prepared {
             first,
             second,
             port,
+            absent,
         ] = words;
         Self {
             live: StateWord(live),
@@ -129,6 +144,7 @@ impl Prepared {
             load,
             takes_over,
             service: [first, second, port],
+            absent: HomeWord(absent),
         }
     }
 
@@ -226,10 +242,12 @@ pub fn insert<F: Family, T: Tables>(
 ) -> Inserted {
     let sum = F::hash(tables, key);
     let home = lookup::home_of_sum::<F, T>(tables, sum);
-    let Some(lock) = Lock::take::<F, T>(tables, home, now) else {
+    let Some((lock, before)) = Lock::take::<F, T>(tables, home, now) else {
         return Inserted::Contended;
     };
-    let outcome = if is_present::<F, T>(tables, key, now, flow, sum, home) {
+    // Whoever inserts a key of this home changes its word.
+    let is_absent = before == flow.absent && !before.is_locked();
+    let outcome = if !is_absent && is_present::<F, T>(tables, key, now, flow, sum, home) {
         Inserted::Exists
     } else {
         place::<F, T>(tables, key, flow, sum, home)
@@ -263,90 +281,6 @@ fn is_present<F: Family, T: Tables>(
     find_cold::<F, T>(tables, key, sum, home).is_some()
 }
 
-/// The lock of a home cell.
-#[derive(Clone, Copy)]
-struct Lock {
-    home: u64,
-    /// The lock word's high half; never 0, which means unlocked.
-    ticket: u64,
-}
-
-#[derive(Clone, Copy)]
-struct TakeLock<F> {
-    lock: Lock,
-    now: u64,
-    taken: u64,
-    family: PhantomData<F>,
-}
-
-impl<F: Family, T: Tables> Step<T> for TakeLock<F> {
-    #[inline(always)]
-    fn step(&mut self, tables: T, _: u32) -> bool {
-        let Some(home) = tables.cell(F::FLOW, self.lock.home as u32) else {
-            return false;
-        };
-        let seen = home.load(word::HOME);
-        let holder = (seen >> 32) as u32;
-        // One that is held for seconds is stale: no program runs that long.
-        let free = holder == 0 || (self.now as u32).wrapping_sub(holder) as i32 > STALE_LOCK as i32;
-        let locked = seen & 0xffff_ffff | self.lock.ticket;
-        if free && home.compare_exchange(word::HOME, seen, locked) == seen {
-            self.taken = 1;
-        }
-        self.taken == 0
-    }
-}
-
-#[derive(Clone, Copy)]
-struct GiveLockBack<F> {
-    lock: Lock,
-    family: PhantomData<F>,
-}
-
-impl<F: Family, T: Tables> Step<T> for GiveLockBack<F> {
-    /// Tries again when the spill count changed meanwhile; leaves a lock alone
-    /// that was taken over as stale.
-    #[inline(always)]
-    fn step(&mut self, tables: T, _: u32) -> bool {
-        let Some(home) = tables.cell(F::FLOW, self.lock.home as u32) else {
-            return false;
-        };
-        let seen = home.load(word::HOME);
-        seen & !0xffff_ffff == self.lock.ticket
-            && home.compare_exchange(word::HOME, seen, seen & 0xffff_ffff) != seen
-    }
-}
-
-impl Lock {
-    #[inline(always)]
-    fn take<F: Family, T: Tables>(tables: T, home: u32, now: Tick) -> Option<Self> {
-        let ticket = u64::from(if now == 0 { 1 } else { now }) << 32;
-        let lock = Self {
-            home: home.into(),
-            ticket,
-        };
-        let mut take = TakeLock::<F> {
-            lock,
-            now: now.into(),
-            taken: 0,
-            family: PhantomData,
-        };
-        tables.repeat(LOCK_TRIES, &mut take);
-        (take.taken != 0).then_some(lock)
-    }
-
-    #[inline(always)]
-    fn give_back<F: Family, T: Tables>(self, tables: T) {
-        tables.repeat(
-            LOCK_TRIES,
-            &mut GiveLockBack::<F> {
-                lock: self,
-                family: PhantomData,
-            },
-        );
-    }
-}
-
 /// Claims a free cell in the window, else in the stash, and publishes the flow.
 #[inline(always)]
 fn place<F: Family, T: Tables>(
@@ -360,14 +294,17 @@ fn place<F: Family, T: Tables>(
         fill::<F, T>(tables, index, seen, key, flow);
         return Inserted::New(Link::new(index, seen.generation()));
     }
-    let window = Window::stash::<F, T>(tables, sum);
-    let (Some((index, seen)), Some(home)) =
-        (claim::<F, T>(tables, window), tables.cell(F::FLOW, home))
-    else {
+    let Some(home) = tables.cell(F::FLOW, home) else {
+        return Inserted::Full;
+    };
+    if HomeWord(home.load(word::HOME)).is_full() {
+        return Inserted::Full;
+    }
+    let Some((index, seen)) = claim::<F, T>(tables, Window::stash::<F, T>(tables, sum)) else {
         return Inserted::Full;
     };
     // Before the flow can be seen: look-ups that find the count 0 do not come here.
-    home.add(word::HOME, 1);
+    home.add(word::HOME, HomeWord::SPILL);
     fill::<F, T>(tables, index, seen, key, flow);
     Inserted::New(Link::new(index, seen.generation()))
 }
@@ -410,7 +347,10 @@ fn claim<F: Family, T: Tables>(tables: T, window: Window) -> Option<(u32, StateW
         done: 0,
         family: PhantomData,
     };
-    tables.repeat(WINDOW, &mut claim);
+    // The home cell itself is free more often than not, and a loop is a call.
+    if claim.step(tables, 0) {
+        tables.repeat(WINDOW, &mut claim);
+    }
     (claim.done != 0).then_some((claim.index as u32, StateWord(claim.seen)))
 }
 

@@ -1,4 +1,4 @@
-use super::{FlowCell, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW, word};
+use super::{FlowCell, HomeWord, Link, StateWord, TEMPLATE_SHIFT, Times, WINDOW, word};
 use crate::{
     family::Family,
     tables::{Cell, Param, Step, Tables},
@@ -65,22 +65,37 @@ pub fn stash_home<F: Family, T: Tables>(tables: T, sum: u64) -> u32 {
     (mixed >> 32) as u32 & stash.wrapping_sub(1)
 }
 
-/// Finds the live cell of `key`, dead or not: compare [`Found::times`]. The
-/// home window is unrolled; the stash is rare.
+/// Finds the live cell of `key`, dead or not: compare [`Found::times`].
 #[inline(always)]
 pub fn find<F: Family, T: Tables>(tables: T, key: &F::Key) -> Option<Found<T::Cell>> {
+    find_or_home::<F, T>(tables, key).ok()
+}
+
+/// [`find`]; or how the key's home was before it was searched for in vain
+/// ([`Prepared::absent_from`](super::Prepared::absent_from)). The home window is
+/// unrolled; the stash is rare.
+#[inline(always)]
+pub fn find_or_home<F: Family, T: Tables>(
+    tables: T,
+    key: &F::Key,
+) -> Result<Found<T::Cell>, HomeWord> {
     let cells = tables.param(F::CELLS) as u32;
     let sum = F::hash(tables, key);
     let home = home_of_sum::<F, T>(tables, sum);
-    let mut i = 0;
+    let first = tables.cell(F::FLOW, home).ok_or(HomeWord::NONE)?;
+    let before = HomeWord(first.load(word::HOME));
+    if let Some(found) = probe::<F, T>(FlowCell(first), key, home) {
+        return Ok(found);
+    }
+    let mut i = 1;
     while i < WINDOW {
         let index = home.wrapping_add(i) & cells.wrapping_sub(1);
-        if let Some(found) = probe::<F, T>(tables, key, index) {
-            return Some(found);
+        if let Some(found) = probe_at::<F, T>(tables, key, index) {
+            return Ok(found);
         }
         i += 1;
     }
-    find_in_stash::<F, T>(tables, key, sum, home)
+    find_in_stash::<F, T>(tables, key, sum, before).ok_or(before)
 }
 
 /// As [`find`], in loops: for the cold path, where every step is verified once.
@@ -98,7 +113,11 @@ pub(super) fn find_cold<F: Family, T: Tables>(
     home: u32,
 ) -> Option<Found<T::Cell>> {
     let window = Window::main::<F, T>(tables, home);
-    scan::<F, T>(tables, key, window).or_else(|| find_in_stash::<F, T>(tables, key, sum, home))
+    if let Some(found) = scan::<F, T>(tables, key, window) {
+        return Some(found);
+    }
+    let home = HomeWord(tables.cell(F::FLOW, home)?.load(word::HOME));
+    find_in_stash::<F, T>(tables, key, sum, home)
 }
 
 #[inline(always)]
@@ -106,10 +125,9 @@ fn find_in_stash<F: Family, T: Tables>(
     tables: T,
     key: &F::Key,
     sum: u64,
-    home: u32,
+    home: HomeWord,
 ) -> Option<Found<T::Cell>> {
-    let spilled = tables.cell(F::FLOW, home)?.load(word::HOME) as u32;
-    if spilled == 0 {
+    if home.spilled() == 0 {
         return None;
     }
     scan::<F, T>(tables, key, Window::stash::<F, T>(tables, sum))
@@ -189,7 +207,7 @@ impl<F: Family, T: Tables> Step<T> for Scan<F> {
     #[inline(always)]
     fn step(&mut self, tables: T, i: u32) -> bool {
         let index = self.window.index(i);
-        if probe::<F, T>(tables, &self.key, index).is_none() {
+        if probe_at::<F, T>(tables, &self.key, index).is_none() {
             return true;
         }
         self.found = index.into();
@@ -209,24 +227,31 @@ fn scan<F: Family, T: Tables>(tables: T, key: &F::Key, window: Window) -> Option
         return None;
     }
     // Read once more: the step could only remember where.
-    probe::<F, T>(tables, key, scan.found as u32)
+    probe_at::<F, T>(tables, key, scan.found as u32)
 }
 
-/// The flow in cell `index`, if it is live and has this key: state, data, key,
-/// state again.
 #[inline(always)]
-fn probe<F: Family, T: Tables>(tables: T, key: &F::Key, index: u32) -> Option<Found<T::Cell>> {
-    let cell = FlowCell(tables.cell(F::FLOW, index)?);
+fn probe_at<F: Family, T: Tables>(tables: T, key: &F::Key, index: u32) -> Option<Found<T::Cell>> {
+    probe::<F, T>(FlowCell(tables.cell(F::FLOW, index)?), key, index)
+}
+
+/// The flow in this cell, if it is live and has this key: state, key, data, state
+/// again. A cell that another flow has taken is of another generation.
+#[inline(always)]
+fn probe<F: Family, T: Tables>(
+    cell: FlowCell<T::Cell>,
+    key: &F::Key,
+    index: u32,
+) -> Option<Found<T::Cell>> {
+    let before = cell.state();
     if !cell.has_key::<F>(key) {
         return None;
     }
-    let before = cell.state();
     let (times, dest) = (cell.times(), cell.dest());
-    let same_key = cell.has_key::<F>(key);
     let state = cell.state();
     let same_cell =
         before.is_live() && state.is_live() && state.generation() == before.generation();
-    (same_key && same_cell).then_some(Found {
+    same_cell.then_some(Found {
         cell,
         index,
         state,

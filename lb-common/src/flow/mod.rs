@@ -9,9 +9,10 @@
 //!
 //! * A look-up scans the window and re-reads the state word after the data; it
 //!   never stops at a free cell.
-//! * An insert takes the lock in the key's home cell, searches again, claims a
-//!   free cell (FREE → BUSY), fills it, publishes it (BUSY → LIVE), unlocks.
-//!   So a key has at most one live cell.
+//! * An insert takes the lock in the key's home cell, searches again unless the
+//!   home's word is what it was before the key was searched for in vain, claims a
+//!   free cell (FREE → BUSY), fills it, publishes it (BUSY → LIVE), unlocks, which
+//!   changes the word. So a key has at most one live cell.
 //! * A change of state and a release are a compare-and-swap of the state word;
 //!   only the winner touches the counts of the server, the block and the spill.
 //! * A release increments the cell's generation; links are (index, generation).
@@ -25,6 +26,7 @@
 //!   all; its count is closed before it is released.
 
 mod cell;
+mod home;
 mod insert;
 mod lookup;
 mod release;
@@ -34,8 +36,9 @@ pub mod sweep;
 mod template;
 
 pub use cell::{FlowCell, Link, TEMPLATE_SHIFT, Times, word};
-pub use insert::{Inserted, NewFlow, Prepared, insert};
-pub use lookup::{Found, find, find_rare, home, linked, stash_home};
+pub use home::HomeWord;
+pub use insert::{Inserted, NewFlow, PREPARED_WORDS, Prepared, insert};
+pub use lookup::{Found, find, find_or_home, find_rare, home, linked, stash_home};
 pub use release::{release, transition, vacate};
 pub use reverse::{NewReverse, read_reverse, way_of};
 pub use state::{Phase, StateWord, load_of};

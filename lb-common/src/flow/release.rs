@@ -1,4 +1,6 @@
-use super::{BLOCK, FlowCell, StateWord, TEMPLATE_SHIFT, home, let_go, state::load_of, word};
+use super::{
+    BLOCK, FlowCell, HomeWord, StateWord, TEMPLATE_SHIFT, home, let_go, state::load_of, word,
+};
 use crate::{
     family::Family,
     load,
@@ -87,7 +89,7 @@ fn free<F: Family, T: Tables, const STAYS_COUNTED: bool>(
     if index >= tables.param(F::CELLS) as u32
         && let Some(home) = tables.cell(F::FLOW, home::<F, T>(tables, &key))
     {
-        home.add(word::HOME, 1u64.wrapping_neg());
+        home.add(word::HOME, HomeWord::SPILL.wrapping_neg());
     }
     true
 }

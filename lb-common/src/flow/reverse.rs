@@ -1,4 +1,4 @@
-use super::{FlowCell, Link, Prepared, StateWord, word};
+use super::{FlowCell, HomeWord, Link, Prepared, StateWord, word};
 use crate::tables::Cell;
 
 /// A reverse cell to be inserted. One of another connection makes way: of two
@@ -47,6 +47,7 @@ impl NewReverse {
             load: 0,
             takes_over: self.takes_over.into(),
             service: [0; 3],
+            absent: HomeWord::NONE,
         }
     }
 }

@@ -6,7 +6,7 @@
 //! its time is over while it counts some it lives on for [`CONTROLLED`], and
 //! that is its time-out from then on.
 
-use super::{FlowCell, Found, Prepared, StateWord, Times, word};
+use super::{FlowCell, Found, HomeWord, Prepared, StateWord, Times, word};
 use crate::{
     family::Family,
     layout::ForwardMethod,
@@ -80,6 +80,7 @@ impl NewTemplate {
             load: 0,
             takes_over: 0,
             service: self.service,
+            absent: HomeWord::NONE,
         }
     }
 }

@@ -58,14 +58,14 @@ pub(super) fn decrement_ttl<F: Family, P: Packet>(
     const LOST: Reason = Reason::DroppedInternal;
     let l3 = facts.l3 as u32;
     if F::VERSION == 4 {
-        let at = l3.wrapping_add(8);
-        let [ttl_and_protocol, sum] = packet.read::<[u16; 2]>(at).ok_or(LOST)?;
         // Little-endian: the TTL is the low byte.
-        let rewritten = [
-            ttl_and_protocol.wrapping_sub(1),
-            checksum::after_ttl_decrement(sum),
-        ];
-        packet.write(at, rewritten).ok_or(LOST)
+        let hop = |[ttl_and_protocol, sum]: [u16; 2]| {
+            [
+                ttl_and_protocol.wrapping_sub(1),
+                checksum::after_ttl_decrement(sum),
+            ]
+        };
+        packet.change(l3.wrapping_add(8), hop).ok_or(LOST)
     } else {
         let ttl = (facts.ttl as u8).wrapping_sub(1);
         packet.write(l3.wrapping_add(7), ttl).ok_or(LOST)

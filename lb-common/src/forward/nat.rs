@@ -184,12 +184,12 @@ fn rewrite<F: Family, P: Packet>(
         sum = sum.wrapping_add(changed::<F>(facts.dst, end.addr));
     }
     if F::VERSION == 4 {
-        let at = l3.wrapping_add(8);
-        let [old, check] = packet.read::<[u16; 2]>(at)?;
-        // Little-endian: the TTL is the low byte.
-        let new = old.wrapping_sub(hops.into());
-        let sum = sum.wrapping_add(replaced(old.into(), new.into()));
-        packet.write(at, [new, updated(check, sum)])?;
+        packet.change(l3.wrapping_add(8), |[old, check]: [u16; 2]| {
+            // Little-endian: the TTL is the low byte.
+            let new = old.wrapping_sub(hops.into());
+            let sum = sum.wrapping_add(replaced(old.into(), new.into()));
+            [new, updated(check, sum)]
+        })?;
     } else if hops != 0 {
         let ttl = (facts.ttl as u8).wrapping_sub(hops);
         packet.write(l3.wrapping_add(7), ttl)?;

@@ -160,11 +160,12 @@ fn write_header<P: Packet, W: Way>(packet: &mut P, l3: u32, extra: u32, way: W) 
         let more = length.wrapping_add(extra).wrapping_sub(l3);
         packet.grow_front(more as i32)?;
     }
-    packet.write(0, way.header_word(0))?;
-    packet.write(8, way.header_word(1) as u32)?;
-    packet.write(12, (way.header_word(1) >> 32) as u16)?;
+    // Two writes that overlap: three would look for the end of the frame once more.
+    let (first, second) = (way.header_word(0), way.header_word(1));
+    packet.write(0, first)?;
+    packet.write(6, first >> 48 | second << 16)?;
     if length > ETHERNET_LEN {
-        packet.write(14, (way.header_word(1) >> 48) as u16)?;
+        packet.write(14, (second >> 48) as u16)?;
         packet.write(16, way.header_word(2) as u16)?;
         if length > ETHERNET_LEN + TAG_LEN {
             packet.write(18, (way.header_word(2) >> 16) as u32)?;

@@ -1,7 +1,7 @@
 use lb_common::{
     conn::Counted,
     family::V4,
-    flow::{self, Found, Inserted, NewFlow, StateWord, word},
+    flow::{self, Found, HomeWord, Inserted, NewFlow, StateWord, word},
     layout::ForwardMethod,
     tables::{Cell, Table, Tables},
 };
@@ -46,6 +46,18 @@ pub(crate) fn race<A: 'static, B: 'static>(
 
 /// Inserts a flow whose server's slot says which key it is for.
 pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserted {
+    insert_absent(tables, key, now, HomeWord::NONE)
+}
+
+/// The same as the engine does it: after a look-up that finds nothing.
+fn find_or_insert(tables: &LoomTables, key: &Key, now: u32) -> Inserted {
+    match flow::find_or_home::<V4, _>(tables, key) {
+        Ok(_) => Inserted::Exists,
+        Err(home) => insert_absent(tables, key, now, home),
+    }
+}
+
+fn insert_absent(tables: &LoomTables, key: &Key, now: u32, home: HomeWord) -> Inserted {
     let flow = NewFlow {
         tells_client: false,
         slot: u32::from(*key == OTHER),
@@ -55,7 +67,8 @@ pub(crate) fn insert<'a>(tables: &'a LoomTables, key: &Key, now: u32) -> Inserte
         timeout: TIMEOUT,
         template: 0,
     };
-    flow::insert::<V4, _>(tables, key, now, &flow.prepare(now))
+    let flow = flow.prepare(now).absent_from(home);
+    flow::insert::<V4, _>(tables, key, now, &flow)
 }
 
 pub(crate) fn find<'a>(tables: &'a LoomTables, key: &Key) -> Option<Found<LoomCell<'a>>> {
@@ -115,7 +128,9 @@ pub(crate) fn audit(tables: &LoomTables, key: &Key) -> usize {
     assert_eq!(tables.occupied(), occupied);
     assert_eq!([tables.load(0), tables.load(1)], loads);
     let home = tables.cell(Table::Flow4, 0).expect("exists");
-    assert_eq!(home.load(word::HOME), spilled, "lock and spill count");
+    let home = HomeWord(home.load(word::HOME));
+    assert!(!home.is_locked());
+    assert_eq!(home.spilled(), spilled);
     of_key
 }
 
@@ -124,6 +139,21 @@ pub(crate) fn audit(tables: &LoomTables, key: &Key) -> usize {
 fn one_key_is_inserted_once() {
     explore(|| {
         let insert_it = |tables: &LoomTables| outcome(insert(tables, &KEY, START));
+        let (tables, first, second) = race(&[0, 1], |_| {}, insert_it, insert_it);
+        match (first, second) {
+            (Outcome::New, Outcome::Exists | Outcome::Contended)
+            | (Outcome::Exists | Outcome::Contended, Outcome::New) => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(audit(&tables, &KEY), 1);
+    });
+}
+
+/// The same when each has looked for it before.
+#[test]
+fn one_key_is_inserted_once_by_those_who_missed_it() {
+    explore(|| {
+        let insert_it = |tables: &LoomTables| outcome(find_or_insert(tables, &KEY, START));
         let (tables, first, second) = race(&[0, 1], |_| {}, insert_it, insert_it);
         match (first, second) {
             (Outcome::New, Outcome::Exists | Outcome::Contended)

@@ -179,15 +179,7 @@ fn refused(file: &str, places: &Places, change: &Request, why: &str) -> String {
     let (line, column) = places.of(change);
     let name = if file == "-" { "<stdin>" } else { file };
     let why = why.strip_prefix("lvx: ").unwrap_or(why);
-    let what = match change {
-        Request::AddService(id, _) | Request::EditService(id, _) | Request::DeleteService(id) => {
-            format!("service {}: ", id.name())
-        }
-        Request::AddDest(id, dest) | Request::EditDest(id, dest) => {
-            format!("server {} of {}: ", dest.id, id.name())
-        }
-        _ => String::new(),
-    };
+    let what = change.subject();
     format!("{name}:{line}:{column}: {what}{why}; nothing was changed")
 }
 

@@ -74,8 +74,9 @@ pub(super) fn main(args: &Args) -> Result<()> {
     }
     let output = Output::new(args)?;
     let files = Files::here()?;
-    let capture = Capture::load(files.pins(), &wanted)?;
+    let mut capture = Capture::load(files.pins(), &wanted)?;
     let daemon = Client::default().capture(capture.facts().id)?;
+    capture.handed_over();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -53,6 +53,12 @@ pub(super) struct Args {
     /// Keep the kernel's /proc/net/ip_vs… files as DIR/net/ip_vs…
     #[arg(long, value_name = "DIR")]
     proc_dir: Option<PathBuf>,
+    /// Keep the configuration in FILE, and bring it back after a reboot
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Group whose members may list, not change [default: lvx, if there is one]
+    #[arg(long, value_name = "NAME")]
+    group: Option<String>,
 }
 
 /// How to attach, as it is typed.
@@ -92,6 +98,7 @@ pub(super) fn main(args: Args) -> Result<()> {
     }
     // Relative to where it was typed.
     let proc_dir = args.proc_dir.map(std::path::absolute).transpose()?;
+    let state = args.state.map(std::path::absolute).transpose()?;
     namespaces::enter_first_mount_namespace()?;
     if let Some(name) = &args.netns {
         namespaces::enter_network_namespace(name)?;
@@ -101,6 +108,8 @@ pub(super) fn main(args: Args) -> Result<()> {
         mode: args.mode.into(),
         any_vip: args.vip_scope == Scope::Any,
         proc_dir,
+        state,
+        group: args.group,
         sizes: Sizes {
             connections: args.connections,
             connections6: args
@@ -123,7 +132,7 @@ fn explained(error: anyhow::Error) -> anyhow::Error {
         cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
     });
     if forbidden {
-        error.context("permission denied: lvx run needs CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN")
+        error.context("permission denied: lvx run needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and, to start, CAP_SYS_ADMIN")
     } else {
         error
     }
@@ -147,6 +156,21 @@ mod tests {
         );
         let text = of(io::ErrorKind::NotFound);
         assert!(text.starts_with("cannot create a map"), "{text}");
+    }
+
+    /// The unit that is shipped starts this lvx, with the options that it names.
+    #[test]
+    fn the_unit_is_understood() {
+        use clap::Parser as _;
+        let unit = include_str!("../../../packaging/systemd/lvx.service");
+        let value = |start: &str| {
+            let line = unit.lines().find_map(|line| line.strip_prefix(start));
+            line.unwrap_or_else(|| panic!("no {start}"))
+        };
+        let options = value("#     LVX_OPTIONS=").trim_matches('"');
+        let command = value("ExecStart=").replace("$LVX_OPTIONS", options);
+        assert!(command.contains("--interface eth0") && command.contains("--state "));
+        crate::cli::Cli::try_parse_from(command.split_whitespace()).unwrap();
     }
 
     /// Both have the same error number.

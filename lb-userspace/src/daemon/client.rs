@@ -73,19 +73,19 @@ impl Client {
 /// # Errors
 /// Without root, or when there is none.
 pub fn data_plane() -> Result<Offline> {
-    root_only()?;
+    if !nix::unistd::geteuid().is_root() {
+        bail!("lvx: permission denied: only root may read the data plane itself");
+    }
     Offline::open(Files::here().context("lvx")?)
 }
 
-fn root_only() -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("lvx: permission denied: only root may talk to the daemon");
-    }
-    Ok(())
-}
-
 fn connect(files: Files) -> Result<Link> {
-    root_only()?;
+    if !nix::unistd::geteuid().is_root() {
+        // The daemon knows who may list.
+        return reach(&files)?.context(
+            "lvx: permission denied: the daemon is not running, and only root may read what it left",
+        );
+    }
     if let Some(daemon) = reach(&files)? {
         return Ok(daemon);
     }
@@ -111,6 +111,9 @@ fn reach(files: &Files) -> Result<Option<Link>> {
         {
             Ok(None)
         }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
+            "lvx: permission denied: only root may talk to the daemon, and the group of 'lvx run --group' may list"
+        ),
         Err(error) => Err(error).context("lvx: cannot reach the daemon"),
     }
 }

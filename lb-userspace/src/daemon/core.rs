@@ -8,8 +8,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use lb_common::layout::{Root, Settings};
+use tokio::sync::watch;
 
 use super::{
     Status, clock, compile,
@@ -19,12 +20,13 @@ use super::{
     files::Files,
     ifaces,
     interfaces::Interfaces,
+    keeper::Done,
     locals, offloads, overview, procfs,
     publish::{self, Found, Shared, World},
     purge, report,
     sched_tables::SchedTables,
     snapshot,
-    state::{Limits, State},
+    state::{Kept, Limits, State},
     stats,
     tables::Tables,
     totals::{self, Idle, Totals},
@@ -65,6 +67,10 @@ pub struct Core {
     claimed: BTreeSet<IpAddr>,
     /// Read when somebody first asks for totals.
     idle: OnceCell<Idle>,
+    /// Text of the configuration that packets read, until it is taken.
+    text: Option<String>,
+    /// Of `--state`.
+    kept: Option<watch::Receiver<Done>>,
 }
 
 /// What firewall rules and interfaces are compared with.
@@ -103,8 +109,42 @@ impl Core {
             coexistence: Vec::new(),
             claimed: BTreeSet::new(),
             idle: OnceCell::new(),
+            text: None,
+            kept: None,
             plane,
         })
+    }
+
+    /// Whether this data plane never had a configuration, not even an empty one.
+    pub fn is_new(&self) -> bool {
+        Root(self.plane.maps.root.get(0)).epoch() == 0
+    }
+
+    /// Configures what a state file kept; [`Core::commit`] makes packets see it.
+    ///
+    /// # Errors
+    /// The first part that is refused. Nothing is done then.
+    pub fn restore(&mut self, kept: &Kept) -> Result<()> {
+        let tables = Tables::from(&self.plane.maps);
+        let now = clock::seconds();
+        let restored = self.state.restore(kept, tables.raw, &tables, now);
+        restored.map_err(|refused| {
+            let (change, refusal) = *refused;
+            let refusal = refusal.to_string();
+            let why = refusal.strip_prefix("lvx: ").unwrap_or(&refusal);
+            anyhow!("{}{why}", change.subject())
+        })
+    }
+
+    /// The text of the configuration that packets read, if it is another than
+    /// when this was last asked.
+    pub fn take_text(&mut self) -> Option<String> {
+        self.text.take()
+    }
+
+    /// Shows from now on how far the state file is.
+    pub fn watch_kept(&mut self, done: watch::Receiver<Done>) {
+        self.kept = Some(done);
     }
 
     /// Attaches to every wanted interface.
@@ -392,12 +432,15 @@ impl Core {
         let claims = |vip| claimed.contains(&vip);
         let first_record = |slot| self.shared.sched_tables.first(slot);
         let carries = compile::compile(&tables, &self.state, side, &claims, &first_record);
-        if let Err(error) = self.files.save(&self.state) {
-            self.state = self
-                .files
-                .load(root.epoch(), Limits::of(tables.sizes, tables.params))?;
-            self.shared.sched_tables = SchedTables::restore(&tables);
-            return Err(error);
+        match self.files.save(&self.state) {
+            Ok(text) => self.text = Some(text),
+            Err(error) => {
+                self.state = self
+                    .files
+                    .load(root.epoch(), Limits::of(tables.sizes, tables.params))?;
+                self.shared.sched_tables = SchedTables::restore(&tables);
+                return Err(error);
+            }
         }
         self.publish_settings();
         compile::switch(&tables, &self.state, side);
@@ -553,6 +596,9 @@ impl Core {
             .chain(&self.found.warnings);
         status.warnings.extend(warnings.cloned());
         status.warnings.extend(self.interfaces.unwatched());
+        let kept = self.kept.as_ref();
+        let fault = kept.and_then(|done| done.borrow().fault.clone());
+        status.warnings.extend(fault);
         let attached = self.interfaces.list();
         Status {
             daemon: Some(std::process::id()),

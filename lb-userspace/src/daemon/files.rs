@@ -249,13 +249,15 @@ impl Files {
         self.dir.join(format!("config.{epoch}"))
     }
 
-    /// Stores the configuration of its epoch. It becomes the true one when the
-    /// root word names that epoch.
+    /// Stores the configuration of its epoch, and gives its text. It becomes the
+    /// true one when the root word names that epoch.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn save(&self, state: &State) -> Result<()> {
-        self.store(&self.config(state.epoch), state.to_text().as_bytes())
+    pub fn save(&self, state: &State) -> Result<String> {
+        let text = state.to_text();
+        self.store(&self.config(state.epoch), text.as_bytes())?;
+        Ok(text)
     }
 
     /// Reads the configuration of `epoch`; that of 0 is empty.

@@ -8,8 +8,9 @@
 //! | [`live`], [`purge`], [`end`], [`defence`] | the engine on the maps; ends what the filter drops, a person, or what is half-open when room is short |
 //! | [`stats`], [`snapshot`], [`connections`], [`overview`], [`totals`], [`usage`], [`procfs`], [`proc_dir`], [`report`] | from the maps to what is shown |
 //! | [`core`], [`interfaces`], [`offloads`], [`writer`], [`server`], [`run`] | the daemon's loop |
+//! | [`state_file`], [`keeper`] | what outlives a reboot |
 //! | [`client`], [`offline`] | the command line's side, with and without a daemon |
-//! | [`files`], [`namespaces`], [`dead`], [`clock`], [`grace`] | the machine |
+//! | [`files`], [`namespaces`], [`privileges`], [`dead`], [`clock`], [`grace`] | the machine |
 
 pub mod client;
 pub mod clock;
@@ -24,6 +25,7 @@ pub mod files;
 pub mod grace;
 pub mod ifaces;
 pub mod interfaces;
+pub mod keeper;
 pub mod live;
 pub mod locals;
 pub mod namespaces;
@@ -32,6 +34,7 @@ pub mod offline;
 pub mod offloads;
 mod overload;
 pub mod overview;
+pub mod privileges;
 pub mod proc_dir;
 pub mod procfs;
 pub mod publish;
@@ -42,6 +45,7 @@ pub mod sched_tables;
 pub mod server;
 pub mod snapshot;
 pub mod state;
+pub mod state_file;
 pub mod stats;
 mod status;
 pub mod tables;

@@ -1,8 +1,13 @@
 //! `lvx run`: puts the parts together.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::Gid;
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -14,9 +19,13 @@ use super::{
     files::Files,
     grace,
     interfaces::Interfaces,
+    keeper::Keeper,
     offloads::Offloads,
+    privileges,
     proc_dir::ProcDir,
     report, server,
+    state::Kept,
+    state_file::StateFile,
     writer::{self, End, Inputs},
 };
 use crate::{
@@ -37,6 +46,10 @@ pub struct Wanted {
     pub sizes: Sizes,
     /// `--proc-dir`.
     pub proc_dir: Option<PathBuf>,
+    /// `--state`.
+    pub state: Option<PathBuf>,
+    /// `--group`.
+    pub group: Option<String>,
 }
 
 /// Requests that may wait for the writer before clients wait to hand theirs over.
@@ -53,12 +66,16 @@ pub fn run(wanted: Wanted) -> Result<()> {
     let files = Files::here()?;
     let offloads = Offloads::new(files.clone());
     let interfaces = Interfaces::new(wanted.interfaces.clone(), wanted.mode, offloads)?;
+    let readers = privileges::readers(wanted.group.as_deref())?;
     files.prepare()?;
     let lock = files.lock()?;
+    // Only CAP_SYS_ADMIN lists the programs of others.
+    let programs = crate::dataplane::program_names();
+    privileges::give_up(readers)?;
     files.remove_empty_layouts(&lock);
     let end = files
         .check_layout()
-        .and_then(|()| run_locked(&wanted, interfaces, &files));
+        .and_then(|()| run_locked(&wanted, interfaces, &files, Start { readers, programs }));
     if end.is_err() && files.all_pins().is_ok_and(|pins| pins.is_empty()) {
         // A start that came to nothing leaves nothing.
         files.clear();
@@ -66,17 +83,30 @@ pub fn run(wanted: Wanted) -> Result<()> {
     end
 }
 
-fn run_locked(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Result<()> {
+/// What was found out while there were privileges for it.
+struct Start {
+    /// Who may list.
+    readers: Option<Gid>,
+    /// Names of the programs that were loaded then.
+    programs: BTreeMap<u32, String>,
+}
+
+fn run_locked(wanted: &Wanted, interfaces: Interfaces, files: &Files, known: Start) -> Result<()> {
     // One thread: everything stays in the network namespace it was started in.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let end = runtime.block_on(daemon(wanted, interfaces, files));
+    let end = runtime.block_on(daemon(wanted, interfaces, files, known));
     runtime.shutdown_background();
     end
 }
 
-async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Result<()> {
+async fn daemon(
+    wanted: &Wanted,
+    interfaces: Interfaces,
+    files: &Files,
+    known: Start,
+) -> Result<()> {
     let (targets, targets_seen) = watch::channel(BTreeSet::new());
     let network = netlink::watch(targets_seen)
         .await
@@ -84,7 +114,8 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
     interfaces.check(&network.view())?;
     let proc_dir = wanted.proc_dir.as_deref().map(ProcDir::new).transpose()?;
     let existed = files.has_pins();
-    let started = start(wanted, interfaces, files, &network, &targets).await;
+    let readers = known.readers;
+    let started = start(wanted, interfaces, files, known, &network, &targets).await;
     let mut core = match started {
         Ok(core) => core,
         Err(error) => {
@@ -95,7 +126,11 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
             return Err(error);
         }
     };
-    let listener = server::listen(&files.socket())?;
+    let keeper = wanted.state.clone().map(StateFile::new).map(Keeper::start);
+    if let Some(keeper) = &keeper {
+        core.watch_kept(keeper.done());
+    }
+    let listener = server::listen(&files.socket(), readers)?;
     let (jobs, jobs_seen) = mpsc::channel(QUEUE);
     let server = tokio::spawn(server::serve(listener, jobs));
     let (stop, stopped) = oneshot::channel();
@@ -116,6 +151,7 @@ async fn daemon(wanted: &Wanted, interfaces: Interfaces, files: &Files) -> Resul
         view: network.subscribe(),
         targets,
         proc_dir,
+        keeper,
         stop: stopped,
     };
     let end = writer::run(&mut core, inputs).await;
@@ -142,11 +178,13 @@ async fn start(
     wanted: &Wanted,
     interfaces: Interfaces,
     files: &Files,
+    known: Start,
     network: &netlink::Watch,
     targets: &watch::Sender<BTreeSet<std::net::IpAddr>>,
 ) -> Result<Core> {
     let existed = files.has_pins();
-    let plane = Plane::load(files.pins(), wanted.sizes)?;
+    let mut plane = Plane::load(files.pins(), wanted.sizes)?;
+    plane.know(known.programs);
     if existed && plane.maps.sizes != wanted.sizes.rounded() {
         tracing::warn!(
             "the data plane exists already and keeps its sizes: 'lvx down' first to change them"
@@ -154,6 +192,9 @@ async fn start(
     }
     log_sizes(&plane.maps);
     let mut core = Core::new(plane, files.clone(), interfaces, wanted.any_vip)?;
+    if let Some(path) = &wanted.state {
+        bring_back(&mut core, &StateFile::new(path.clone()))?;
+    }
     core.resume();
     core.beat();
     let wanted = core.targets();
@@ -176,6 +217,35 @@ async fn start(
     core.begin();
     core.commit()?;
     Ok(core)
+}
+
+/// Restores what the state file has, unless there is a data plane already: its
+/// configuration is the truth then.
+fn bring_back(core: &mut Core, file: &StateFile) -> Result<()> {
+    let path = file.path().display();
+    if core.is_new() {
+        let Some(found) = file.read()? else {
+            file.check()?;
+            tracing::info!("there is no state file {path} yet: nothing to restore");
+            return Ok(());
+        };
+        if let Some(trouble) = found.trouble {
+            tracing::warn!("{trouble}");
+        }
+        let restored = Kept::read(&found.text).and_then(|kept| {
+            core.restore(&kept)?;
+            Ok(kept.counts())
+        });
+        let (services, dests) = restored.with_context(|| {
+            format!("cannot restore the state file {path} (moved away, lvx starts empty)")
+        })?;
+        tracing::info!("restored {services} services with {dests} servers from {path}");
+    }
+    // With a configuration, lvx is of more use running than not.
+    if let Err(error) = file.check() {
+        tracing::warn!("{error:#}");
+    }
+    Ok(())
 }
 
 fn log_sizes(maps: &Maps) {

@@ -14,6 +14,7 @@ use super::{
     clock,
     core::{Core, Surroundings},
     grace,
+    keeper::Keeper,
     proc_dir::ProcDir,
 };
 use crate::{
@@ -59,6 +60,8 @@ pub struct Inputs {
     pub targets: watch::Sender<BTreeSet<IpAddr>>,
     /// Where the kernel's files are kept, if that was asked for.
     pub proc_dir: Option<ProcDir>,
+    /// Of the state file, if there is to be one.
+    pub keeper: Option<Keeper>,
     /// Resolves when the daemon should stop.
     pub stop: oneshot::Receiver<()>,
 }
@@ -74,6 +77,7 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
         core.purge();
     }
     keep_files(core, &mut inputs);
+    keep_state(core, &inputs);
     let mut grace = Some(spawn_blocking(grace::wait));
     let mut waiting = Vec::new();
     let mut network = false;
@@ -129,8 +133,13 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
             .collect();
         let result = commit(core, &mut inputs, &mut network).await;
         keep_files(core, &mut inputs);
+        keep_state(core, &inputs);
         if let Err(error) = &result {
             tracing::error!("{error:#}");
+        }
+        if let Some(keeper) = inputs.keeper.as_ref().filter(|_| !answers.is_empty()) {
+            // Who is told that a change is made may pull the plug.
+            keeper.settle().await;
         }
         if result.is_ok() && core.take_purge() {
             // Whoever made the filter stricter hears of it when it is.
@@ -156,6 +165,13 @@ pub async fn run(core: &mut Core, mut inputs: Inputs) -> Result<End> {
 fn keep_files(core: &Core, inputs: &mut Inputs) {
     if let Some(dir) = &mut inputs.proc_dir {
         dir.put(&core.proc_files());
+    }
+}
+
+/// Hands what packets read now to the state file.
+fn keep_state(core: &mut Core, inputs: &Inputs) {
+    if let (Some(text), Some(keeper)) = (core.take_text(), &inputs.keeper) {
+        keeper.put(text);
     }
 }
 

@@ -2,8 +2,9 @@
 //! by the daemon for as long as that runs.
 
 use std::{
+    fs,
     os::fd::{AsRawFd, RawFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::Instant,
 };
 
@@ -35,11 +36,27 @@ struct Record {
 // SAFETY: plain numbers, without padding.
 unsafe impl aya::Pod for Record {}
 
+/// Where the daemon finds the program with this id.
+pub(super) fn capture_pin(pins: &Path, id: u32) -> PathBuf {
+    pins.join(format!("{CAPTURING}-{id}"))
+}
+
+/// A pin that goes with this.
+struct Pin(PathBuf);
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        // Gone already when the data plane was removed.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// A capturing program, loaded.
 pub struct Capture {
     ring: RingBuf<MapData>,
     records: PerCpuArray<MapData, Record>,
     facts: ProgramFacts,
+    pin: Option<Pin>,
     /// Keeps the program.
     _ebpf: Ebpf,
 }
@@ -60,6 +77,11 @@ impl Capture {
             .load()
             .map_err(|error| object::not_loaded(CAPTURING, error))?;
         let facts = ProgramFacts::of(CAPTURING, &program.info()?, started.elapsed());
+        let pin = capture_pin(pins, facts.id);
+        program
+            .pin(&pin)
+            .with_context(|| format!("cannot pin the program as {}", pin.display()))?;
+        let pin = Pin(pin);
         let mut map = |name: &str| {
             ebpf.take_map(name)
                 .with_context(|| format!("no map {name}"))
@@ -68,8 +90,15 @@ impl Capture {
             ring: map("CAPTURES")?.try_into()?,
             records: map("CAPTURE")?.try_into()?,
             facts,
+            pin: Some(pin),
             _ebpf: ebpf,
         })
+    }
+
+    /// The daemon has the program, or will not take it: it must not be found any
+    /// more.
+    pub fn handed_over(&mut self) {
+        self.pin = None;
     }
 
     /// What the kernel said of the program.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, PerCpuArray};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use lb_common::{
     flow,
     layout::{
@@ -348,11 +348,11 @@ pub fn pinned_maps(pins: &Path) -> Result<Vec<PinnedMap>> {
             .to_string_lossy()
             .into_owned();
         // Programs and links are in there too.
-        let Ok(info) = MapInfo::from_pin(&path) else {
+        let Ok(map) = MapData::from_pin(&path) else {
             continue;
         };
-        let fd = info.fd()?;
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&fd));
+        let info = map.info()?;
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(map.fd()));
         let account = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
         let bytes = account
             .lines()
@@ -378,14 +378,14 @@ fn pinned(pins: &Path, name: &str) -> Result<MapData> {
 /// the pin path carries the layout's version, so another size is a defect.
 fn mapped<T: bytemuck::Pod>(pins: &Path, name: &str) -> Result<Mapping<T>> {
     let path = pins.join(name);
-    let info = MapInfo::from_pin(&path)
-        .with_context(|| format!("cannot open the map {}", path.display()))?;
+    // Not by the map's id: that is for CAP_SYS_ADMIN alone.
+    let map = pinned(pins, name)?;
+    let info = map.info()?;
     anyhow::ensure!(
         info.value_size() as usize == size_of::<T>(),
         "{} is of another version: remove it with 'lvx down'",
         path.display()
     );
-    let map = info.fd()?;
-    Mapping::new(std::os::fd::AsFd::as_fd(&map), info.max_entries())
+    Mapping::new(std::os::fd::AsFd::as_fd(map.fd()), info.max_entries())
         .with_context(|| format!("cannot map {} into memory", path.display()))
 }

@@ -17,7 +17,7 @@ pub use maps::{
     DEFAULT_RULES, FILTER_RULES, Maps, PinnedMap, Sizes, default_connections6, pinned_maps,
     rule_words,
 };
-pub use object::{BUILD_ID, Loaded, ProgramFacts, Rejected, program_name, rejected};
+pub use object::{BUILD_ID, Loaded, ProgramFacts, Rejected, program_name, program_names, rejected};
 pub use plane::{Attached, Mode, Plane, any_attached, remove};
 
 /// The map that keeps the load-time parameters for the next daemon.

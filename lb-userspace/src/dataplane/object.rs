@@ -1,6 +1,6 @@
 //! The embedded eBPF object, loaded.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, bail};
 use aya::{
@@ -287,6 +287,14 @@ pub fn rejected(program: &str, log: &str) -> Option<Rejected> {
         program: program.to_owned(),
         said: last.join("; "),
     })
+}
+
+/// Names of all loaded programs, by id; none without the privileges for it.
+pub fn program_names() -> BTreeMap<u32, String> {
+    let programs = loaded_programs().filter_map(Result::ok);
+    programs
+        .filter_map(|info| Some((info.id(), info.name_as_str()?.to_owned())))
+        .collect()
 }
 
 /// The name of the loaded program with this id, if it is still there.

@@ -1,18 +1,21 @@
 //! Loading, attaching, replacing and removing the data plane.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
-use aya::programs::{Xdp, loaded_programs};
+use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
 use lb_common::{layout::Settings, tables::Params};
 
 use super::{
-    Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes, capture::CAPTURING, egress, links, program_name,
+    Loaded, Maps, PARAMS_KEPT, ProgramFacts, Sizes,
+    capture::{CAPTURING, capture_pin},
+    egress, links,
 };
 
 /// How XDP is attached.
@@ -43,6 +46,8 @@ pub struct Plane {
     /// The program of `lvx capture`, while that runs.
     capturing: Option<Xdp>,
     pins: PathBuf,
+    /// Names of programs of others.
+    known: BTreeMap<u32, String>,
 }
 
 impl Plane {
@@ -69,7 +74,13 @@ impl Plane {
             loaded,
             capturing: None,
             pins: pins.to_owned(),
+            known: BTreeMap::new(),
         })
+    }
+
+    /// Names of programs, by which one that is in the way is called.
+    pub fn know(&mut self, programs: BTreeMap<u32, String>) {
+        self.known = programs;
     }
 
     fn create(pins: &Path, sizes: Sizes) -> Result<Self> {
@@ -92,6 +103,7 @@ impl Plane {
                 loaded,
                 capturing: None,
                 pins: pins.to_owned(),
+                known: BTreeMap::new(),
             }),
             Err(error) => {
                 // The first error is the one to tell.
@@ -146,12 +158,14 @@ impl Plane {
         if self.capturing.is_some() {
             bail!("another 'lvx capture' runs: end it first");
         }
-        let info = loaded_programs()
-            .filter_map(Result::ok)
-            .find(|info| info.id() == id && info.name_as_str() == Some(CAPTURING))
+        // By a pin: only CAP_SYS_ADMIN opens a program by its id.
+        let program = Xdp::from_pin(capture_pin(&self.pins, id), XdpAttachType::Interface)
             .context("no capturing program: 'lvx capture' loads it")?;
-        let program = Xdp::from_program_info(info, CAPTURING.into(), XdpAttachType::Interface);
-        self.capturing = Some(program?);
+        let info = program.info()?;
+        if info.id() != id || info.name_as_str() != Some(CAPTURING) {
+            bail!("program {id} does not capture: 'lvx capture' loads one that does");
+        }
+        self.capturing = Some(program);
         Ok(())
     }
 
@@ -202,7 +216,7 @@ impl Plane {
                     bail!(
                         "{name} already carries {}: stop the program that owns it ('bpftool link show' \
                          names it), or 'ip link set dev {name} xdp off' if it was attached without a link",
-                        foreign(present)
+                        foreign(present, &self.known)
                     )
                 }
                 Err(error) => {
@@ -263,13 +277,13 @@ impl Plane {
 }
 
 /// Names the program that is in the way.
-fn foreign(id: Option<u32>) -> String {
+fn foreign(id: Option<u32>, known: &BTreeMap<u32, String>) -> String {
     let Some(id) = id else {
         return "another XDP program".to_owned();
     };
-    match program_name(id).filter(|name| !name.is_empty()) {
+    match known.get(&id).filter(|name| !name.is_empty()) {
         Some(name) => format!("the XDP program \"{name}\" (id {id})"),
-        None => format!("an XDP program without a name (id {id})"),
+        None => format!("the XDP program with id {id}"),
     }
 }
 

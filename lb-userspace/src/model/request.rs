@@ -95,6 +95,39 @@ pub enum Request {
 }
 
 impl Request {
+    /// Which service or server this is about, as a line begins: `service tcp:…: `.
+    pub fn subject(&self) -> String {
+        match self {
+            Self::AddService(id, _) | Self::EditService(id, _) | Self::DeleteService(id) => {
+                format!("service {}: ", id.name())
+            }
+            Self::AddDest(id, dest) | Self::EditDest(id, dest) => {
+                format!("server {} of {}: ", dest.id, id.name())
+            }
+            _ => String::new(),
+        }
+    }
+
+    /// Whether this shows something and does nothing else, so that somebody who
+    /// may only list may ask for it.
+    pub fn only_reads(&self) -> bool {
+        matches!(
+            self,
+            Self::Flows(_)
+                | Self::Overview
+                | Self::Config
+                | Self::Proc(_)
+                | Self::Maps
+                | Self::List(_)
+                | Self::Connections
+                | Self::Locals
+                | Self::Settings
+                | Self::ListRules(_)
+                | Self::ListSets
+                | Self::Status
+        )
+    }
+
     /// Whether this changes services or servers, and so needs a transaction.
     pub fn is_change(&self) -> bool {
         match self {

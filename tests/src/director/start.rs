@@ -15,6 +15,9 @@ pub struct Start {
     room: Option<(u32, u32)>,
     by_ip_netns_exec: bool,
     proc_dir: Option<PathBuf>,
+    state: Option<PathBuf>,
+    group: Option<String>,
+    under: Vec<String>,
 }
 
 impl Default for Start {
@@ -27,6 +30,9 @@ impl Default for Start {
             room: None,
             by_ip_netns_exec: false,
             proc_dir: None,
+            state: None,
+            group: None,
+            under: Vec::new(),
         }
     }
 }
@@ -67,6 +73,27 @@ impl Start {
         self
     }
 
+    /// With `--state`.
+    #[must_use]
+    pub fn state(mut self, file: &Path) -> Self {
+        self.state = Some(file.to_owned());
+        self
+    }
+
+    /// With `--group`.
+    #[must_use]
+    pub fn group(mut self, name: &str) -> Self {
+        self.group = Some(name.to_owned());
+        self
+    }
+
+    /// Under a program that becomes lvx: its name and its words.
+    #[must_use]
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// With `--services` and `--dests`; else the defaults of lvx.
     #[must_use]
     pub fn room(mut self, services: u32, dests: u32) -> Self {
@@ -99,6 +126,12 @@ impl Start {
         if let Some(dir) = &self.proc_dir {
             words.extend(["--proc-dir".to_owned(), dir.display().to_string()]);
         }
+        if let Some(group) = &self.group {
+            words.extend(["--group".to_owned(), group.clone()]);
+        }
+        if let Some(file) = &self.state {
+            words.extend(["--state".to_owned(), file.display().to_string()]);
+        }
         if let Some((services, dests)) = self.room {
             words.extend(["--services".to_owned(), services.to_string()]);
             words.extend(["--dests".to_owned(), dests.to_string()]);
@@ -110,6 +143,10 @@ impl Start {
         let mut command = if self.by_ip_netns_exec {
             let mut command = Command::new(tool("ip"));
             command.args(["netns", "exec", ns.name()]).arg(lvx);
+            command
+        } else if let Some((program, words)) = self.under.split_first() {
+            let mut command = ns.command(tool(program));
+            command.args(words).arg(lvx);
             command
         } else {
             ns.command(lvx)

@@ -96,6 +96,27 @@ fn transitions_move_the_counts<F: Family>() {
     assert_eq!((audit::<F>(&tables), load(&tables, 0)), (0, (0, 0)));
 }
 
+fn what_was_not_found_is_searched_for_again_once_its_home_has_changed<F: Family>() {
+    let tables = tables::<F>(CELLS, 1);
+    let key = key::<F>(7);
+    let seen = || match flow::find_or_home::<F, _>(&tables, &key) {
+        Ok(found) => panic!("{} is there", found.index),
+        Err(home) => home,
+    };
+    let insert_absent = |home| {
+        let flow = flow(1).prepare(50).absent_from(home);
+        flow::insert::<F, _>(&tables, &key, 50, &flow)
+    };
+    let before = seen();
+    assert!(matches!(insert_absent(before), Inserted::New(_)));
+    assert!(matches!(insert_absent(before), Inserted::Exists));
+    assert!(release::<F>(&tables, &key));
+    // The home remembers that it was there.
+    assert_ne!(seen(), before);
+    assert!(matches!(insert_absent(before), Inserted::New(_)));
+    assert_eq!(audit::<F>(&tables), 1);
+}
+
 fn a_dead_flow_is_replaced<F: Family>() {
     let tables = tables::<F>(CELLS, 3);
     let key = key::<F>(5);
@@ -218,6 +239,7 @@ mod run {
     super::both_families!(
         from_insert_to_release,
         transitions_move_the_counts,
+        what_was_not_found_is_searched_for_again_once_its_home_has_changed,
         a_dead_flow_is_replaced,
         deadlines_survive_the_wrap_of_the_clock,
         a_busy_or_stale_lock,

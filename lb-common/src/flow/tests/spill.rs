@@ -5,14 +5,14 @@ use super::support::{
 };
 use crate::{
     family::Family,
-    flow::{Inserted, WINDOW, word},
+    flow::{HomeWord, Inserted, WINDOW, word},
     tables::{Cell, Tables},
 };
 
 const CELLS: u32 = if cfg!(miri) { 64 } else { 128 };
 
 fn spilled<F: Family>(tables: &crate::host::HostTables) -> u64 {
-    tables.cell(F::FLOW, 0).expect("exists").load(word::HOME)
+    HomeWord(tables.cell(F::FLOW, 0).expect("exists").load(word::HOME)).spilled()
 }
 
 fn window_then_stash_then_full<F: Family>() {

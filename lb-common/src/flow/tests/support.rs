@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use crate::{
     conn::Counted,
     family::Family,
-    flow::{self, BLOCK, FlowCell, Found, Inserted, NewFlow, word},
+    flow::{self, BLOCK, FlowCell, Found, HomeWord, Inserted, NewFlow, word},
     host::{HostCell, HostTables},
     layout::{DestLoad, ForwardMethod},
     tables::{Cell, Params, Table, Tables},
@@ -140,11 +140,10 @@ pub(super) fn audit<F: Family>(tables: &HostTables) -> usize {
         assert_eq!(tables.get::<u64>(F::BLOCKS, index), count, "block {index}");
     }
     for (index, count) in (0..).zip(spills) {
-        let home = tables
-            .cell(F::FLOW, index)
-            .expect("exists")
-            .load(word::HOME);
-        assert_eq!(home, count, "lock and spill of home {index}");
+        let home = tables.cell(F::FLOW, index).expect("exists");
+        let home = HomeWord(home.load(word::HOME));
+        assert!(!home.is_locked(), "lock of home {index}");
+        assert_eq!(home.spilled(), count, "spill of home {index}");
     }
     for (slot, wanted) in (0..).zip(loads) {
         assert_eq!(load(tables, slot), wanted, "load of server {slot}");

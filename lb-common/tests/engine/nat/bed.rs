@@ -10,7 +10,7 @@ use lb_common::{
     engine::Verdict,
     family::Family,
     flow::{
-        self, FlowCell, Found,
+        self, FlowCell, Found, HomeWord,
         sweep::{SweepState, run},
         total_cells, word,
     },
@@ -581,7 +581,9 @@ impl<F: Family> Bed<F> {
         for home in 0..main {
             let cell = (&self.tables).cell(F::FLOW, home).expect("exists");
             let wanted = spills.get(&home).copied().unwrap_or(0);
-            assert_eq!(cell.load(word::HOME), wanted, "lock and spill of {home}");
+            let word = HomeWord(cell.load(word::HOME));
+            let found = (word.is_locked(), word.spilled());
+            assert_eq!(found, (false, wanted), "lock and spill of {home}");
         }
         for (slot, wanted) in (0..).zip(loads) {
             assert_eq!(self.load(slot), wanted, "load of server {slot}");

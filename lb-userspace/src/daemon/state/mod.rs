@@ -2,6 +2,7 @@
 
 mod apply;
 mod config;
+mod kept;
 mod locals;
 mod placement;
 mod rules;
@@ -19,6 +20,7 @@ use lb_common::{layout::Stats, tables::Params};
 
 pub use apply::{Loads, RawStats};
 pub(crate) use apply::{add, sub};
+pub use kept::Kept;
 pub use placement::service_key;
 pub use trash::Trashed;
 

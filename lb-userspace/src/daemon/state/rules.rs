@@ -99,6 +99,19 @@ impl Rules {
         Ok(rules)
     }
 
+    /// What was saved: mark rules, filter rules and sets.
+    pub(super) fn sections(
+        text: &serde_json::value::RawValue,
+    ) -> anyhow::Result<(Vec<Rule>, Vec<Rule>, Vec<PrefixSet>)> {
+        let config: Config = serde_json::from_str(text.get())?;
+        let rules = |chain: Chain| {
+            let both = config.chains[chain.kind() as usize].iter().flatten();
+            both.map(|ruled| ruled.rule.clone()).collect()
+        };
+        let sets = config.sets.values().cloned().collect();
+        Ok((rules(Chain::Mark), rules(Chain::Filter), sets))
+    }
+
     /// The text to be saved.
     pub(super) fn text(&self) -> String {
         if self.text.is_empty() {

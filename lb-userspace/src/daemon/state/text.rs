@@ -4,9 +4,11 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
+use super::{Kept, Limits, Node, Rules, Service, Slots, State, Trash, Trashed};
 use crate::daemon::sched_tables::has_table;
-use crate::model::{Counters, Declared, Dest, Pool, ServiceId, ServiceSpec, Settings};
+use crate::model::{
+    Config, Counters, Declared, Dest, Pool, ServiceConfig, ServiceId, ServiceSpec, Settings,
+};
 
 /// Changes when the text changes shape.
 const FORMAT: u32 = 1;
@@ -59,6 +61,52 @@ struct SavedTrash {
     #[serde(default)]
     masq: bool,
     idle_since: Option<u64>,
+}
+
+/// What a text says is configured.
+pub(super) fn kept(text: &str) -> Result<Kept> {
+    let saved: Saved<SavedService, SavedTrash> = parse(text)?;
+    let mut config = Config {
+        pools: Some(saved.locals),
+        timeouts: Some(saved.settings.timeouts),
+        sysctls: Some(saved.settings.sysctls),
+        ..Config::default()
+    };
+    if let Some(rules) = saved.rules {
+        let sections = Rules::sections(&rules).context("the saved rules")?;
+        (config.marks, config.filters, config.sets) =
+            (Some(sections.0), Some(sections.1), Some(sections.2));
+    }
+    let mut weights = Vec::new();
+    let services = saved.services.into_iter().map(|saved| {
+        let drained = saved.dests.iter().filter_map(|saved| {
+            let dest = saved.dest.id;
+            Some((dest, saved.last_weight?))
+        });
+        weights.extend(drained.map(|(dest, weight)| (saved.id, dest, weight)));
+        ServiceConfig {
+            id: saved.id,
+            spec: saved.spec,
+            dests: saved.dests.iter().rev().map(|saved| saved.dest).collect(),
+        }
+    });
+    config.services = Some(services.collect());
+    Ok(Kept {
+        config,
+        declared: saved.declared,
+        weights,
+    })
+}
+
+fn parse(text: &str) -> Result<Saved<SavedService, SavedTrash>> {
+    let saved: Saved<SavedService, SavedTrash> =
+        serde_json::from_str(text).context("the saved configuration is damaged")?;
+    ensure!(
+        saved.format == FORMAT,
+        "the saved configuration has format {}",
+        saved.format
+    );
+    Ok(saved)
 }
 
 impl State {
@@ -115,13 +163,7 @@ impl State {
     /// # Errors
     /// When the text is damaged, of another format, or does not fit `limits`.
     pub fn from_text(text: &str, limits: Limits) -> Result<Self> {
-        let saved: Saved<SavedService, SavedTrash> =
-            serde_json::from_str(text).context("the saved configuration is damaged")?;
-        ensure!(
-            saved.format == FORMAT,
-            "the saved configuration has format {}",
-            saved.format
-        );
+        let saved = parse(text)?;
         let mut state = Self::new(limits);
         let (mut service_slots, mut dest_slots) = (Vec::new(), Vec::new());
         for saved in saved.services {

@@ -164,6 +164,8 @@ pub(super) fn measure(
         Engine::Lvx => {
             eprintln!("starting lvx");
             let start = Start::default().interfaces(&["in", "out"]).mode("native");
+            // Nothing ends while this runs.
+            let start = start.connections(Some(1 << 16));
             Some(Director::start_with(&stage.director, start)?)
         }
     };

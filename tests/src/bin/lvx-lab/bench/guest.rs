@@ -144,7 +144,7 @@ fn shares(
     } else {
         Amount {
             flows: 1024,
-            times: 16,
+            times: 32,
             new: 2048,
         }
     };
@@ -244,4 +244,23 @@ fn spread(shares: impl Iterator<Item = Share>) -> f64 {
     shares
         .map(|[one, other]| one.max(other) / one.min(other) - 1.0)
         .fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_is_one_that_the_bench_has() {
+        let cases = cases::all();
+        for (name, _) in PROGRAMS {
+            assert!(cases.iter().any(|case| case.name == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_spread_is_that_of_the_worst_row() {
+        let worst = spread([[100.0, 101.0], [220.0, 200.0]].into_iter());
+        assert!((worst - 0.1).abs() < 1e-9, "{worst}");
+    }
 }

@@ -6,7 +6,6 @@
 //! must do, in the same run.
 
 mod cases;
-mod director;
 mod guest;
 mod measure;
 mod plot;

@@ -1,15 +1,21 @@
 //! `lvx-lab bench guest`: instructions a packet, in the virtual machine, whose clock
 //! counts them: there, a nanosecond of processor time is an instruction.
 
+mod director;
+mod ways;
+
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use comfy_table::Table;
 use serde::Serialize;
 
+use self::{
+    director::{Engine, Share, Stage},
+    ways::{Amount, WAYS, Way},
+};
 use super::{
     cases::{self, Case},
-    director::{self, Amount, Engine, Share, Stage, WAYS},
     measure::{self, Net, Plan, Point, Row},
     report::drawn,
     stand::Stand,
@@ -66,6 +72,8 @@ struct Shared {
     name: &'static str,
     kernel: Share,
     lvx: Share,
+    /// Of lvx's to the kernel's, at most.
+    target: Option<f64>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
@@ -78,18 +86,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         .into_iter()
         .filter(|case| budget(&case.name).is_some() && wanted(&case.name))
         .collect();
+    let ways: Vec<Way> = WAYS.into_iter().filter(|way| wanted(way.name)).collect();
     ensure!(
-        !cases.is_empty() || WAYS.iter().any(|way| wanted(way.name)),
+        !cases.is_empty() || !ways.is_empty(),
         "no path is called so"
     );
     // All of the programs' tables have room for as many: it takes long to load them.
     let most = FLOWS[FLOWS.len() - 1];
     let mut stands = vec![(most, measure::empty_stand(most)?)];
-    let (director, driver) = if WAYS.iter().any(|way| wanted(way.name)) {
-        shares(&mut stands[0].1, quick, &wanted)?
-    } else {
-        Default::default()
-    };
+    let (director, driver) = shares(&mut stands[0].1, &ways, quick)?;
     let figures = Figures {
         kernel: nix::sys::utsname::uname()?
             .release()
@@ -130,31 +135,27 @@ fn programs(stands: &mut Vec<(u32, Stand)>, cases: &[Case], quick: bool) -> Resu
     rows.collect()
 }
 
-fn shares(
-    stand: &mut Stand,
-    quick: bool,
-    wanted: &dyn Fn(&str) -> bool,
-) -> Result<(Vec<Shared>, Option<Share>)> {
-    let amount = if quick {
-        Amount {
-            flows: 256,
-            times: 8,
-            new: 512,
-        }
+fn shares(stand: &mut Stand, ways: &[Way], quick: bool) -> Result<(Vec<Shared>, Option<Share>)> {
+    if ways.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let (flows, times, new) = if quick {
+        (256, 8, 512)
     } else {
-        Amount {
-            flows: 1024,
-            times: 32,
-            new: 2048,
-        }
+        (1024, 32, 2048)
     };
+    let amount = Amount { flows, times, new };
     let stage = Stage::new()?;
-    let kernel = director::measure(&stage, stand, Engine::Kernel, amount, wanted)?;
-    let driver = director::driver(&stage, stand, amount)?;
-    let lvx = director::measure(&stage, stand, Engine::Lvx, amount, wanted)?;
-    let names = WAYS.iter().map(|way| way.name).filter(|name| wanted(name));
-    let both = names.zip(kernel.into_iter().zip(lvx));
-    let rows = both.map(|(name, (kernel, lvx))| Shared { name, kernel, lvx });
+    let kernel = stage.shares(stand, Engine::Kernel, ways, amount)?;
+    let driver = stage.driver(stand, amount)?;
+    let lvx = stage.shares(stand, Engine::Lvx, ways, amount)?;
+    let both = ways.iter().zip(kernel.into_iter().zip(lvx));
+    let rows = both.map(|(way, (kernel, lvx))| Shared {
+        name: way.name,
+        kernel,
+        lvx,
+        target: way.target,
+    });
     Ok((rows.collect(), Some(driver)))
 }
 
@@ -168,13 +169,12 @@ impl Figures {
             println!("\nThe director's share, from its driver to its driver:");
             let rows = self.director.iter().map(|row| {
                 let (kernel, lvx) = (mean(row.kernel), mean(row.lvx));
-                let way = WAYS.iter().find(|way| way.name == row.name);
                 [
                     row.name.to_owned(),
                     format!("{kernel:.0}"),
                     format!("{lvx:.0}"),
                     format!("{:.2}", lvx / kernel),
-                    shown(way.and_then(|way| way.target)),
+                    shown(row.target),
                 ]
             });
             let heading = ["path", "kernel", "lvx", "lvx / kernel", "target"];

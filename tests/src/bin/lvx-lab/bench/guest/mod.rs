@@ -191,29 +191,25 @@ impl Figures {
             return;
         };
         println!("\nThe programs alone, net of an empty one:");
-        let floors: [(&str, fn(&Point) -> Net); 3] = [
-            ("F0", |point| point.tx),
-            ("F1", |point| point.floor),
-            ("F2", |point| point.hash_floor),
+        let floors = [
+            cells("F0", first, |point| point.tx, None),
+            cells("F1", first, |point| point.floor, None),
+            cells("F2", first, |point| point.hash_floor, None),
         ];
-        let floors = floors
-            .iter()
-            .map(|(name, net)| cells(name, first, net, None));
         let paths = self.programs.iter().map(|row| {
-            cells(
-                &row.name,
-                row,
-                &|point| point.lvx,
-                budget(&row.name).flatten(),
-            )
+            let target = budget(&row.name).flatten();
+            cells(&row.name, row, |point| point.lvx, target)
         });
         let heading = ["path", "1 flow", "16,384 flows", "target"];
-        println!("{}", table(heading, floors.chain(paths), markdown));
+        println!(
+            "{}",
+            table(heading, floors.into_iter().chain(paths), markdown)
+        );
     }
 }
 
 /// A row of the programs' table.
-fn cells(name: &str, row: &Row, net: &dyn Fn(&Point) -> Net, target: Option<f64>) -> [String; 4] {
+fn cells(name: &str, row: &Row, net: fn(&Point) -> Net, target: Option<f64>) -> [String; 4] {
     let [one, many] = FLOWS.map(|flows| {
         let point = row.points.iter().find(|point| point.flows == flows);
         point.map_or_else(String::new, |point| format!("{:.0}", net(point).least))

@@ -3,7 +3,10 @@
 
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::unistd::{Gid, Group, setgroups};
+use nix::{
+    errno::Errno,
+    unistd::{Gid, Group, setgroups},
+};
 
 /// The group whose members may list, where nobody names another.
 const READERS: &str = "lvx";
@@ -23,7 +26,11 @@ pub const KEPT: [Capability; 4] = [
 /// # Errors
 /// When there is no group of this name.
 pub fn readers(name: Option<&str>) -> Result<Option<Gid>> {
-    let group = Group::from_name(name.unwrap_or(READERS)).context("cannot look groups up")?;
+    let group = match Group::from_name(name.unwrap_or(READERS)) {
+        // So says a system without /etc/group.
+        Err(Errno::ENOENT) => None,
+        answer => answer.context("cannot look groups up")?,
+    };
     match (group, name) {
         (None, Some(name)) => {
             anyhow::bail!("there is no group '{name}': 'groupadd --system {name}' makes it")

@@ -20,6 +20,8 @@ const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Verdict {
+    /// To nobody.
+    Drop = 1,
     /// To the stack.
     Pass = 2,
     /// Out of the same interface, as it is.

@@ -59,8 +59,9 @@ fn a_few_paths_cost_what_they_may() {
 #[test]
 fn what_is_not_there_is_an_error() {
     for (arguments, told) in [
-        (["--only", "nothing"], "no path is called so"),
-        (["--flows", "3"], "a power of two"),
+        (&["--only", "nothing"][..], "no path is called so"),
+        (&["guest", "--only", "nothing"], "no path is called so"),
+        (&["--flows", "3"], "a power of two"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_lvx-lab"))
             .arg("bench")

@@ -216,7 +216,7 @@ fn every_packet_ends_in_one_reason() {
     // Packets received and packets with a reason, at a moment when none come.
     let both = || {
         for _ in 0..100 {
-            let received = lab.director.received("eth0").unwrap();
+            let received = lab.director.ns.received("eth0").unwrap();
             let reasons = director
                 .status()
                 .unwrap()
@@ -224,7 +224,7 @@ fn every_packet_ends_in_one_reason() {
                 .iter()
                 .map(|(_, count)| count)
                 .sum::<u64>();
-            if lab.director.received("eth0").unwrap() == received {
+            if lab.director.ns.received("eth0").unwrap() == received {
                 return (received, reasons);
             }
         }

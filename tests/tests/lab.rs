@@ -119,17 +119,17 @@ fn two_arm_replies_pass_beside_the_director() {
     route_to_first_server(&lab.client, &lab.director, "eth1", TwoArm::VIP, rip);
     ping(&lab.director.ns, rip, SECOND).unwrap();
     let before = (
-        lab.director.received("eth0").unwrap(),
-        lab.director.received("eth1").unwrap(),
+        lab.director.ns.received("eth0").unwrap(),
+        lab.director.ns.received("eth1").unwrap(),
     );
     let bodies = http::sequence(&lab.client.ns, SocketAddrV4::new(TwoArm::VIP, 80), 100).unwrap();
     assert_eq!(bodies, ["rs1"; 100]);
     assert!(
-        lab.director.received("eth0").unwrap() - before.0 >= 400,
+        lab.director.ns.received("eth0").unwrap() - before.0 >= 400,
         "the client's packets pass the director"
     );
     assert!(
-        lab.director.received("eth1").unwrap() - before.1 < 20,
+        lab.director.ns.received("eth1").unwrap() - before.1 < 20,
         "the replies do not"
     );
 }

@@ -1,12 +1,12 @@
 //! `cargo xtask bench`: what a packet costs, and what a stream gets, by
 //! `lvx-lab bench`.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{
-    build,
+    build, oracle,
     shell::{self, is_root, release_program},
 };
 
@@ -27,6 +27,9 @@ pub(crate) struct Options {
     /// Millions of connections, the sweep, two CPUs, thousands of services
     #[arg(long, conflicts_with_all = ["streams", "schedulers", "forwarding"])]
     scale: bool,
+    /// Instructions a packet, next to the kernel's IPVS, in the virtual machine
+    #[arg(long, conflicts_with_all = ["streams", "schedulers", "forwarding", "scale", "plot"])]
+    guest: bool,
     /// Only paths with this in their name [may be given several times]
     #[arg(long, value_name = "NAME", conflicts_with_all = ["streams", "schedulers", "forwarding", "scale"])]
     only: Vec<String>,
@@ -46,6 +49,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("bench loads eBPF programs; run it as root");
     }
     build::release()?;
+    if options.guest {
+        return guest(options);
+    }
     let mut command = Command::new(release_program("lvx-lab"));
     command.arg("bench");
     if options.streams {
@@ -76,4 +82,33 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         command.arg("--markdown");
     }
     shell::run(&mut command)
+}
+
+/// `lvx-lab bench guest` in the machine.
+fn guest(options: &Options) -> Result<()> {
+    let mut script = "exec lvx-lab bench guest --json /out/guest.json".to_owned();
+    if options.quick {
+        script += " --quick";
+    }
+    if options.markdown {
+        script += " --markdown";
+    }
+    for name in &options.only {
+        // Quoted for the guest's shell.
+        script += &format!(" --only '{}'", name.replace('\'', r"'\''"));
+    }
+    script += " 2>&1\n";
+    let [path, out] = ["guest.sh", "guest"].map(|name| shell::target_dir().join(name));
+    fs::write(&path, script).with_context(|| format!("cannot write {}", path.display()))?;
+    shell::run(
+        oracle::vm()?
+            .args(["--limit", "1800", "--out"])
+            .args([&out, &path])
+            .args(["lvx-lab", "lvx"].map(release_program)),
+    )?;
+    if let Some(json) = &options.json {
+        fs::copy(out.join("guest.json"), json)
+            .with_context(|| format!("cannot write {}", json.display()))?;
+    }
+    Ok(())
 }

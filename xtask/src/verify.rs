@@ -50,5 +50,9 @@ fn on(kernel: &str) -> Result<()> {
     let script = shell::root().join("target/verify.sh");
     fs::write(&script, "lvx-lab verify --emulated 2>&1\n")
         .with_context(|| format!("cannot write {}", script.display()))?;
-    oracle::vm(kernel, &script, &release_program("lvx-lab"))
+    shell::run(
+        oracle::vm()?
+            .args(["--kernel", kernel])
+            .args([script, release_program("lvx-lab")]),
+    )
 }

@@ -1,6 +1,6 @@
 use std::{fmt::Write as _, net::Ipv4Addr};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{Lab, Namespace, Offload};
 use crate::xdp;
@@ -39,17 +39,6 @@ impl Node {
     /// Its MAC address on `eth0`.
     pub fn mac(&self) -> [u8; 6] {
         mac_of(self.addr)
-    }
-
-    /// Packets that have come in by an interface since it was made.
-    ///
-    /// # Errors
-    /// When there is no such interface.
-    pub fn received(&self, interface: &str) -> Result<u64> {
-        let words = ["-j", "-s", "link", "show", "dev", interface];
-        let links: serde_json::Value = serde_json::from_str(&self.ns.ip_show(&words)?)?;
-        let packets = links[0]["stats64"]["rx"]["packets"].as_u64();
-        packets.with_context(|| format!("`ip` shows no statistics of {interface}"))
     }
 
     /// Adds an address /32 to an interface, as a director has its VIP.

@@ -266,6 +266,17 @@ impl Namespace {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Packets that have come in by an interface since it was made.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn received(&self, interface: &str) -> Result<u64> {
+        let words = ["-j", "-s", "link", "show", "dev", interface];
+        let links: serde_json::Value = serde_json::from_str(&self.ip_show(&words)?)?;
+        let packets = links[0]["stats64"]["rx"]["packets"].as_u64();
+        packets.with_context(|| format!("`ip` shows no statistics of {interface}"))
+    }
+
     /// Writes one file below `/proc/sys`, as it is seen here.
     ///
     /// # Errors

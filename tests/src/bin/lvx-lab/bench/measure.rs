@@ -93,9 +93,7 @@ pub(super) fn row(stands: &mut Vec<(u32, Stand)>, case: &Case, plan: &Plan) -> R
     let place = match stands.iter().position(|(size, _)| *size == floors) {
         Some(place) => place,
         None => {
-            let bpffs = Bpffs::new()?;
-            let empty = Subject::load(&bpffs.pins(), plain_sizes(floors), &[], &[])?;
-            stands.push((floors, Stand::load(&empty)?));
+            stands.push((floors, empty_stand(floors)?));
             stands.len() - 1
         }
     };
@@ -117,6 +115,13 @@ pub(super) fn row(stands: &mut Vec<(u32, Stand)>, case: &Case, plan: &Plan) -> R
         name: case.name.clone(),
         points,
     })
+}
+
+/// The floors, with tables for so many flows.
+pub(super) fn empty_stand(flows: u32) -> Result<Stand> {
+    let bpffs = Bpffs::new()?;
+    let empty = Subject::load(&bpffs.pins(), plain_sizes(flows), &[], &[])?;
+    Stand::load(&empty)
 }
 
 fn plain_sizes(connections: u32) -> Sizes {

@@ -7,6 +7,7 @@
 
 mod cases;
 mod forwarding;
+mod guest;
 mod measure;
 mod plot;
 mod report;
@@ -71,6 +72,9 @@ enum What {
     Scale(scale::Arguments),
     /// A new connection by each scheduler, with 2 to 1,000 servers.
     Schedulers(schedulers::Arguments),
+    /// Inside the virtual machine: instructions a packet.
+    #[command(hide = true)]
+    Guest(guest::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -82,6 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     if let Some(What::Scale(arguments)) = &arguments.what {
         return scale::run(arguments);
+    }
+    if let Some(What::Guest(arguments)) = &arguments.what {
+        return guest::run(arguments);
     }
     let cpus = std::thread::available_parallelism()?.get();
     let cpu = arguments.cpu.unwrap_or(cpus - 1);

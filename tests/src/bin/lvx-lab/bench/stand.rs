@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _,
     maps::{MapData, PerCpuArray, PerCpuValues, ProgramArray},
-    programs::{TestRunOptions, Xdp, loaded_programs},
+    programs::{TestRunAttrs, TestRunOptions, Xdp, loaded_programs},
     util::nr_cpus,
 };
 use lb_common::{
@@ -143,14 +143,8 @@ impl Stand {
         Ok(())
     }
 
-    /// The time that packets took, and how many of their flows a floor did not know.
-    /// `action` is what the last one must have got.
-    pub(super) fn run(
-        &mut self,
-        program: Program,
-        packets: Packets<'_>,
-        action: u32,
-    ) -> Result<(Duration, u64)> {
+    /// Has the programs make these packets from now on.
+    fn prepare(&mut self, program: Program, packets: Packets<'_>) -> Result<()> {
         let mut frame = [0; LENGTH / 8];
         bytemuck::cast_slice_mut(&mut frame).copy_from_slice(&packets.frame.bytes);
         let run = Run {
@@ -168,7 +162,33 @@ impl Stand {
         self.next += u64::from(packets.count);
         let values = vec![bytemuck::cast(run); nr_cpus().map_err(|(_, error)| error)?];
         self.run.set(0, PerCpuValues::try_from(values)?, 0)?;
+        Ok(())
+    }
 
+    /// Sends packets out of an interface of the calling thread's namespace: real
+    /// frames, all handed over at once (at most 256).
+    pub(super) fn send(&mut self, packets: Packets<'_>, interface: u32) -> Result<()> {
+        self.prepare(Program::Tx, packets)?;
+        // struct xdp_md: the frames seem to come from the interface that they leave by.
+        let context = [0, LENGTH as u32, 0, interface, 0, 0];
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(&packets.frame.bytes);
+        options.ctx_in = Some(bytemuck::cast_slice(&context));
+        options.repeat = packets.count;
+        options.attrs = TestRunAttrs::new().xdp_live_frames(packets.count);
+        xdp(&mut self.bench, "bench")?.test_run(options)?;
+        Ok(())
+    }
+
+    /// The time that packets took, and how many of their flows a floor did not know.
+    /// `action` is what the last one must have got.
+    pub(super) fn run(
+        &mut self,
+        program: Program,
+        packets: Packets<'_>,
+        action: u32,
+    ) -> Result<(Duration, u64)> {
+        self.prepare(program, packets)?;
         let mut options = TestRunOptions::new();
         options.data_in = Some(&packets.frame.bytes);
         options.repeat = packets.count;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_userspace::dataplane::{
-    BUILD_ID, Maps, Mode, Plane, Sizes, any_attached, program_name, remove,
+    BUILD_ID, Maps, Mode, Plane, Sizes, any_attached, program_name, program_names, remove,
 };
 use lvx_tests::{
     kernel::bpffs::Bpffs,
@@ -256,6 +256,7 @@ fn a_foreign_program_is_named() {
     let v0 = index(&ns, "v0");
     let mut plane = Plane::load(&bpffs.pins(), SIZES).unwrap();
     let foreign = Foreign::attach(&ns, "v0", Verdict::Pass).unwrap();
+    plane.know(program_names());
     let shown = ns.ip_show(&["-d", "link", "show", "dev", "v0"]).unwrap();
     let (_, id) = shown.split_once("prog/xdp id ").unwrap();
     let id: u32 = id.split_whitespace().next().unwrap().parse().unwrap();

@@ -1,6 +1,6 @@
 use lb_common::{
     conn::Counted,
-    family::V4,
+    family::{Family as _, V4},
     flow::{self, Found, HomeWord, Inserted, NewFlow, StateWord, word},
     layout::ForwardMethod,
     tables::{Cell, Table, Tables},
@@ -114,7 +114,7 @@ pub(crate) fn audit(tables: &LoomTables, key: &Key) -> usize {
         assert!(state.is_live(), "cell {index} was left busy");
         occupied += 1;
         spilled += u64::from(index >= CELLS);
-        of_key += usize::from([cell.load(word::KEY), cell.load(word::KEY + 1)] == *key);
+        of_key += usize::from(flow::FlowCell(cell).key::<V4>() == *key);
         if state.is_reverse() {
             continue;
         }

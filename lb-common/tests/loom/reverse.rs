@@ -82,7 +82,7 @@ fn reverse_cells(tables: &LoomTables) -> Vec<LoomCell<'_>> {
     cells
         .filter(|cell| {
             let state = StateWord(cell.load(word::STATE));
-            state.is_live() && state.is_reverse() && cell.load(word::KEY) == BACK[0]
+            state.is_live() && state.is_reverse() && FlowCell(*cell).key::<V4>()[0] == BACK[0]
         })
         .collect()
 }

@@ -91,8 +91,10 @@ enum Verb {
     /// Print a file as the kernel's /proc/net has it
     Proc(files::ProcArgs),
     /// Print what completes words in a shell
+    #[command(hide = true)]
     Completions(files::CompletionArgs),
     /// Print a manual page: 'lvx man | man -l -'
+    #[command(hide = true)]
     Man(files::ManArgs),
     /// On a real server: take packets out of the director's tunnels
     Decap(decap::Args),

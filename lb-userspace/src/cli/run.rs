@@ -59,7 +59,7 @@ pub(super) struct Args {
     /// Keep the configuration in FILE, and bring it back after a reboot
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
-    /// Group whose members may list, not change [default: lvx, if there is one]
+    /// Group whose members may list, not change [default: lvx, if any]
     #[arg(long, value_name = "NAME")]
     group: Option<String>,
 }

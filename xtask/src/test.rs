@@ -87,8 +87,11 @@ fn run_all() -> Vec<Report> {
 fn run_captured(layer: &'static Layer) -> (Report, String) {
     let start = Instant::now();
     let run = || -> Result<std::process::Output> {
-        let mut command = Command::new(std::env::current_exe()?);
-        Ok(command.args(["test", "--only", layer.name]).output()?)
+        // Not this program: `unit` has built it anew, and its file is gone.
+        let mut command = shell::cargo();
+        Ok(command
+            .args(["xtask", "test", "--only", layer.name])
+            .output()?)
     };
     let mut totals = Totals::default();
     let (outcome, printed) = match run() {
@@ -108,7 +111,10 @@ fn run_captured(layer: &'static Layer) -> (Report, String) {
             };
             (outcome, printed)
         }
-        Err(error) => (Outcome::Failed(error), String::new()),
+        Err(error) => {
+            let printed = format!("\n{}: cannot be started: {error:#}\n", layer.name);
+            (Outcome::Failed(error), printed)
+        }
     };
     let report = Report {
         layer,

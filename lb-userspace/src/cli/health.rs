@@ -1,25 +1,19 @@
 //! `lvx health`: what checks have found.
 
-use std::{
-    thread::sleep,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
 use comfy_table::{Attribute, Cell, Color};
 
 use super::{
-    terminal::{Columns, redraw, show},
+    terminal::{Columns, show_or_watch},
     unexpected,
 };
 use crate::{
     daemon::client::Client,
     model::{Condition, OnFailure, Request, Response, ServerHealth, ServiceHealth, ServiceId},
 };
-
-/// Between two pictures of `--watch`.
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// Arguments of `lvx health`.
 #[derive(ClapArgs)]
@@ -37,14 +31,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args) -> Result<()> {
     let mut client = Client::default();
-    if !args.watch {
-        show(&picture(&mut client, args)?);
-        return Ok(());
-    }
-    loop {
-        redraw(&picture(&mut client, args)?);
-        sleep(PERIOD);
-    }
+    show_or_watch(args.watch, || picture(&mut client, args))
 }
 
 fn picture(client: &mut Client, args: &Args) -> Result<String> {

@@ -1,6 +1,6 @@
 //! `lvx show`: services, servers and what packets see of them.
 
-use std::{cmp::Ordering, collections::HashMap, net::IpAddr, thread::sleep, time::Duration};
+use std::{cmp::Ordering, collections::HashMap, net::IpAddr};
 
 use anyhow::{Result, bail};
 use clap::Args as ClapArgs;
@@ -8,7 +8,7 @@ use comfy_table::{Attribute, Cell, Color};
 use serde_json::{Value, json};
 
 use super::{
-    terminal::{Columns, redraw, short, show},
+    terminal::{Columns, short, show_or_watch},
     unexpected,
 };
 use crate::{
@@ -19,9 +19,6 @@ use crate::{
         Request, Response, ServiceId, ServiceSnapshot, ServiceSpec, Since, Tunnel, Way,
     },
 };
-
-/// Between two pictures of `--watch`.
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// Arguments of `lvx show`.
 #[derive(ClapArgs)]
@@ -39,15 +36,7 @@ pub(super) struct Args {
 
 pub(super) fn main(args: &Args) -> Result<()> {
     let mut client = Client::default();
-    if !args.watch {
-        let picture = picture(&mut client, args)?;
-        show(&picture);
-        return Ok(());
-    }
-    loop {
-        redraw(&picture(&mut client, args)?);
-        sleep(PERIOD);
-    }
+    show_or_watch(args.watch, || picture(&mut client, args))
 }
 
 fn picture(client: &mut Client, args: &Args) -> Result<String> {

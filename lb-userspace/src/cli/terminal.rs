@@ -1,7 +1,12 @@
 //! What verbs that show things share: tables, colours, screens.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    thread::sleep,
+    time::Duration,
+};
 
+use anyhow::Result;
 use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
 
 /// A table without lines: numbers to the right, colours on a terminal alone.
@@ -60,6 +65,27 @@ impl Columns {
             .lines()
             .map(|line| line.trim_end().to_owned() + "\n");
         lines.collect()
+    }
+}
+
+/// Between two pictures of `--watch`.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Shows a picture; with `--watch`, again every second until it is interrupted.
+///
+/// # Errors
+/// What `picture` fails with.
+pub(super) fn show_or_watch(
+    watch: bool,
+    mut picture: impl FnMut() -> Result<String>,
+) -> Result<()> {
+    if !watch {
+        show(&picture()?);
+        return Ok(());
+    }
+    loop {
+        redraw(&picture()?);
+        sleep(PERIOD);
     }
 }
 

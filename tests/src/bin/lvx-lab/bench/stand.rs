@@ -27,7 +27,7 @@ use super::{
     template::{LENGTH, Segment, Template, elsewhere},
 };
 
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.o"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.o"));
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -97,27 +97,15 @@ impl Stand {
             .map_max_entries("FLOW4", cells)
             .map_max_entries("BLOCKS4", cells / BLOCK)
             .map_max_entries("HASH", params.flow4_cells / 2);
-        let mut bench = loader
-            .load(OBJECT)
-            .context("cannot create the benchmark's maps")?;
-        let mut behind: ProgramArray<MapData> = bench
-            .take_map("PROGRAMS")
-            .context("no map PROGRAMS")?
-            .try_into()?;
-        for (name, index) in [
-            ("bench", None),
-            ("bench_tx", Some(program::TX)),
-            ("bench_floor", Some(program::FLOOR)),
-            ("bench_hash", Some(program::HASH_FLOOR)),
-            ("bench_line", Some(program::LINE)),
-        ] {
-            let xdp = xdp(&mut bench, name)?;
-            xdp.load()
-                .with_context(|| format!("cannot load program {name}"))?;
-            if let Some(index) = index {
-                behind.set(index as u32, xdp.fd()?, 0)?;
-            }
-        }
+        let (mut bench, behind) = load_behind(
+            &mut loader,
+            &[
+                ("bench_tx", program::TX),
+                ("bench_floor", program::FLOOR),
+                ("bench_hash", program::HASH_FLOOR),
+                ("bench_line", program::LINE),
+            ],
+        )?;
         let run = bench.take_map("RUN").context("no map RUN")?.try_into()?;
         Ok(Self {
             bench,
@@ -335,7 +323,31 @@ impl Subject {
     }
 }
 
-fn xdp<'a>(bench: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+/// Loads `bench` and, at their places behind it, these programs.
+pub(super) fn load_behind(
+    loader: &mut EbpfLoader<'_>,
+    programs: &[(&str, u64)],
+) -> Result<(Ebpf, ProgramArray<MapData>)> {
+    let mut bench = loader
+        .load(OBJECT)
+        .context("cannot create the benchmark's maps")?;
+    let mut behind: ProgramArray<MapData> = bench
+        .take_map("PROGRAMS")
+        .context("no map PROGRAMS")?
+        .try_into()?;
+    let load = |bench: &mut Ebpf, name: &str| {
+        let loaded = xdp(bench, name)?.load();
+        loaded.with_context(|| format!("cannot load program {name}"))
+    };
+    load(&mut bench, "bench")?;
+    for (name, index) in programs {
+        load(&mut bench, name)?;
+        behind.set(*index as u32, xdp(&mut bench, name)?.fd()?, 0)?;
+    }
+    Ok((bench, behind))
+}
+
+pub(super) fn xdp<'a>(bench: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = bench.program_mut(name);
     Ok(program
         .with_context(|| format!("no program {name}"))?

@@ -28,7 +28,7 @@ use nix::{
 use super::super::{
     pin,
     run_record::{Run, program},
-    stand::OBJECT,
+    stand::{load_behind, xdp},
     template::{LENGTH, Template},
 };
 
@@ -90,30 +90,20 @@ impl Generator {
             ..Params::default()
         };
         let cells = total_cells(params.flow4_cells);
-        let mut bench = EbpfLoader::new()
+        let mut loader = EbpfLoader::new();
+        loader
             .override_global("PARAMS", bytemuck::bytes_of(&params), true)
             .map_max_entries("FLOW4", cells)
-            .map_max_entries("BLOCKS4", cells / BLOCK)
-            .load(OBJECT)
-            .context("cannot create the benchmark's maps")?;
-        let mut behind: ProgramArray<MapData> = bench
-            .take_map("PROGRAMS")
-            .context("no map PROGRAMS")?
-            .try_into()?;
-        for (name, index) in [
-            ("bench", None),
-            ("bench_pass", Some(program::PASS)),
-            ("bench_redirect", Some(program::REDIRECT)),
-            ("bench_floor", Some(program::FLOOR)),
-            ("bench_arrive", Some(program::ARRIVE)),
-        ] {
-            let xdp = xdp(&mut bench, name)?;
-            xdp.load()
-                .with_context(|| format!("cannot load program {name}"))?;
-            if let Some(index) = index {
-                behind.set(index as u32, xdp.fd()?, 0)?;
-            }
-        }
+            .map_max_entries("BLOCKS4", cells / BLOCK);
+        let (mut bench, behind) = load_behind(
+            &mut loader,
+            &[
+                ("bench_pass", program::PASS),
+                ("bench_redirect", program::REDIRECT),
+                ("bench_floor", program::FLOOR),
+                ("bench_arrive", program::ARRIVE),
+            ],
+        )?;
         Ok(Self {
             run: bench.take_map("RUN").context("no map RUN")?.try_into()?,
             arrived: bench
@@ -297,11 +287,4 @@ impl Helper {
             nanos.and_then(Result::ok).unwrap_or(0),
         ))
     }
-}
-
-fn xdp<'a>(bench: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
-    let program = bench.program_mut(name);
-    Ok(program
-        .with_context(|| format!("no program {name}"))?
-        .try_into()?)
 }
